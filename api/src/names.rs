@@ -1,0 +1,72 @@
+//! Ports, annotations, labels and headers: every string that two parts of the mesh must agree on.
+
+/// Where a proxy accepts connections from peers: mutual TLS, usually with a transport header.
+pub const INBOUND_PORT: u16 = 4143;
+/// Where a proxy accepts its own application's connections.
+pub const OUTBOUND_PORT: u16 = 4140;
+/// Where a proxy answers `/live`, `/ready`, `/metrics` and `/shutdown`.
+pub const ADMIN_PORT: u16 = 4191;
+/// The operator's gRPC: identity, destination, policy, OTLP.
+pub const OPERATOR_GRPC_PORT: u16 = 8086;
+/// The operator's JSON API and dashboard.
+pub const OPERATOR_HTTP_PORT: u16 = 8084;
+
+/// Namespace of the operator; the control-plane part of every identity.
+pub const CONTROL_NAMESPACE: &str = "mesh";
+/// Default trust domain, and default DNS suffix of Services (`svc.cluster.local`).
+pub const TRUST_DOMAIN: &str = "cluster.local";
+
+/// `enabled` or `disabled`, on a Namespace or a Pod; the Pod's own wins.
+pub const INJECT: &str = "mesh.dev/inject";
+/// Comma-separated ports (or `a-b` ranges) whose bytes are forwarded unread; on a Pod, Namespace or Service.
+pub const OPAQUE_PORTS: &str = "mesh.dev/opaque-ports";
+/// `allow-all`, `mesh-only` or `deny`; on a Pod or Namespace: what a port allows when no AuthorizationPolicy selects it.
+pub const DEFAULT_POLICY: &str = "mesh.dev/default-policy";
+/// Label of a meshed Pod; its value is the control plane's namespace.
+pub const CONTROL_NAMESPACE_LABEL: &str = "mesh.dev/control-plane-ns";
+
+/// On a Service: `consecutive` turns failure accrual on.
+pub const FAILURE_ACCRUAL: &str = "mesh.dev/failure-accrual";
+/// On a Service: failures in a row until an endpoint is set aside. Default 7.
+pub const FAILURE_ACCRUAL_MAX_FAILURES: &str = "mesh.dev/failure-accrual-max-failures";
+/// On a Service: shortest time an endpoint is set aside. Default 1s.
+pub const FAILURE_ACCRUAL_MIN_PENALTY: &str = "mesh.dev/failure-accrual-min-penalty";
+/// On a Service: longest time an endpoint is set aside. Default 60s.
+pub const FAILURE_ACCRUAL_MAX_PENALTY: &str = "mesh.dev/failure-accrual-max-penalty";
+/// On a Service or HTTPRoute: `5xx`, `gateway-error`, codes and ranges (`503`, `500-504`), comma-separated.
+pub const RETRY_HTTP: &str = "mesh.dev/retry-http";
+/// On a Service or GRPCRoute: `cancelled`, `deadline-exceeded`, `internal`, `resource-exhausted`, `unavailable`.
+pub const RETRY_GRPC: &str = "mesh.dev/retry-grpc";
+/// On a Service or route: how often a request is tried again. Default 1.
+pub const RETRY_LIMIT: &str = "mesh.dev/retry-limit";
+/// On a Service or route: how long one try may take, Go duration.
+pub const RETRY_TIMEOUT: &str = "mesh.dev/retry-timeout";
+/// On a Service or route: how long a request may take, all tries included.
+pub const TIMEOUT_REQUEST: &str = "mesh.dev/timeout-request";
+
+/// Group of our own kinds.
+pub const API_GROUP: &str = "mesh.dev";
+/// Version of our own kinds.
+pub const API_VERSION: &str = "v1alpha1";
+/// `controllerName` in the status of routes that this mesh has read.
+pub const CONTROLLER_NAME: &str = "mesh.dev/mesh";
+
+/// Ports on which the server speaks first, never probed for HTTP: SMTP, MySQL, Galera, PostgreSQL, Redis, Elasticsearch, Memcached.
+pub const DEFAULT_OPAQUE_PORTS: &[u16] = &[25, 587, 3306, 4444, 5432, 6379, 9300, 11211];
+
+/// Request header set by the inbound proxy: the identity of the peer's certificate. Anyone else's is removed.
+pub const CLIENT_ID_HEADER: &str = "l5d-client-id";
+/// HTTP/1.1 request carried over HTTP/2 between proxies: the original version.
+pub const ORIG_PROTO_HEADER: &str = "l5d-orig-proto";
+/// Why a proxy made up a response.
+pub const PROXY_ERROR_HEADER: &str = "l5d-proxy-error";
+/// `close` when the proxy wants the client's connection closed.
+pub const PROXY_CONNECTION_HEADER: &str = "l5d-proxy-connection";
+/// ALPN of a connection that opens with a transport header.
+pub const TRANSPORT_ALPN: &[u8] = b"transport.l5d.io/v1";
+
+/// Upper bounds in milliseconds of every latency histogram; the last bucket is +Inf.
+pub const LATENCY_BOUNDS_MS: [u32; 24] = [
+    1, 2, 3, 4, 5, 10, 20, 30, 40, 50, 100, 200, 300, 400, 500, 1_000, 2_000, 3_000, 4_000, 5_000, 10_000,
+    20_000, 30_000, 50_000,
+];

@@ -1,0 +1,31 @@
+//! The control thread's side of discovery, as the workers see it: ask for a target, get a watch.
+//! Streams, reconnects and decoding are its submodules' work.
+
+use crate::policy::{endpoint::Endpoints, inbound, outbound};
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// A worker's way to ask. Cheap to clone, crosses threads.
+#[derive(Clone, Debug)]
+pub struct Discovery {}
+
+impl Discovery {
+    /// Watches the policy of a target. The first value may be `Pending`. The stream ends some time (the discovery idle time)
+    /// after the last receiver is dropped.
+    pub async fn outbound(&self, target: outbound::Target) -> watch::Receiver<outbound::Lookup> {
+        let _ = target;
+        todo!()
+    }
+
+    /// Watches the endpoints of a destination path, `name.namespace.svc.cluster.local:80`.
+    pub async fn endpoints(&self, path: Arc<str>) -> watch::Receiver<Endpoints> {
+        let _ = path;
+        todo!()
+    }
+
+    /// Watches the policy of one of the application's ports; starts with the configured default.
+    pub async fn inbound(&self, port: u16) -> watch::Receiver<Arc<inbound::Policy>> {
+        let _ = port;
+        todo!()
+    }
+}

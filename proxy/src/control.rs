@@ -1,9 +1,29 @@
 //! The control thread's side of discovery, as the workers see it: ask for a target, get a watch.
 //! Streams, reconnects and decoding are its submodules' work.
 
-use crate::policy::{endpoint::Endpoints, inbound, outbound};
+use crate::{
+    config::Config,
+    drain::Guard,
+    identity::Credentials,
+    policy::{endpoint::Endpoints, inbound, outbound},
+    ready::Ready,
+};
 use std::sync::Arc;
 use tokio::sync::watch;
+
+/// What the control thread offers to everybody else.
+#[derive(Clone, Debug)]
+pub struct Control {
+    pub discovery: Discovery,
+    /// `None` until the first certificate; then always the newest.
+    pub credentials: watch::Receiver<Option<Arc<Credentials>>>,
+}
+
+/// Starts identity and discovery as tasks of the running `LocalSet`; blocks readiness until the first certificate is there.
+pub fn start(config: Arc<Config>, ready: &Ready, guard: &Guard) -> Control {
+    let _ = (config, ready, guard);
+    todo!()
+}
 
 /// A worker's way to ask. Cheap to clone, crosses threads.
 #[derive(Clone, Debug)]

@@ -1,5 +1,7 @@
 //! The proxy's own identity: key, certificate and the TLS configurations made of them.
 
+pub mod anchors;
+
 use std::{sync::Arc, time::SystemTime};
 
 /// Valid credentials, replaced whole at every renewal and whenever the trust anchors change. Workers hold a

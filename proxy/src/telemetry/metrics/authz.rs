@@ -1,0 +1,108 @@
+//! What the inbound policy decided about one client: allowed, denied, cut off.
+
+use super::{
+    Counter, Family, Labels,
+    family::{
+        INBOUND_HTTP_AUTHZ_ALLOW_TOTAL, INBOUND_HTTP_AUTHZ_DENY_TOTAL, INBOUND_TCP_AUTHZ_ALLOW_TOTAL,
+        INBOUND_TCP_AUTHZ_DENY_TOTAL, INBOUND_TCP_AUTHZ_TERMINATE_TOTAL,
+    },
+    labels::{AUTHZ, PeerTls, ROUTE, SRV},
+    registry::Registry,
+};
+use crate::policy::Meta;
+use std::{cell::OnceCell, net::IpAddr, sync::Arc};
+
+#[derive(Clone, Debug)]
+pub struct AuthzLabels<'a> {
+    pub tls: PeerTls,
+    pub client_ip: IpAddr,
+    /// The application's port.
+    pub dst_port: u16,
+    pub srv: Option<&'a Meta>,
+    pub route: Option<&'a Meta>,
+    /// The authorization that allowed; `None` where none did.
+    pub authz: Option<&'a Meta>,
+    /// Allowed by an audit only.
+    pub audit: bool,
+}
+
+impl AuthzLabels<'_> {
+    pub(in super::super) fn to_labels(&self, registry: &Registry) -> Labels {
+        Labels::build()
+            .with_client(&self.tls, self.client_ip, registry)
+            .with_meta(&SRV, self.srv)
+            .with_meta(&ROUTE, self.route)
+            .with_meta(&AUTHZ, self.authz)
+            .with_some("audit", self.audit.then_some("true"))
+            .with("dst_port", self.dst_port.to_string())
+            .done()
+    }
+}
+
+/// Each counter comes to be when it is first needed: most clients are allowed or denied, on HTTP or on TCP.
+#[derive(Debug)]
+pub struct AuthzMetrics {
+    registry: Arc<Registry>,
+    labels: Labels,
+    counters: [OnceCell<Counter>; 5],
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Decision {
+    HttpAllow,
+    HttpDeny,
+    TcpAllow,
+    TcpDeny,
+    TcpTerminate,
+}
+
+impl AuthzMetrics {
+    pub(in super::super) fn new(registry: Arc<Registry>, labels: Labels) -> AuthzMetrics {
+        AuthzMetrics { registry, labels, counters: Default::default() }
+    }
+
+    /// A request was let in.
+    #[inline]
+    pub fn http_allow(&self) {
+        self.count(Decision::HttpAllow);
+    }
+
+    /// A request was refused.
+    #[inline]
+    pub fn http_deny(&self) {
+        self.count(Decision::HttpDeny);
+    }
+
+    /// A connection was let in.
+    pub fn tcp_allow(&self) {
+        self.count(Decision::TcpAllow);
+    }
+
+    /// A connection was refused.
+    pub fn tcp_deny(&self) {
+        self.count(Decision::TcpDeny);
+    }
+
+    /// An open connection was cut because its authorization is gone.
+    pub fn tcp_terminate(&self) {
+        self.count(Decision::TcpTerminate);
+    }
+
+    #[inline]
+    fn count(&self, decision: Decision) {
+        let new = || Counter::new(&self.registry, decision.family(), self.labels.clone());
+        self.counters[decision as usize].get_or_init(new).inc();
+    }
+}
+
+impl Decision {
+    fn family(self) -> &'static Family {
+        match self {
+            Decision::HttpAllow => &INBOUND_HTTP_AUTHZ_ALLOW_TOTAL,
+            Decision::HttpDeny => &INBOUND_HTTP_AUTHZ_DENY_TOTAL,
+            Decision::TcpAllow => &INBOUND_TCP_AUTHZ_ALLOW_TOTAL,
+            Decision::TcpDeny => &INBOUND_TCP_AUTHZ_DENY_TOTAL,
+            Decision::TcpTerminate => &INBOUND_TCP_AUTHZ_TERMINATE_TOTAL,
+        }
+    }
+}

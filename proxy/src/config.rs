@@ -49,7 +49,7 @@ pub struct Workload {
     pub pod: Arc<str>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Identity {
     pub name: Arc<str>,
     pub token_file: PathBuf,

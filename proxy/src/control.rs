@@ -1,6 +1,9 @@
 //! The control thread's side of discovery, as the workers see it: ask for a target, get a watch.
 //! Streams, reconnects and decoding are its submodules' work.
 
+pub mod backoff;
+pub mod channel;
+
 use crate::{
     config::Config,
     drain::Guard,

@@ -1,8 +1,28 @@
 //! The proxy's own identity: key, certificate and the TLS configurations made of them.
 
 pub mod anchors;
+mod certify;
+mod renewal;
+#[cfg(test)]
+mod tests;
 
-use std::{sync::Arc, time::SystemTime};
+use crate::{config::Config, control::channel, ready::Ready, tls::configs::Material};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+use tokio::{sync::watch, task};
+
+/// Starts the tasks that get and renew the certificate and follow the trust anchors; fails when there are no anchors to start with.
+pub fn start(config: &Config, ready: &Ready) -> anyhow::Result<watch::Receiver<Option<Arc<Credentials>>>> {
+    let settings = config.identity.clone();
+    let (publish_anchors, anchors) = watch::channel(anchors::load(&settings.trust_anchors)?);
+    let (publish, credentials) = watch::channel(None);
+    let signer = channel::anonymous(&config.control.identity, anchors.clone());
+    task::spawn_local(anchors::follow(settings.trust_anchors.clone(), publish_anchors));
+    task::spawn_local(renewal::run(settings, signer, anchors, publish, ready.block("identity")));
+    Ok(credentials)
+}
 
 /// Valid credentials, replaced whole at every renewal and whenever the trust anchors change. Workers hold a
 /// `watch::Receiver<Option<Arc<Credentials>>>`: `None` until the first certificate.
@@ -17,4 +37,29 @@ pub struct Credentials {
     pub client_transport: Arc<rustls::ClientConfig>,
     /// The same without ALPN, for peers without a transport-header port.
     pub client_plain: Arc<rustls::ClientConfig>,
+}
+
+/// A certificate that was checked when it was issued.
+#[derive(Debug)]
+struct Issued {
+    material: Material,
+    expires: SystemTime,
+}
+
+impl Issued {
+    fn life(&self, now: SystemTime) -> Duration {
+        self.expires.duration_since(now).unwrap_or_default()
+    }
+}
+
+impl Credentials {
+    fn new(name: &Arc<str>, issued: &Issued) -> Result<Credentials, rustls::Error> {
+        Ok(Credentials {
+            name: name.clone(),
+            expires: issued.expires,
+            server: Arc::new(issued.material.server()?),
+            client_transport: Arc::new(issued.material.client(&[mesh_api::names::TRANSPORT_ALPN])?),
+            client_plain: Arc::new(issued.material.client(&[])?),
+        })
+    }
 }

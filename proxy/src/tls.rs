@@ -1,5 +1,12 @@
 //! Mesh TLS: which certificates are believed, and whose name they prove.
 
+pub mod configs;
+#[cfg(test)]
+pub mod testing;
+#[cfg(test)]
+mod tests;
+mod verify;
+
 use rustls_pki_types::CertificateDer;
 use std::sync::Arc;
 use x509_parser::{extensions::GeneralName, prelude::FromDer as _};

@@ -1,0 +1,126 @@
+//! The gRPC connection to a service of the control plane: plaintext on loopback, else mesh TLS. Connects when it is first
+//! used, and again whenever it is used after it broke; when to try again is the caller's business.
+
+use crate::{
+    config::{HostPort, Security, Service},
+    identity::Credentials,
+    tls::configs,
+};
+use futures_util::future::BoxFuture;
+use http::Uri;
+use hyper_util::rt::TokioIo;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::ServerName;
+use std::{
+    io,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    sync::watch,
+    time,
+};
+use tokio_rustls::TlsConnector;
+use tonic::transport::{Channel, Endpoint};
+
+/// TCP and TLS handshake together; also how long a connection waits for our first certificate.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// As Linkerd's; a control plane that has silently gone is noticed within 13 s.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What proves who we are and who they are.
+#[derive(Clone, Debug)]
+enum Trust {
+    /// Only they prove something: we have no certificate yet.
+    Anchors(watch::Receiver<Arc<RootCertStore>>),
+    Credentials(watch::Receiver<Option<Arc<Credentials>>>),
+}
+
+/// A channel with our certificate. Fails calls until there is one, unless the address is loopback.
+pub fn channel(service: &Service, credentials: watch::Receiver<Option<Arc<Credentials>>>) -> Channel {
+    lazy(service, Trust::Credentials(credentials))
+}
+
+/// A channel without a certificate of ours, to ask for the first one.
+pub fn anonymous(service: &Service, anchors: watch::Receiver<Arc<RootCertStore>>) -> Channel {
+    lazy(service, Trust::Anchors(anchors))
+}
+
+fn lazy(service: &Service, trust: Trust) -> Channel {
+    Endpoint::from_shared(format!("http://{}", service.addr))
+        .expect("a host that was parsed is an authority")
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+        .keep_alive_while_idle(true)
+        .connect_with_connector_lazy(Connector { service: service.clone(), trust })
+}
+
+#[derive(Clone)]
+struct Connector {
+    service: Service,
+    trust: Trust,
+}
+
+trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+impl tower_service::Service<Uri> for Connector {
+    type Response = TokioIo<Box<dyn Io>>;
+    type Error = io::Error;
+    type Future = BoxFuture<'static, io::Result<Self::Response>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let connector = self.clone();
+        Box::pin(async move {
+            match time::timeout(CONNECT_TIMEOUT, connector.connect()).await {
+                Ok(connected) => connected.map(TokioIo::new),
+                Err(_) => Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    format!("connect to {}: no answer within {CONNECT_TIMEOUT:?}", connector.service.addr),
+                )),
+            }
+        })
+    }
+}
+
+impl Connector {
+    async fn connect(&self) -> io::Result<Box<dyn Io>> {
+        let HostPort { host, port } = &self.service.addr;
+        let tls = match &self.service.security {
+            Security::Plaintext => None,
+            Security::Tls(identity) => Some((self.client_config().await?, server_name(identity)?)),
+        };
+        let tcp = TcpStream::connect((host.as_str(), *port)).await?;
+        tcp.set_nodelay(true)?;
+        let Some((config, name)) = tls else { return Ok(Box::new(tcp)) };
+        Ok(Box::new(TlsConnector::from(config).connect(name, tcp).await?))
+    }
+
+    async fn client_config(&self) -> io::Result<Arc<ClientConfig>> {
+        match self.trust.clone() {
+            Trust::Anchors(anchors) => {
+                let roots = anchors.borrow().clone();
+                configs::anonymous_client(&roots).map(Arc::new).map_err(io::Error::other)
+            }
+            Trust::Credentials(mut credentials) => {
+                let credentials = credentials.wait_for(Option::is_some).await.map_err(io::Error::other)?;
+                credentials
+                    .as_ref()
+                    .map(|credentials| credentials.client_plain.clone())
+                    .ok_or_else(|| io::Error::other("no certificate"))
+            }
+        }
+    }
+}
+
+fn server_name(identity: &str) -> io::Result<ServerName<'static>> {
+    ServerName::try_from(identity.to_owned()).map_err(io::Error::other)
+}

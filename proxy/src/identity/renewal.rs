@@ -1,0 +1,145 @@
+//! Keeps the credentials fresh: the first certificate, renewals at 70 % of life, new trust anchors as they appear.
+
+use super::{Credentials, Issued, certify::certify};
+use crate::{config, control::backoff::Backoff, ready::Block};
+use rustls::RootCertStore;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+use tokio::{sync::watch, time};
+use tonic::transport::Channel;
+use tracing::{info, warn};
+
+/// After a failure; short enough to be ready within 2 s of the signer's return.
+const RETRY_MIN: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_millis(1500);
+/// A failure that goes on is told again after this long.
+const REMIND: Duration = Duration::from_secs(15);
+/// Due times are wall-clock times, which go on while the machine sleeps: look again at least this often.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
+
+/// Runs for the process's life. `block` holds readiness until the first certificate.
+pub async fn run(
+    config: config::Identity,
+    signer: Channel,
+    mut anchors: watch::Receiver<Arc<RootCertStore>>,
+    publish: watch::Sender<Option<Arc<Credentials>>>,
+    block: Block,
+) {
+    let mut block = Some(block);
+    let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX);
+    let mut complaint = Complaint::default();
+    let mut issued: Option<Issued> = None;
+    let mut due = SystemTime::now();
+    loop {
+        tokio::select! {
+            () = sleep_until(due) => {
+                let roots = anchors.borrow().clone();
+                match renew(&config, &signer, roots).await {
+                    Ok((new, credentials)) => {
+                        let now = SystemTime::now();
+                        due = now + renewal(new.life(now), &config);
+                        info!(identity = %config.name, life_s = new.life(now).as_secs(), "certificate issued");
+                        publish.send_replace(Some(Arc::new(credentials)));
+                        issued = Some(new);
+                        block.take();
+                        backoff.reset();
+                        complaint = Complaint::default();
+                    }
+                    Err(error) => {
+                        complaint.tell(&error, issued.is_some());
+                        due = SystemTime::now() + backoff.delay(fastrand::f64());
+                    }
+                }
+            }
+            Ok(()) = anchors.changed() => {
+                let Some(old) = issued.as_mut() else { continue };
+                old.material = old.material.with_roots(anchors.borrow_and_update().clone());
+                // Peers with the new anchors may not believe a certificate under the old ones: ask for another at once.
+                if let Err(error) = old.material.verify(&config.name) {
+                    warn!(%error, "our certificate does not chain to the new trust anchors; renewing");
+                    due = SystemTime::now();
+                }
+                match Credentials::new(&config.name, old) {
+                    Ok(credentials) => { publish.send_replace(Some(Arc::new(credentials))); }
+                    Err(error) => warn!(%error, "new trust anchors are not usable"),
+                }
+            }
+        }
+    }
+}
+
+async fn renew(
+    config: &config::Identity,
+    signer: &Channel,
+    roots: Arc<RootCertStore>,
+) -> Result<(Issued, Credentials), super::certify::Error> {
+    let issued = certify(config, signer, roots).await?;
+    let credentials = Credentials::new(&config.name, &issued)?;
+    Ok((issued, credentials))
+}
+
+/// Renew after 70 % of what is left, within the configured bounds, and in any case before the end.
+fn renewal(left: Duration, config: &config::Identity) -> Duration {
+    left.mul_f64(0.7).clamp(config.min_refresh, config.max_refresh).min(left.mul_f64(0.9))
+}
+
+async fn sleep_until(due: SystemTime) {
+    while let Ok(left) = due.duration_since(SystemTime::now()) {
+        time::sleep(left.min(LOOK_AGAIN)).await;
+        if left.is_zero() {
+            return;
+        }
+    }
+}
+
+/// Says the same thing once, and again after a while.
+#[derive(Default)]
+struct Complaint(Option<(String, Instant)>);
+
+impl Complaint {
+    fn tell(&mut self, error: &super::certify::Error, have_certificate: bool) {
+        let text = error.to_string();
+        if self.0.as_ref().is_some_and(|(last, at)| *last == text && at.elapsed() < REMIND) {
+            return;
+        }
+        if have_certificate {
+            warn!("renew certificate: {text}; keeping the old one and trying again");
+        } else {
+            warn!("get first certificate: {text}; not ready, trying again");
+        }
+        self.0 = Some((text, Instant::now()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::TrustAnchors;
+
+    fn bounds(min_s: u64, max_s: u64) -> config::Identity {
+        config::Identity {
+            name: "web.demo.serviceaccount.identity.mesh.cluster.local".into(),
+            token_file: "token".into(),
+            trust_anchors: TrustAnchors::Pem(String::new()),
+            min_refresh: Duration::from_secs(min_s),
+            max_refresh: Duration::from_secs(max_s),
+        }
+    }
+
+    #[test]
+    fn a_day_is_renewed_after_seventy_percent() {
+        let day = Duration::from_secs(86_400);
+        assert_eq!(renewal(day, &bounds(10, 86_400)), day.mul_f64(0.7));
+        assert_eq!(renewal(day, &bounds(10, 3_600)), Duration::from_secs(3_600));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn renewal_is_before_the_end(left_ms in 1u64..10_000_000, min_s in 0u64..1_000, more_s in 0u64..1_000) {
+            let left = Duration::from_millis(left_ms);
+            proptest::prop_assert!(renewal(left, &bounds(min_s, min_s + more_s)) < left);
+        }
+    }
+}

@@ -1,1 +1,45 @@
-fn main() {}
+//! `mesh`: starts the demo, and asks a running operator what the mesh does and why.
+
+mod api;
+mod arguments;
+mod commands;
+mod demo;
+mod table;
+
+use arguments::{Arguments, Command};
+use clap::{CommandFactory, Parser};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments) {
+        Ok(code) => code,
+        Err(e) => {
+            eprintln!("mesh: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// One thread: children that are bound to our life (`demo`) are bound to the life of the thread that started them.
+#[tokio::main(flavor = "current_thread")]
+async fn run(Arguments { operator, command }: Arguments) -> anyhow::Result<ExitCode> {
+    let api = api::Client::new(&operator)?;
+    match command {
+        Command::Demo(options) => return demo::run(options).await,
+        Command::Check(options) => return commands::check::run(&api, options).await,
+        Command::Dashboard(options) => commands::dashboard::run(&api, options).await?,
+        Command::Stat(options) => commands::stat::run(&api, options).await?,
+        Command::Edges(options) => commands::edges::run(&api, options).await?,
+        Command::Routes(options) => commands::routes::run(&api, options).await?,
+        Command::Endpoints(options) => commands::endpoints::run(&api, options).await?,
+        Command::Policy(options) => commands::policy::run(&api, options).await?,
+        Command::Authz(options) => commands::authz::run(&api, options).await?,
+        Command::Version(options) => commands::version::run(&api, options).await?,
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "mesh", &mut std::io::stdout());
+        }
+        Command::Reference => print!("{}", commands::reference::markdown()),
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,184 @@
+//! The command line of `mesh`. Its reference page is generated from here.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use mesh_api::golden::Window;
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+#[derive(Debug, Parser)]
+#[command(name = "mesh", version, about = "A small, complete service mesh")]
+pub struct Arguments {
+    /// Where the operator's API is.
+    #[arg(
+        long,
+        env = "MESH_OPERATOR",
+        default_value = "http://127.0.0.1:8084",
+        global = true,
+        value_name = "URL"
+    )]
+    pub operator: String,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the whole mesh with BookInfo on this machine: no cluster, no root, no container.
+    Demo(DemoOptions),
+    /// Open the dashboard.
+    Dashboard(DashboardOptions),
+    /// Say whether everything is as it should be; exits 1 when something is not.
+    Check(OutputOptions),
+    /// Success, requests per second and latency of each workload.
+    Stat(StatOptions),
+    /// Who calls whom, and whether it is encrypted.
+    Edges(WindowOptions),
+    /// Routes, their rules, and where the traffic really went.
+    Routes(WindowOptions),
+    /// The endpoints a proxy would be given for a Service.
+    Endpoints(EndpointsOptions),
+    /// The policy a proxy would be given, as JSON.
+    Policy(PolicyOptions),
+    /// Who may call a workload, and which policy says so.
+    Authz(AuthzOptions),
+    /// Version of this program and of the operator.
+    Version(VersionOptions),
+    /// Print a completion script for a shell.
+    Completion { shell: clap_complete::Shell },
+    /// Print the reference of this command line in Markdown.
+    #[command(hide = true)]
+    Reference,
+}
+
+#[derive(Debug, Args)]
+pub struct DemoOptions {
+    /// Folder of Kubernetes manifests: the mesh's configuration, and the Pods to start.
+    #[arg(long, default_value = "demo/manifests", value_name = "DIR")]
+    pub manifests: PathBuf,
+    /// Where keys, tokens and logs go. Default: mesh/demo in the user's state folder.
+    #[arg(long, env = "MESH_DEMO_STATE_DIR", value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Where the dashboard and the API are served.
+    #[arg(long, default_value = "127.0.0.1:8084", value_name = "IP:PORT")]
+    pub dashboard_addr: SocketAddr,
+    /// Where the operator serves its proxies.
+    #[arg(long, default_value = "127.0.0.1:8086", value_name = "IP:PORT")]
+    pub grpc_addr: SocketAddr,
+    /// Pages read per second. Default: what the traffic Pod's manifest says.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000), value_name = "N")]
+    pub rps: Option<u32>,
+    /// Start no traffic generator.
+    #[arg(long)]
+    pub no_traffic: bool,
+    /// Exit 0 as soon as every expected edge has carried traffic over mutual TLS.
+    #[arg(long, conflicts_with = "no_traffic")]
+    pub until_ready: bool,
+    /// How long to wait for a complete start, in seconds.
+    #[arg(long, default_value = "60", value_parser = seconds, value_name = "SECONDS")]
+    pub timeout: Duration,
+    /// Log filter of the operator and the proxies, such as `info` or `debug`.
+    #[arg(long, default_value = "info", value_name = "FILTER")]
+    pub log: String,
+}
+
+#[derive(Debug, Args)]
+pub struct DashboardOptions {
+    /// Print the URL and open nothing.
+    #[arg(long)]
+    pub url: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct OutputOptions {
+    #[arg(long, short, value_enum, default_value = "table")]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct WindowOptions {
+    /// Only this namespace.
+    #[arg(long, short)]
+    pub namespace: Option<String>,
+    /// How far back to look: 10s, 1m, 5m, 15m or 1h.
+    #[arg(long, short = 't', default_value = "1m", value_parser = window)]
+    pub window: Window,
+    #[arg(long, short, value_enum, default_value = "table")]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct StatOptions {
+    /// Only this workload: `namespace/name`.
+    pub workload: Option<String>,
+    #[command(flatten)]
+    pub common: WindowOptions,
+}
+
+#[derive(Debug, Args)]
+pub struct EndpointsOptions {
+    /// Such as `reviews.bookinfo:9080`.
+    #[arg(required = true)]
+    pub authorities: Vec<String>,
+    #[arg(long, short, value_enum, default_value = "table")]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct PolicyOptions {
+    #[command(subcommand)]
+    pub direction: PolicyDirection,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum PolicyDirection {
+    /// What a client's proxy is told of a Service.
+    Outbound {
+        /// Such as `reviews.bookinfo:9080`.
+        authority: String,
+        /// The Pod that asks, `namespace/name`: routes can differ by the client's namespace.
+        #[arg(long)]
+        from: Option<String>,
+    },
+    /// What a Pod's own proxy is told of one of its ports.
+    Inbound {
+        /// Such as `bookinfo/ratings-v1:9080`.
+        pod: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct AuthzOptions {
+    /// The workload that is called: `namespace/name`.
+    pub to: String,
+    /// Only this client: `namespace/name` of a workload.
+    #[arg(long)]
+    pub from: Option<String>,
+    #[arg(long, short, value_enum, default_value = "table")]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct VersionOptions {
+    /// Do not ask the operator.
+    #[arg(long)]
+    pub client: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    Table,
+    Json,
+}
+
+fn window(text: &str) -> Result<Window, String> {
+    Window::parse(text).ok_or_else(|| {
+        let known: Vec<_> = Window::ALL.iter().map(|w| w.as_str()).collect();
+        format!("want one of {}", known.join(", "))
+    })
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse::<u64>() {
+        Ok(seconds @ 1..=3_600) => Ok(Duration::from_secs(seconds)),
+        _ => Err("want whole seconds, 1 to 3600".into()),
+    }
+}

@@ -1,0 +1,28 @@
+//! Everything that asks a running operator. A command fetches one resource and prints it as a table or as the API's own JSON.
+
+pub mod authz;
+pub mod check;
+pub mod dashboard;
+pub mod edges;
+pub mod endpoints;
+pub mod policy;
+pub mod reference;
+pub mod routes;
+pub mod stat;
+pub mod version;
+
+use serde::Serialize;
+
+fn print_json<T: Serialize>(value: &T) -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string_pretty(value)?);
+    Ok(())
+}
+
+/// Standard output is for the table; that there is nothing to show is said beside it.
+fn print_table(table: &crate::table::Table, nothing: &str) {
+    if table.is_empty() {
+        eprintln!("{nothing}");
+        return;
+    }
+    print!("{table}");
+}

@@ -1,0 +1,40 @@
+//! `mesh authz`: who may call a workload, and which policy says so.
+
+use super::{print_json, print_table};
+use crate::{
+    api::Client,
+    arguments::{AuthzOptions, Output},
+    table::{Table, dash},
+};
+use mesh_api::authz::{AuthzList, Verdict};
+
+pub async fn run(api: &Client, options: AuthzOptions) -> anyhow::Result<()> {
+    let query = [("to", Some(options.to.as_str())), ("from", options.from.as_deref())];
+    let list: AuthzList = api.get("/api/v1/authz", &query).await?;
+    if options.output == Output::Json {
+        return print_json(&list);
+    }
+    let mut table =
+        Table::new(&["SERVER", "PORT", "ROUTE", "CLIENT", "VERDICT", "AUTHORIZATION_POLICY", "WHY"]);
+    for row in &list.rows {
+        table.row(vec![
+            row.server.clone(),
+            row.port.to_string(),
+            if row.route.is_empty() { dash() } else { row.route.clone() },
+            row.client.clone(),
+            verdict(row.verdict).into(),
+            row.policy.clone(),
+            row.why.clone(),
+        ]);
+    }
+    print_table(&table, "nothing to say: the workload has no port");
+    Ok(())
+}
+
+fn verdict(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Allowed => "√ allowed",
+        Verdict::Denied => "× denied",
+        Verdict::Audited => "‼ audited",
+    }
+}

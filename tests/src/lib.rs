@@ -1,1 +1,17 @@
-//! tests
+//! What the stories in `it/` are told with: processes, networks, certificates, origins, clients, and the two scripted halves of
+//! the contract (a control plane for our proxy, a proxy for our operator). Nothing in here knows what is right; stories do.
+
+pub mod binaries;
+pub mod capture;
+pub mod client;
+pub mod control_plane;
+pub mod grpc;
+pub mod load;
+pub mod netns;
+pub mod origin;
+pub mod pki;
+pub mod pod;
+pub mod process;
+pub mod relay;
+pub mod story;
+pub mod wait;

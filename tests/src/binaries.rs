@@ -1,0 +1,23 @@
+//! Where the executables under test are: beside the test's own, in cargo's target directory.
+
+use std::path::PathBuf;
+
+/// Path of an executable of this workspace, such as `mesh-proxy`. Panics with the remedy when it is not built.
+pub fn path(name: &str) -> PathBuf {
+    let here = std::env::current_exe().expect("a running test knows its own path");
+    // target/<profile>/deps/<test executable>
+    let profile = here.parent().and_then(|deps| deps.parent()).expect("cargo puts tests two folders deep");
+    let path = profile.join(name);
+    assert!(
+        path.is_file(),
+        "{} is not built: run `cargo xtask test`, or `cargo build` before `cargo test -p mesh-tests`",
+        path.display()
+    );
+    path
+}
+
+/// The workspace's root, for the demo's manifests.
+pub fn workspace() -> PathBuf {
+    let tests = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    tests.parent().expect("tests/ is a folder of the workspace").to_owned()
+}

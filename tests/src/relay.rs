@@ -1,0 +1,77 @@
+//! A TCP relay that keeps every byte that passes, for looking at the hop between two proxies, and that can be cut.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    task::{JoinHandle, JoinSet},
+};
+
+#[derive(Debug)]
+pub struct Relay {
+    pub addr: SocketAddr,
+    passed: Arc<Mutex<Vec<u8>>>,
+    connections: Arc<Mutex<JoinSet<()>>>,
+    accept: JoinHandle<()>,
+}
+
+impl Relay {
+    pub async fn start(addr: SocketAddr, to: SocketAddr) -> Relay {
+        let listener =
+            TcpListener::bind(addr).await.unwrap_or_else(|error| panic!("listen on {addr}: {error}"));
+        let passed: Arc<Mutex<Vec<u8>>> = Arc::default();
+        let connections: Arc<Mutex<JoinSet<()>>> = Arc::default();
+        let (keep, open) = (Arc::clone(&passed), Arc::clone(&connections));
+        let accept = tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let relayed = relay(client, to, Arc::clone(&keep));
+                open.lock().expect("no test panics with this lock").spawn(relayed);
+            }
+        });
+        Relay { addr, passed, connections, accept }
+    }
+
+    /// Everything that has passed, both directions mixed.
+    pub fn passed(&self) -> Vec<u8> {
+        self.passed.lock().expect("no test panics with this lock").clone()
+    }
+
+    /// Whether a text stood anywhere in what has passed.
+    pub fn has_passed(&self, text: &str) -> bool {
+        let passed = self.passed.lock().expect("no test panics with this lock");
+        passed.windows(text.len()).any(|window| window.eq_ignore_ascii_case(text.as_bytes()))
+    }
+
+    /// Closes every open connection; new ones are taken.
+    pub fn cut(&self) {
+        self.connections.lock().expect("no test panics with this lock").abort_all();
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.accept.abort();
+        self.cut();
+    }
+}
+
+async fn relay(client: TcpStream, to: SocketAddr, keep: Arc<Mutex<Vec<u8>>>) {
+    let Ok(server) = TcpStream::connect(to).await else { return };
+    let (_, _) = (client.set_nodelay(true), server.set_nodelay(true));
+    let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
+    tokio::join!(copy(from_client, to_server, &keep), copy(from_server, to_client, &keep));
+}
+
+async fn copy(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, keep: &Mutex<Vec<u8>>) {
+    let mut chunk = vec![0; 16 * 1024];
+    while let Ok(read @ 1..) = from.read(&mut chunk).await {
+        keep.lock().expect("no test panics with this lock").extend_from_slice(&chunk[..read]);
+        if to.write_all(&chunk[..read]).await.is_err() {
+            return;
+        }
+    }
+    let _ = to.shutdown().await;
+}

@@ -9,6 +9,7 @@ pub mod metrics;
 pub mod trace;
 
 use crate::policy::Meta;
+use http::HeaderMap;
 use metrics::{
     Counter, Family, Gauge, Histogram, Labels,
     authz::{AuthzLabels, AuthzMetrics},
@@ -160,9 +161,10 @@ impl Worker {
         Histogram::new(&self.shared.registry, family, labels)
     }
 
-    /// Continues or begins the trace of a request; see [`trace::Context`].
-    pub fn sampler(&self) -> Sampler {
-        self.shared.sampler
+    /// Continues the trace of a request, or begins one. Then `ctx.inject(headers)`, and where `ctx.sampled()`, at the end,
+    /// [`Worker::span`].
+    pub fn trace(&self, headers: &HeaderMap) -> trace::Context {
+        trace::Context::of(headers, || self.shared.sampler.sample())
     }
 
     /// Hands a finished span to the pusher. Never waits.

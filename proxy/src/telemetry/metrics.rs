@@ -111,3 +111,6 @@ impl Histogram {
         add(&self.cells[self.bounds_us.len() + 1], us);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,10 +2,17 @@
 //!
 //! W3C `traceparent`, B3 (one header and many) and Jaeger's `uber-trace-id`. Where several came in, the first of them that is
 //! valid, in this order, says what the trace is, and all that came in say the same afterwards. A `traceparent` that is
-//! repeated, malformed, upper-case or of version `ff` counts as absent, and `tracestate` goes with it (W3C Trace Context §3).
+//! repeated, malformed, upper-case or of version `ff` counts as absent and is removed, and `tracestate` with it (W3C Trace
+//! Context §3.2); a `tracestate` of more than 4 KiB is removed alone.
 //!
-//! Own parsers of a few lines each, because these run for every request: the reasons are in
-//! `docs/adr/` ("trace context parsing").
+//! A trace that is not recorded passes as it came: the proxy adds no span to it, so it changes nothing and writes nothing.
+//!
+//! Own parsers of a few lines each, because they run for every request; `docs/adr/` says why not a library's.
+
+mod b3;
+mod hex;
+mod uber;
+mod w3c;
 
 use http::HeaderMap;
 use std::{sync::Arc, time::SystemTime};
@@ -16,23 +23,16 @@ pub struct TraceId(pub [u8; 16]);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct SpanId(pub [u8; 8]);
 
-/// A request's place in a trace: the span that it is handled in, and that span's parent.
-///
-/// ```ignore
-/// let ctx = match Context::extract(req.headers()) {
-///     Some(parent) => parent.child(),
-///     None => Context::root(sampler.sample()),
-/// };
-/// ctx.inject(req.headers_mut());
-/// … if ctx.sampled() { worker.span(SpanRecord { context: ctx, … }) }
-/// ```
+/// A request's place in a trace. [`super::Worker::trace`] makes it from the request's headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Context {
     pub trace: TraceId,
+    /// The span that this proxy adds, if the trace is recorded; else the caller's.
     pub span: SpanId,
     pub parent: Option<SpanId>,
     sampled: bool,
-    debug: bool,
+    /// The span is ours, so the headers have to say so.
+    fresh: bool,
     forms: Forms,
 }
 
@@ -40,39 +40,75 @@ pub struct Context {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Forms {
     w3c: bool,
+    /// There is a `traceparent` or `tracestate` that must not go on.
+    remove_w3c: bool,
+    remove_tracestate: bool,
     b3_single: bool,
     b3_multi: bool,
-    /// B3 with a trace id of 64 bits.
-    b3_short: bool,
     uber: bool,
+    /// The trace id came with 64 bits, and goes on so in B3.
+    short: bool,
+    /// B3's and Jaeger's "record this, whatever the ratio".
+    debug: bool,
+}
+
+/// What one header (or set of headers) says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Parent {
+    trace: TraceId,
+    span: SpanId,
+    /// `None` leaves the decision to us.
+    sampled: Option<bool>,
+    debug: bool,
+    short: bool,
 }
 
 impl Context {
-    /// The caller's context; `None` where it sent none that is valid.
-    pub fn extract(headers: &HeaderMap) -> Option<Context> {
-        let _ = headers;
-        None
+    /// Continues the caller's trace or begins one. `sample` decides where the caller has not.
+    pub fn of(headers: &HeaderMap, sample: impl FnOnce() -> bool) -> Context {
+        let state = w3c::read_state(headers);
+        let w3c = w3c::read(headers);
+        let single = b3::read_single(headers);
+        let multi = b3::read_multi(headers);
+        let uber = uber::read(headers);
+        let forms = Forms {
+            w3c: w3c.is_some(),
+            remove_w3c: w3c.is_none()
+                && (state != w3c::State::Absent || headers.contains_key(w3c::TRACEPARENT)),
+            remove_tracestate: state == w3c::State::TooLong,
+            b3_single: single != b3::Found::Nothing,
+            b3_multi: multi != b3::Found::Nothing,
+            uber: uber.is_some(),
+            ..Forms::default()
+        };
+        let Some(parent) = w3c.or(single.parent()).or(multi.parent()).or(uber) else {
+            return Context::begin(forms, single.decision().or(multi.decision()), sample);
+        };
+        let forms = Forms { short: parent.short, debug: parent.debug, ..forms };
+        let sampled = parent.sampled.unwrap_or_else(sample);
+        if !sampled {
+            return Context {
+                trace: parent.trace,
+                span: parent.span,
+                parent: None,
+                sampled,
+                fresh: false,
+                forms,
+            };
+        }
+        let span = SpanId::random();
+        Context { trace: parent.trace, span, parent: Some(parent.span), sampled, fresh: true, forms }
     }
 
-    /// Begins a trace.
-    pub fn root(sampled: bool) -> Context {
-        let forms = Forms { w3c: true, ..Forms::default() };
-        Context {
-            trace: TraceId::random(),
-            span: SpanId::random(),
-            parent: None,
-            sampled,
-            debug: false,
-            forms,
-        }
-    }
-
-    /// A new span below this one. Where the trace is not recorded the context stays as it is: nobody will look for the span.
-    pub fn child(self) -> Context {
-        if !self.sampled {
-            return self;
-        }
-        Context { span: SpanId::random(), parent: Some(self.span), ..self }
+    /// `decision`: B3 can say whether to record without saying which trace.
+    fn begin(forms: Forms, decision: Option<bool>, sample: impl FnOnce() -> bool) -> Context {
+        let sampled = decision.unwrap_or_else(sample);
+        // A "no" without a trace passes as it came. Else the first proxy's decision is told to all after it, "no" as well:
+        // each would decide anew otherwise, and traces begin in the middle.
+        let fresh = decision != Some(false);
+        let w3c = !forms.b3_single && !forms.b3_multi;
+        let forms = Forms { w3c, ..forms };
+        Context { trace: TraceId::random(), span: SpanId::random(), parent: None, sampled, fresh, forms }
     }
 
     /// Whether spans of this trace are recorded.
@@ -80,9 +116,31 @@ impl Context {
         self.sampled
     }
 
-    /// Writes the context over the headers it came in, or as `traceparent`.
+    /// Writes the context over the headers in which it came, or as `traceparent`. Does nothing for a trace that is not
+    /// recorded and was begun by somebody else.
     pub fn inject(&self, headers: &mut HeaderMap) {
-        let _ = headers;
+        let Forms { w3c, remove_w3c, remove_tracestate, b3_single, b3_multi, uber, .. } = self.forms;
+        if remove_w3c {
+            headers.remove(w3c::TRACEPARENT);
+        }
+        if remove_w3c || remove_tracestate {
+            headers.remove(w3c::TRACESTATE);
+        }
+        if !self.fresh {
+            return;
+        }
+        if w3c {
+            headers.insert(w3c::TRACEPARENT, w3c::write(self));
+        }
+        if b3_single {
+            headers.insert(b3::SINGLE, b3::write(self));
+        }
+        if b3_multi {
+            b3::write_multi(self, headers);
+        }
+        if uber {
+            headers.insert(uber::NAME, uber::write(self));
+        }
     }
 }
 
@@ -111,6 +169,12 @@ impl TraceId {
 impl SpanId {
     fn random() -> SpanId {
         SpanId(fastrand::u64(1..).to_be_bytes())
+    }
+}
+
+impl std::fmt::Display for TraceId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 
@@ -149,3 +213,6 @@ pub enum SpanKind {
     /// Outbound.
     Client,
 }
+
+#[cfg(test)]
+mod tests;

@@ -210,7 +210,7 @@ families! {
     INBOUND_HTTP_LOCAL_RATELIMIT_TOTAL = Family::counter("inbound_http_local_ratelimit_total", AUTHZ, "Requests refused by a rate limit.");
     INBOUND_TCP_AUTHZ_ALLOW_TOTAL = Family::counter("inbound_tcp_authz_allow_total", AUTHZ, "Connections let in by policy.").pushed();
     INBOUND_TCP_AUTHZ_DENY_TOTAL = Family::counter("inbound_tcp_authz_deny_total", AUTHZ, "Connections refused by policy.").pushed();
-    INBOUND_TCP_AUTHZ_TERMINATE_TOTAL = Family::counter("inbound_tcp_authz_terminate_total", AUTHZ, "Open connections cut because their authorization was withdrawn.").pushed();
+    INBOUND_TCP_AUTHZ_TERMINATE_TOTAL = Family::counter("inbound_tcp_authz_terminate_total", AUTHZ, "Open connections cut because their authorization was withdrawn.");
 
     INBOUND_HTTP_ERRORS_TOTAL = Family::counter("inbound_http_errors_total", &["error"], "Responses that the proxy made itself, inbound.");
     INBOUND_TCP_ERRORS_TOTAL = Family::counter("inbound_tcp_errors_total", &["error"], "Inbound connections that failed in the proxy.");

@@ -93,6 +93,14 @@ impl Registry {
         if known { ip.to_canonical().to_string().into() } else { "other".into() }
     }
 
+    pub fn len(&self) -> usize {
+        lock(&self.shelf).series.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// How often a series was asked for that did not fit any more.
     pub fn overflowed(&self) -> u64 {
         self.overflowed.load(Relaxed)
@@ -104,14 +112,26 @@ impl Registry {
         all.into_iter().map(|series| Sample { values: series.values(), series }).collect()
     }
 
-    /// Folds what dropped handles left behind and forgets series that nobody has touched for [`RETAIN_IDLE`]. With `pushed`,
-    /// one that the operator has not yet heard of in full stays.
-    pub fn sweep(&self, now: Instant, pushed: bool) {
+    /// Folds what dropped handles left behind and forgets series that nobody has touched for `retain` ([`RETAIN_IDLE`] unless
+    /// configured). With `pushed`, one that the operator has not yet heard of in full stays.
+    pub fn sweep(&self, now: Instant, retain: Duration, pushed: bool) {
         let mut shelf = lock(&self.shelf);
-        shelf.series.retain(|_, series| !series.sweep(now, pushed));
+        shelf.series.retain(|_, series| !series.sweep(now, retain, pushed));
         let ips =
             shelf.series.keys().filter_map(|(_, labels)| labels.get("client_ip")?.parse().ok()).collect();
         shelf.client_ips = ips;
+    }
+}
+
+impl Sample {
+    /// How many durations a histogram has seen.
+    pub fn count(&self) -> u64 {
+        self.values[..self.values.len() - 1].iter().sum()
+    }
+
+    /// Their sum.
+    pub fn sum_us(&self) -> u64 {
+        self.values[self.values.len() - 1]
     }
 }
 
@@ -143,7 +163,7 @@ impl Series {
     }
 
     /// True when the series can go.
-    fn sweep(&self, now: Instant, pushed: bool) -> bool {
+    fn sweep(&self, now: Instant, retain: Duration, pushed: bool) -> bool {
         let mut state = lock(&self.state);
         let State { live, retired, .. } = &mut *state;
         live.retain_mut(|cells| {
@@ -163,7 +183,7 @@ impl Series {
             state.changed = now;
         }
         let told = !pushed || !self.family.pushed || state.acked == state.seen;
-        state.live.is_empty() && told && now.saturating_duration_since(state.changed) >= RETAIN_IDLE
+        state.live.is_empty() && told && now.saturating_duration_since(state.changed) >= retain
     }
 }
 

@@ -59,11 +59,7 @@ pub fn build(args: Args) -> Result<()> {
         eprintln!("dashboard: built without optimizing; the size is not checked");
         return Ok(());
     }
-    eprintln!(
-        "dashboard: {} KB to download, of at most {} KB",
-        download_bytes / 1_000,
-        BUDGET_BYTES / 1_000
-    );
+    eprintln!("dashboard: {} KB to download, of at most {} KB", download_bytes / 1_000, BUDGET_BYTES / 1_000);
     ensure!(
         download_bytes <= BUDGET_BYTES,
         "the dashboard is {download_bytes} bytes compressed, over its budget of {BUDGET_BYTES}: \
@@ -160,7 +156,9 @@ fn pack(inputs: &Inputs, dist: &Path, dev: bool) -> Result<usize> {
         .generate_output()
         .context("wasm-bindgen (its crate's version must equal wasm-bindgen-cli-support's)")?;
     if let Some(snippet) = output.snippets().keys().next() {
-        bail!("{snippet} brings JavaScript of its own, which the page's content policy and layout do not expect");
+        bail!(
+            "{snippet} brings JavaScript of its own, which the page's content policy and layout do not expect"
+        );
     }
 
     let mut pkg = Package { folder: dist.join("pkg"), download_bytes: 0, names: String::new(), quick: dev };

@@ -1,1 +1,52 @@
-fn main() {}
+//! The project's own tasks: `cargo xtask demo`, `cargo xtask test` and what they are made of.
+
+mod check;
+mod dashboard;
+mod demo;
+mod docs;
+mod names;
+mod shell;
+mod tidy;
+mod wasm_target;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "Builds, runs and checks Mesh")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Build everything, then run the whole mesh on this machine; arguments go to `mesh demo`.
+    #[command(disable_help_flag = true)]
+    Demo(demo::Options),
+    /// Every check that needs no cluster.
+    Test(check::Options),
+    /// Build the dashboard into dashboard/dist/.
+    Dashboard(dashboard::Args),
+    /// Write docs/reference/ from the code.
+    Docs(docs::Options),
+    /// The project's own rules: who may depend on whom, and what no file may hold.
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().task {
+        Task::Demo(options) => demo::run(options),
+        Task::Test(options) => check::run(options),
+        Task::Dashboard(args) => dashboard::build(args),
+        Task::Docs(options) => docs::run(options),
+        Task::Tidy => tidy::run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("xtask: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

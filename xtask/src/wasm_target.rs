@@ -76,7 +76,9 @@ pub fn find(root: &Path) -> Result<Toolchain> {
         return Ok(Toolchain::Rustup);
     }
     eprintln!("dashboard: installing the wasm target: rustup target add {TRIPLE}");
-    if succeeds(Command::new("rustup").args(["target", "add", TRIPLE]).current_dir(root)) && has_target(&sysroot) {
+    if succeeds(Command::new("rustup").args(["target", "add", TRIPLE]).current_dir(root))
+        && has_target(&sysroot)
+    {
         return Ok(Toolchain::Rustup);
     }
     debian(&sysroot).with_context(|| {
@@ -88,7 +90,9 @@ fn debian(sysroot: &Path) -> Result<Toolchain> {
     let Some(linker) = rust_lld(sysroot) else { bail!("rust-lld is not in {}", sysroot.display()) };
     if !installed() {
         eprintln!("dashboard: installing Debian's: apt-get install {}", DEBIAN_PACKAGES.join(" "));
-        let got = succeeds(Command::new("apt-get").args(["install", "-y", "--no-install-recommends"]).args(DEBIAN_PACKAGES));
+        let got = succeeds(
+            Command::new("apt-get").args(["install", "-y", "--no-install-recommends"]).args(DEBIAN_PACKAGES),
+        );
         if !got || !installed() {
             bail!("install it as root: apt-get install {}", DEBIAN_PACKAGES.join(" "));
         }
@@ -110,8 +114,11 @@ fn succeeds(command: &mut Command) -> bool {
 
 fn sysroot(root: &Path) -> Result<PathBuf> {
     let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let output =
-        Command::new(rustc).args(["--print", "sysroot"]).current_dir(root).output().context("running rustc")?;
+    let output = Command::new(rustc)
+        .args(["--print", "sysroot"])
+        .current_dir(root)
+        .output()
+        .context("running rustc")?;
     let text = String::from_utf8(output.stdout).context("rustc --print sysroot")?;
     Ok(PathBuf::from(text.trim()))
 }

@@ -1,1 +1,29 @@
-//! operator/policy
+//! Policy as a pure function: Kubernetes objects in ([`World`]), what proxies are told and what people are shown out
+//! ([`Tables`]). No clock, no I/O, no async, no protobuf; the operator watches objects and encodes answers.
+
+pub mod authorization;
+mod diagnostic;
+mod duration;
+mod endpoints;
+pub mod gateway;
+mod identity;
+pub mod inbound;
+mod meta;
+pub mod outbound;
+mod pods;
+mod ports;
+mod routes;
+mod selector;
+mod services;
+mod tables;
+mod world;
+
+pub use diagnostic::{Diagnostic, Severity};
+pub use endpoints::{Endpoint, EndpointSet, ProtocolHint};
+pub use identity::Identities;
+pub use inbound::DefaultPolicy;
+pub use meta::{Meta, Resource};
+pub use pods::PodInfo;
+pub use services::{Authority, AuthorityError, PortProtocol, Service, ServiceKind, ServicePort};
+pub use tables::Tables;
+pub use world::{Origin, Settings, World};

@@ -1,0 +1,157 @@
+//! Which addresses stand behind a Service's port, and how each is to be reached.
+
+use crate::{
+    PodInfo,
+    services::{Authority, Service},
+};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use mesh_api::names;
+use serde::Serialize;
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+/// The ready endpoints of one Service port (or one pod of a headless Service), by address.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EndpointSet {
+    /// Whether the Service exists and has the port.
+    pub exists: bool,
+    pub namespace: String,
+    pub service: String,
+    pub endpoints: BTreeMap<SocketAddr, Endpoint>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProtocolHint {
+    None,
+    /// The peer's proxy takes HTTP/2.
+    H2,
+    /// The peer must not look at the bytes.
+    Opaque,
+}
+
+/// One address, and what a client's proxy has to know about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Endpoint {
+    pub addr: SocketAddr,
+    /// `Some`: mutual TLS with this identity, or nothing.
+    pub identity: Option<String>,
+    pub hint: ProtocolHint,
+    /// The peer's port that takes a transport header.
+    pub opaque_transport_port: Option<u16>,
+    /// Empty where the address belongs to no Pod of the mesh's world.
+    pub namespace: String,
+    pub pod: String,
+    pub workload: String,
+    pub service_account: String,
+    pub zone: Option<String>,
+    pub node: Option<String>,
+}
+
+impl Endpoint {
+    /// How to reach a port of a Pod.
+    pub(crate) fn on_pod(pod: &PodInfo, addr: SocketAddr, opaque: bool) -> Endpoint {
+        // The proxy's own admin port is served by the proxy itself: no transport header leads there.
+        let transport = pod.meshed && addr.port() != names::ADMIN_PORT;
+        let hint = match (transport, opaque) {
+            (false, _) => ProtocolHint::None,
+            (true, true) => ProtocolHint::Opaque,
+            (true, false) => ProtocolHint::H2,
+        };
+        Endpoint {
+            addr,
+            identity: pod.identity.clone(),
+            hint,
+            opaque_transport_port: transport.then_some(names::INBOUND_PORT),
+            namespace: pod.namespace.clone(),
+            pod: pod.name.clone(),
+            workload: pod.workload.clone(),
+            service_account: pod.service_account.clone(),
+            zone: pod.zone.clone(),
+            node: pod.node.clone(),
+        }
+    }
+
+    /// An address that we know nothing about: plaintext, as without mesh.
+    pub(crate) fn bare(addr: SocketAddr) -> Endpoint {
+        Endpoint {
+            addr,
+            identity: None,
+            hint: ProtocolHint::None,
+            opaque_transport_port: None,
+            namespace: String::new(),
+            pod: String::new(),
+            workload: String::new(),
+            service_account: String::new(),
+            zone: None,
+            node: None,
+        }
+    }
+}
+
+/// EndpointSlices by `(namespace, Service)`, in the order of their names.
+pub(crate) type Slices = HashMap<(String, String), Vec<Arc<EndpointSlice>>>;
+
+pub(crate) fn index(slices: &[Arc<EndpointSlice>]) -> Slices {
+    let mut index = Slices::new();
+    for slice in slices {
+        let labels = slice.metadata.labels.as_ref();
+        let Some(service) = labels.and_then(|labels| labels.get("kubernetes.io/service-name")) else {
+            continue;
+        };
+        let namespace = slice.metadata.namespace.clone().unwrap_or_else(|| "default".into());
+        index.entry((namespace, service.clone())).or_default().push(slice.clone());
+    }
+    for slices in index.values_mut() {
+        slices.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
+    }
+    index
+}
+
+/// The endpoints of `authority`. `opaque` tells which ports of which pods are forwarded unread; `node` is the client's.
+pub(crate) fn resolve(
+    authority: &Authority,
+    service: &Service,
+    slices: &[Arc<EndpointSlice>],
+    pod_by_ip: impl Fn(IpAddr) -> Option<Arc<PodInfo>>,
+    opaque: impl Fn(&PodInfo, u16) -> bool,
+    node: Option<&str>,
+) -> BTreeMap<SocketAddr, Endpoint> {
+    let mut endpoints = BTreeMap::new();
+    let Some(service_port) = service.port(authority.port) else { return endpoints };
+    for slice in slices.iter().filter(|slice| matches!(slice.address_type.as_str(), "IPv4" | "IPv6")) {
+        // An EndpointSlice names its ports after the Service's; a Service with one port may leave the name out.
+        let named = slice.ports.iter().flatten().find(|port| {
+            port.protocol.as_deref().unwrap_or("TCP") == "TCP"
+                && port.name.as_deref().unwrap_or_default()
+                    == service_port.name.as_deref().unwrap_or_default()
+        });
+        let Some(port) = named.and_then(|port| port.port).and_then(|port| u16::try_from(port).ok()) else {
+            continue;
+        };
+        for endpoint in &slice.endpoints {
+            let ready = endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true);
+            let elsewhere = service.node_local && node.is_some() && endpoint.node_name.as_deref() != node;
+            let other_host = authority.host.is_some() && endpoint.hostname != authority.host;
+            if !ready || elsewhere || other_host {
+                continue;
+            }
+            // All addresses of one endpoint are the same pod; the API says consumers take the first.
+            let Some(ip) = endpoint.addresses.first().and_then(|ip| ip.parse::<IpAddr>().ok()) else {
+                continue;
+            };
+            let addr = SocketAddr::new(ip, port);
+            let mut resolved = match pod_by_ip(ip) {
+                Some(pod) => Endpoint::on_pod(&pod, addr, opaque(&pod, port)),
+                None => Endpoint::bare(addr),
+            };
+            resolved.zone = endpoint.zone.clone().or(resolved.zone);
+            resolved.node = endpoint.node_name.clone().or(resolved.node);
+            endpoints.insert(addr, resolved);
+        }
+    }
+    endpoints
+}

@@ -1,0 +1,129 @@
+//! Answers "who may call this workload, and why" from the very policy that its proxies are told.
+
+use super::{Authentication, Authorization, Client, Decision, Policy, Route};
+use crate::{Meta, PodInfo, identity::Identities};
+use mesh_api::authz::{AuthzRow, Verdict};
+use std::net::IpAddr;
+
+/// Who is asked about.
+struct Caller {
+    label: String,
+    identity: Option<String>,
+    ip: Option<IpAddr>,
+}
+
+/// One row per kind of caller and per route that has a say. Without `from`: every known service account, anyone in the mesh, anyone.
+pub(crate) fn answer(
+    server: &PodInfo,
+    port: u16,
+    policy: &Policy,
+    from: &[&PodInfo],
+    accounts: &[(String, String)],
+    identities: &Identities,
+) -> Vec<AuthzRow> {
+    let mut callers: Vec<Caller> = from.iter().map(|pod| caller(pod)).collect();
+    callers.dedup_by(|a, b| a.label == b.label);
+    if from.is_empty() {
+        callers.extend(accounts.iter().map(|(namespace, name)| Caller {
+            label: format!("{namespace}/{name}"),
+            identity: Some(identities.of(namespace, name)),
+            ip: None,
+        }));
+        // An identity that no rule can name, so that only rules about everybody apply.
+        callers.push(Caller { label: "anyone in the mesh".into(), identity: Some(String::new()), ip: None });
+        callers.push(Caller { label: "anyone".into(), identity: None, ip: None });
+    }
+    let mut rows = vec![];
+    for caller in &callers {
+        rows.push(row(server, port, policy, caller, None));
+        let own = policy.routes.iter().filter(|route| route.meta != Meta::Default("probe"));
+        rows.extend(own.map(|route| row(server, port, policy, caller, Some(route))));
+    }
+    if from.is_empty() {
+        rows.extend(networks(server, port, policy));
+    }
+    rows
+}
+
+fn caller(pod: &PodInfo) -> Caller {
+    let label = match pod.meshed {
+        true => format!("{}/{}", pod.namespace, pod.service_account),
+        false => format!("{}/{} (no proxy)", pod.namespace, pod.workload),
+    };
+    Caller { label, identity: pod.identity.clone(), ip: Some(pod.ip) }
+}
+
+fn row(server: &PodInfo, port: u16, policy: &Policy, caller: &Caller, route: Option<&Route>) -> AuthzRow {
+    let client = Client { ip: caller.ip, identity: caller.identity.as_deref() };
+    let (verdict, meta, why) = match policy.decide(client, route) {
+        Decision::Allowed(by) => (Verdict::Allowed, &by.meta, format!("allows {}", words(by))),
+        Decision::Audited(by) => (
+            Verdict::Audited,
+            &by.meta,
+            "no rule allows this client; the policy is in audit mode and only records".into(),
+        ),
+        Decision::Denied => (Verdict::Denied, &policy.meta, refusal(policy, caller)),
+    };
+    AuthzRow {
+        server: format!("{}/{}", server.namespace, server.workload),
+        port,
+        route: route.map(|route| route.meta.to_string()).unwrap_or_default(),
+        client: caller.label.clone(),
+        verdict,
+        policy: meta.to_string(),
+        why,
+    }
+}
+
+/// Networks that are let in without a certificate, a row each.
+fn networks(server: &PodInfo, port: u16, policy: &Policy) -> Vec<AuthzRow> {
+    let everywhere = super::Network::everywhere();
+    let open = policy.authorizations.iter().filter(|a| a.authentication == Authentication::None && !a.audit);
+    open.flat_map(|authorization| authorization.networks.iter().map(move |network| (authorization, network)))
+        .filter(|(_, network)| !everywhere.contains(network))
+        .map(|(authorization, network)| AuthzRow {
+            server: format!("{}/{}", server.namespace, server.workload),
+            port,
+            route: String::new(),
+            client: network_words(network),
+            verdict: Verdict::Allowed,
+            policy: authorization.meta.to_string(),
+            why: "allows this network, with or without a certificate".into(),
+        })
+        .collect()
+}
+
+fn network_words(network: &super::Network) -> String {
+    let except: Vec<String> = network.except.iter().map(ToString::to_string).collect();
+    match except.is_empty() {
+        true => network.net.to_string(),
+        false => format!("{} except {}", network.net, except.join(", ")),
+    }
+}
+
+fn words(authorization: &Authorization) -> String {
+    match &authorization.authentication {
+        Authentication::None if authorization.networks == super::Network::everywhere() => "everybody".into(),
+        Authentication::None => {
+            let networks: Vec<String> = authorization.networks.iter().map(network_words).collect();
+            format!("clients from {}", networks.join(", "))
+        }
+        Authentication::AnyIdentity => "everybody in the mesh".into(),
+        Authentication::Identities { names, suffixes } => {
+            let suffixes = suffixes.iter().map(|suffix| format!("*{suffix}"));
+            let all: Vec<String> = names.iter().cloned().chain(suffixes).collect();
+            all.join(", ")
+        }
+    }
+}
+
+fn refusal(policy: &Policy, caller: &Caller) -> String {
+    match (&policy.meta, &caller.identity) {
+        (Meta::Default("deny"), _) => "the default policy denies everybody".into(),
+        (Meta::Default(_), _) => {
+            "the default policy allows only clients with a certificate of this mesh".into()
+        }
+        (Meta::Resource(_), None) => "no rule allows clients without a certificate".into(),
+        (Meta::Resource(_), Some(_)) => "no rule allows this client".into(),
+    }
+}

@@ -1,0 +1,313 @@
+//! AuthorizationPolicies and defaults into the policy of one port.
+
+use super::{Authentication, Authorization, DefaultPolicy, Network, Policy, Route};
+use crate::{
+    Meta, PodInfo,
+    authorization::{AuthorizationPolicy, Mode, NetworkRef, Rule, Source},
+    identity::Identities,
+    outbound::{HttpMatch, PathMatch},
+    selector,
+    services::Services,
+};
+use ipnet::IpNet;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+
+/// The AuthorizationPolicies of a namespace, checked, by name.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Authorizations(Vec<Checked>);
+
+#[derive(Clone, Debug)]
+struct Checked {
+    namespace: String,
+    name: String,
+    targets: Vec<(String, Option<u16>)>,
+    selector: Option<LabelSelector>,
+    ports: Vec<u16>,
+    mode: Mode,
+    rules: Vec<CheckedRule>,
+}
+
+#[derive(Clone, Debug)]
+struct CheckedRule {
+    grants: Vec<(Vec<Network>, Authentication)>,
+    /// Empty: every request.
+    routes: Vec<Named>,
+    /// Whether the rule speaks of routes at all: one that names only bad routes must not become one for everything.
+    routed: bool,
+}
+
+/// A route's name and its matches.
+#[derive(Clone, Debug)]
+pub(crate) struct Named {
+    pub meta: Meta,
+    pub matches: Vec<HttpMatch>,
+}
+
+/// Reads all policies; what cannot be read grants nothing and is said in `problems`. `route` finds a route by kind, namespace, name.
+pub(crate) fn read(
+    policies: &[Arc<AuthorizationPolicy>],
+    services: &Services,
+    identities: &Identities,
+    route: impl Fn(&str, &str, &str) -> Option<Named>,
+    problems: &mut Vec<(String, String)>,
+) -> Authorizations {
+    let mut checked = vec![];
+    for policy in policies {
+        let Some(name) = policy.metadata.name.clone() else { continue };
+        let namespace = policy.metadata.namespace.clone().unwrap_or_else(|| "default".into());
+        let object = format!("AuthorizationPolicy {namespace}/{name}");
+        let mut complain = |message: String| problems.push((object.clone(), message));
+        let spec = &policy.spec;
+        let mut targets = vec![];
+        for target in &spec.target_refs {
+            if !matches!(target.group.as_str(), "" | "core") || target.kind != "Service" {
+                complain(format!(
+                    "target {} {:?} is ignored: only core Services can be targets",
+                    target.kind, target.name
+                ));
+                continue;
+            }
+            match services.get(&(namespace.clone(), target.name.clone())) {
+                None => complain(format!("target Service {namespace}/{} is not there", target.name)),
+                Some(service) if target.port.is_some_and(|port| service.port(port).is_none()) => {
+                    complain(format!(
+                        "target Service {namespace}/{} has no port {}",
+                        target.name,
+                        target.port.unwrap_or_default()
+                    ));
+                }
+                Some(_) => {}
+            }
+            targets.push((target.name.clone(), target.port));
+        }
+        if spec.target_refs.is_empty() && spec.selector.is_none() {
+            complain("targets nothing: it has neither targetRefs nor a selector".into());
+        }
+        let rules = spec
+            .rules
+            .iter()
+            .map(|rule| check(rule, &namespace, identities, &route, &mut complain))
+            .collect();
+        checked.push(Checked {
+            targets,
+            selector: spec.selector.clone(),
+            ports: spec.ports.clone(),
+            mode: spec.mode,
+            rules,
+            namespace,
+            name,
+        });
+    }
+    checked.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+    checked.dedup_by(|a, b| a.namespace == b.namespace && a.name == b.name);
+    Authorizations(checked)
+}
+
+fn check(
+    rule: &Rule,
+    namespace: &str,
+    identities: &Identities,
+    route: &impl Fn(&str, &str, &str) -> Option<Named>,
+    complain: &mut impl FnMut(String),
+) -> CheckedRule {
+    let mut names = vec![];
+    let mut suffixes = vec![];
+    let mut networks = vec![];
+    for source in &rule.from {
+        match source {
+            Source::ServiceAccount(account) => {
+                names.push(identities.of(account.namespace.as_deref().unwrap_or(namespace), &account.name));
+            }
+            Source::Namespace(from) if from.name.is_empty() || from.name.contains('.') => {
+                complain(format!("{:?} is no namespace: this source allows nobody", from.name));
+            }
+            Source::Namespace(from) => suffixes.push(identities.namespace_suffix(&from.name)),
+            Source::Identity(identity) => names.push(identity.name.clone()),
+            Source::Network(network) => match read_network(network) {
+                Ok(network) => networks.push(network),
+                Err(reason) => complain(format!("{reason}: this source allows nobody")),
+            },
+        }
+    }
+    let mut grants = vec![];
+    if rule.from.is_empty() {
+        grants.push((Network::everywhere(), Authentication::AnyIdentity));
+    }
+    if !names.is_empty() || !suffixes.is_empty() {
+        grants.push((Network::everywhere(), Authentication::Identities { names, suffixes }));
+    }
+    if !networks.is_empty() {
+        grants.push((networks, Authentication::None));
+    }
+    let mut routes = vec![];
+    for wanted in &rule.routes {
+        match route(&wanted.kind, namespace, &wanted.name) {
+            Some(named) => routes.push(named),
+            None => complain(format!(
+                "{} {namespace}/{} is not there, or has no rule that is valid",
+                wanted.kind, wanted.name
+            )),
+        }
+    }
+    CheckedRule { grants, routes, routed: !rule.routes.is_empty() }
+}
+
+fn read_network(network: &NetworkRef) -> Result<Network, String> {
+    let read = |text: &str| {
+        let net = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        net.map(|net| net.trunc()).map_err(|_| format!("{text:?} is no network (want such as 10.0.0.0/8)"))
+    };
+    let except = network.except.iter().map(|text| read(text)).collect::<Result<_, _>>()?;
+    Ok(Network { net: read(&network.cidr)?, except })
+}
+
+impl Checked {
+    fn targets(&self, pod: &PodInfo, port: u16, services: &Services) -> bool {
+        if self.namespace != pod.namespace {
+            return false;
+        }
+        let by_service = self.targets.iter().any(|(name, service_port)| {
+            let Some(service) = services.get(&(self.namespace.clone(), name.clone())) else { return false };
+            selector::selects(&service.selector, &pod.labels)
+                && service.ports.iter().any(|own| {
+                    service_port.is_none_or(|wanted| wanted == own.port)
+                        && own.target_on(&pod.named_ports) == Some(port)
+                })
+        });
+        let by_label = self.selector.as_ref().is_some_and(|selector| {
+            selector::matches(selector, &pod.labels) && (self.ports.is_empty() || self.ports.contains(&port))
+        });
+        by_service || by_label
+    }
+}
+
+/// The policy of one port of one Pod.
+pub(crate) fn build(
+    pod: &PodInfo,
+    port: u16,
+    opaque: bool,
+    services: &Services,
+    all: &Authorizations,
+) -> Policy {
+    let selecting: Vec<&Checked> =
+        all.0.iter().filter(|policy| policy.targets(pod, port, services)).collect();
+    let enforcing: Vec<&Checked> =
+        selecting.iter().copied().filter(|policy| policy.mode == Mode::Enforce).collect();
+    let default = pod.default_policy;
+    let mut policy = match (enforcing.first(), selecting.first()) {
+        (Some(first), _) => {
+            let mut policy = empty(Meta::authorization(&first.namespace, &first.name), opaque);
+            for checked in &enforcing {
+                policy.grant(checked, |grant| Some(grant));
+            }
+            policy
+        }
+        // Only in audit mode: the default decides; what no rule would have allowed is marked.
+        (None, Some(first)) => {
+            let mut policy = empty(Meta::authorization(&first.namespace, &first.name), opaque);
+            for checked in &selecting {
+                policy.grant(checked, |(networks, authentication)| {
+                    within(default, authentication).map(|authentication| (networks, authentication))
+                });
+            }
+            let meta = Meta::authorization(&first.namespace, &first.name);
+            policy.authorizations.extend(by_default(default, meta, true));
+            policy
+        }
+        (None, None) => {
+            let meta = Meta::Default(default.as_str());
+            let mut policy = empty(meta.clone(), opaque);
+            policy.authorizations.extend(by_default(default, meta, false));
+            policy
+        }
+    };
+    if let Some(paths) = pod.probes.get(&port)
+        && !opaque
+    {
+        policy.routes.push(probes(paths));
+    }
+    policy
+}
+
+fn empty(meta: Meta, opaque: bool) -> Policy {
+    Policy { meta, opaque, authorizations: vec![], routes: vec![] }
+}
+
+impl Policy {
+    /// Adds what `checked` grants, each grant as `narrow` leaves it.
+    fn grant(
+        &mut self,
+        checked: &Checked,
+        narrow: impl Fn((Vec<Network>, Authentication)) -> Option<(Vec<Network>, Authentication)>,
+    ) {
+        let meta = Meta::authorization(&checked.namespace, &checked.name);
+        for rule in &checked.rules {
+            let grants: Vec<Authorization> = rule
+                .grants
+                .iter()
+                .filter_map(|grant| narrow(grant.clone()))
+                .map(|(networks, authentication)| Authorization {
+                    meta: meta.clone(),
+                    networks,
+                    authentication,
+                    audit: false,
+                })
+                .collect();
+            if !rule.routed {
+                self.authorizations.extend(grants);
+                continue;
+            }
+            // Bytes that are not read belong to no route.
+            for named in rule.routes.iter().filter(|_| !self.opaque) {
+                match self.routes.iter_mut().find(|route| route.meta == named.meta) {
+                    Some(route) => route.authorizations.extend(grants.iter().cloned()),
+                    None => self.routes.push(Route {
+                        meta: named.meta.clone(),
+                        matches: named.matches.clone(),
+                        authorizations: grants.clone(),
+                    }),
+                }
+            }
+        }
+    }
+}
+
+/// The part of a grant that the default policy allows anyway.
+fn within(default: DefaultPolicy, authentication: Authentication) -> Option<Authentication> {
+    match (default, authentication) {
+        (DefaultPolicy::AllowAll, authentication) => Some(authentication),
+        (DefaultPolicy::MeshOnly, Authentication::None) => Some(Authentication::AnyIdentity),
+        (DefaultPolicy::MeshOnly, authentication) => Some(authentication),
+        (DefaultPolicy::Deny, _) => None,
+    }
+}
+
+fn by_default(default: DefaultPolicy, meta: Meta, audit: bool) -> Option<Authorization> {
+    let authentication = match default {
+        DefaultPolicy::AllowAll => Authentication::None,
+        DefaultPolicy::MeshOnly => Authentication::AnyIdentity,
+        DefaultPolicy::Deny => return None,
+    };
+    Some(Authorization { meta, networks: Network::everywhere(), authentication, audit })
+}
+
+/// Kubelet asks whether a container is well, and has no certificate.
+fn probes(paths: &BTreeSet<String>) -> Route {
+    let matches = paths.iter().map(|path| HttpMatch {
+        path: PathMatch::Exact(path.clone()),
+        headers: vec![],
+        query: vec![],
+        method: Some("GET".into()),
+    });
+    Route {
+        meta: Meta::Default("probe"),
+        matches: matches.collect(),
+        authorizations: vec![Authorization {
+            meta: Meta::Default("probe"),
+            networks: Network::everywhere(),
+            authentication: Authentication::None,
+            audit: false,
+        }],
+    }
+}

@@ -1,0 +1,193 @@
+//! What the mesh knows about a Pod.
+
+use crate::{DefaultPolicy, World, identity::Identities, ports::PortSet, world::Settings};
+use k8s_openapi::api::core::v1 as core;
+use mesh_api::names;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+/// One Pod that has an address and has not ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PodInfo {
+    pub namespace: String,
+    pub name: String,
+    /// Owner's name (a ReplicaSet's hash stripped), else `app-version`, else the Pod's own name.
+    pub workload: String,
+    pub app: String,
+    pub version: Option<String>,
+    pub ip: IpAddr,
+    /// Every address, the first included.
+    pub ips: Vec<IpAddr>,
+    pub zone: Option<String>,
+    pub node: Option<String>,
+    /// Whether a proxy of this mesh stands beside it.
+    pub meshed: bool,
+    pub service_account: String,
+    /// `Some` where meshed: what peers find in its certificate.
+    pub identity: Option<String>,
+    /// TCP container ports, ascending.
+    pub ports: Vec<u16>,
+    pub labels: BTreeMap<String, String>,
+    /// Ports that carry a name, for `targetPort: name`.
+    pub named_ports: BTreeMap<String, u16>,
+    /// Forwarded unread, by the Pod's annotation, else the Namespace's, else the well-known ports.
+    pub opaque_ports: PortSet,
+    /// By the Pod's annotation, else the Namespace's, else the operator's flag.
+    pub default_policy: DefaultPolicy,
+    /// `GET` paths of kubelet's probes, by port.
+    pub probes: BTreeMap<u16, BTreeSet<String>>,
+}
+
+/// All pods of the world by `(namespace, name)`, and what is wrong with their annotations.
+pub(crate) fn read(world: &World, settings: &Settings) -> (Vec<PodInfo>, Vec<(String, String)>) {
+    let namespaces: BTreeMap<&str, &BTreeMap<String, String>> = world
+        .namespaces
+        .iter()
+        .filter_map(|ns| Some((ns.metadata.name.as_deref()?, ns.metadata.annotations.as_ref()?)))
+        .collect();
+    let identities = settings.identities();
+    let mut problems = vec![];
+    for ns in &world.namespaces {
+        let name = ns.metadata.name.as_deref().unwrap_or_default();
+        check_annotations(&format!("Namespace {name}"), ns.metadata.annotations.as_ref(), &mut problems);
+    }
+    let mut pods = vec![];
+    for pod in &world.pods {
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
+        let object = format!("Pod {namespace}/{}", pod.metadata.name.as_deref().unwrap_or_default());
+        check_annotations(&object, pod.metadata.annotations.as_ref(), &mut problems);
+        pods.extend(read_one(pod, namespaces.get(namespace).copied(), settings, &identities));
+    }
+    pods.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+    pods.dedup_by(|a, b| a.namespace == b.namespace && a.name == b.name);
+    (pods, problems)
+}
+
+fn read_one(
+    pod: &core::Pod,
+    namespace_annotations: Option<&BTreeMap<String, String>>,
+    settings: &Settings,
+    identities: &Identities,
+) -> Option<PodInfo> {
+    let status = pod.status.as_ref()?;
+    if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
+        return None;
+    }
+    let mut ips: Vec<IpAddr> = status.pod_ip.iter().filter_map(|ip| ip.parse().ok()).collect();
+    ips.extend(status.pod_ips.iter().flatten().filter_map(|ip| ip.ip.parse::<IpAddr>().ok()));
+    let mut seen = BTreeSet::new();
+    ips.retain(|ip| seen.insert(*ip));
+    let ip = *ips.first()?;
+    let spec = pod.spec.as_ref()?;
+    let name = pod.metadata.name.clone()?;
+    let namespace = pod.metadata.namespace.clone().unwrap_or_else(|| "default".into());
+    let labels = pod.metadata.labels.clone().unwrap_or_default();
+    let annotation = |key: &str| {
+        let own = pod.metadata.annotations.as_ref().and_then(|all| all.get(key));
+        own.or_else(|| namespace_annotations.and_then(|all| all.get(key))).map(String::as_str)
+    };
+    let service_account =
+        spec.service_account_name.clone().filter(|name| !name.is_empty()).unwrap_or_else(|| "default".into());
+    let meshed = labels.get(names::CONTROL_NAMESPACE_LABEL) == Some(&settings.control_namespace);
+    let declared = spec.containers.iter().flat_map(|container| container.ports.iter().flatten());
+    let tcp = declared.filter(|port| port.protocol.as_deref().unwrap_or("TCP") == "TCP");
+    let tcp: Vec<(Option<String>, u16)> =
+        tcp.filter_map(|port| Some((port.name.clone(), u16::try_from(port.container_port).ok()?))).collect();
+    let named_ports: BTreeMap<String, u16> =
+        tcp.iter().filter_map(|(name, port)| Some((name.clone()?, *port))).collect();
+    let ports: BTreeSet<u16> = tcp.iter().map(|(_, port)| *port).collect();
+    let opaque_ports = match annotation(names::OPAQUE_PORTS) {
+        Some(text) => PortSet::parse(text).0,
+        None => PortSet::of(names::DEFAULT_OPAQUE_PORTS),
+    };
+    let probes = probes(spec, &named_ports);
+    Some(PodInfo {
+        workload: workload(pod, &name, &labels),
+        app: label(&labels, &["app", "app.kubernetes.io/name"]).unwrap_or(&name).to_owned(),
+        version: label(&labels, &["version", "app.kubernetes.io/version"]).map(str::to_owned),
+        zone: labels.get("topology.kubernetes.io/zone").cloned(),
+        node: spec.node_name.clone(),
+        identity: meshed.then(|| identities.of(&namespace, &service_account)),
+        default_policy: annotation(names::DEFAULT_POLICY)
+            .and_then(DefaultPolicy::parse)
+            .unwrap_or(settings.default_policy),
+        ports: ports.into_iter().collect(),
+        namespace,
+        name,
+        ip,
+        ips,
+        meshed,
+        service_account,
+        labels,
+        named_ports,
+        opaque_ports,
+        probes,
+    })
+}
+
+fn label<'a>(labels: &'a BTreeMap<String, String>, keys: &[&str]) -> Option<&'a str> {
+    keys.iter().find_map(|key| labels.get(*key)).map(String::as_str).filter(|value| !value.is_empty())
+}
+
+fn workload(pod: &core::Pod, name: &str, labels: &BTreeMap<String, String>) -> String {
+    let owners = pod.metadata.owner_references.iter().flatten();
+    if let Some(owner) = owners.clone().find(|owner| owner.controller == Some(true)).or(owners.clone().next())
+    {
+        let hash = labels.get("pod-template-hash").map(|hash| format!("-{hash}"));
+        let stripped = hash
+            .filter(|_| owner.kind == "ReplicaSet")
+            .and_then(|hash| owner.name.strip_suffix(&hash).map(str::to_owned));
+        return stripped.unwrap_or_else(|| owner.name.clone());
+    }
+    let app = label(labels, &["app", "app.kubernetes.io/name"]);
+    match (app, label(labels, &["version", "app.kubernetes.io/version"])) {
+        (Some(app), Some(version)) => format!("{app}-{version}"),
+        (Some(app), None) => app.to_owned(),
+        (None, _) => name.to_owned(),
+    }
+}
+
+/// Where kubelet asks whether the containers are well. It has no certificate, so a port's policy must let these requests in.
+fn probes(spec: &core::PodSpec, named_ports: &BTreeMap<String, u16>) -> BTreeMap<u16, BTreeSet<String>> {
+    use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+    let mut probes: BTreeMap<u16, BTreeSet<String>> = BTreeMap::new();
+    for container in &spec.containers {
+        let all = [&container.liveness_probe, &container.readiness_probe, &container.startup_probe];
+        for get in all.into_iter().flatten().filter_map(|probe| probe.http_get.as_ref()) {
+            let port = match &get.port {
+                IntOrString::Int(port) => u16::try_from(*port).ok(),
+                IntOrString::String(name) => named_ports.get(name).copied(),
+            };
+            let path = get.path.as_deref().unwrap_or("/");
+            let path = path.split(['?', '#']).next().unwrap_or_default();
+            if let Some(port) = port.filter(|_| path.starts_with('/')) {
+                probes.entry(port).or_default().insert(path.to_owned());
+            }
+        }
+    }
+    probes
+}
+
+fn check_annotations(
+    object: &str,
+    annotations: Option<&BTreeMap<String, String>>,
+    problems: &mut Vec<(String, String)>,
+) {
+    let Some(annotations) = annotations else { return };
+    if let Some(text) = annotations.get(names::DEFAULT_POLICY)
+        && DefaultPolicy::parse(text).is_none()
+    {
+        let want = "want allow-all, mesh-only or deny";
+        problems.push((
+            object.to_owned(),
+            format!("annotation {}={text:?} is ignored: {want}", names::DEFAULT_POLICY),
+        ));
+    }
+    if let Some(text) = annotations.get(names::OPAQUE_PORTS) {
+        for bad in PortSet::parse(text).1 {
+            problems.push((object.to_owned(), format!("annotation {}: {bad}", names::OPAQUE_PORTS)));
+        }
+    }
+}

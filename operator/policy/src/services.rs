@@ -1,0 +1,320 @@
+//! What the mesh knows about a Service, and how it is named in an authority.
+
+use crate::{
+    outbound::{Accrual, Retry, Timeouts},
+    ports::PortSet,
+    routes::options,
+};
+use k8s_openapi::{api::core::v1 as core, apimachinery::pkg::util::intstr::IntOrString};
+use mesh_api::names;
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServiceKind {
+    ClusterIp,
+    Headless,
+    /// A DNS alias: the mesh has nothing to say about it.
+    ExternalName,
+}
+
+/// What a port's `appProtocol` or the opaque-ports annotation declares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PortProtocol {
+    /// Nothing: the proxy looks at the first bytes.
+    Detect,
+    Opaque,
+    Http1,
+    Http2,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Service {
+    pub namespace: String,
+    pub name: String,
+    pub kind: ServiceKind,
+    pub cluster_ips: Vec<IpAddr>,
+    pub ports: Vec<ServicePort>,
+    pub selector: BTreeMap<String, String>,
+    /// `internalTrafficPolicy: Local`: only endpoints on the client's node.
+    pub node_local: bool,
+    pub accrual: Option<Accrual>,
+    /// For requests that no route's own setting covers.
+    pub retry: Option<Retry>,
+    pub grpc_retry: Option<Retry>,
+    pub timeouts: Timeouts,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicePort {
+    pub port: u16,
+    pub name: Option<String>,
+    pub protocol: PortProtocol,
+    /// A number or a name of a container port.
+    pub target: IntOrString,
+}
+
+impl Service {
+    pub fn port(&self, port: u16) -> Option<&ServicePort> {
+        self.ports.iter().find(|p| p.port == port)
+    }
+}
+
+impl ServicePort {
+    /// The container's port that this one leads to.
+    pub fn target_on(&self, named_ports: &BTreeMap<String, u16>) -> Option<u16> {
+        match &self.target {
+            IntOrString::Int(port) => u16::try_from(*port).ok(),
+            IntOrString::String(name) => named_ports.get(name).copied(),
+        }
+    }
+}
+
+pub(crate) type Services = BTreeMap<(String, String), Arc<Service>>;
+
+pub(crate) fn read(
+    services: &[Arc<core::Service>],
+    namespaces: &[Arc<core::Namespace>],
+    problems: &mut Vec<(String, String)>,
+) -> Services {
+    let by_namespace: BTreeMap<&str, &str> = namespaces
+        .iter()
+        .filter_map(|ns| {
+            let annotations = ns.metadata.annotations.as_ref()?;
+            Some((ns.metadata.name.as_deref()?, annotations.get(names::OPAQUE_PORTS)?.as_str()))
+        })
+        .collect();
+    let mut read = Services::new();
+    for service in services {
+        let namespace = service.metadata.namespace.clone().unwrap_or_else(|| "default".into());
+        let inherited = by_namespace.get(namespace.as_str()).copied();
+        let Some(service) = read_one(service, namespace, inherited, problems) else { continue };
+        read.insert((service.namespace.clone(), service.name.clone()), Arc::new(service));
+    }
+    read
+}
+
+fn read_one(
+    service: &core::Service,
+    namespace: String,
+    namespace_opaque: Option<&str>,
+    problems: &mut Vec<(String, String)>,
+) -> Option<Service> {
+    let name = service.metadata.name.clone()?;
+    let spec = service.spec.as_ref()?;
+    let object = format!("Service {namespace}/{name}");
+    let none = BTreeMap::new();
+    let annotations = service.metadata.annotations.as_ref().unwrap_or(&none);
+    let kind = match (spec.type_.as_deref(), spec.cluster_ip.as_deref()) {
+        (Some("ExternalName"), _) => ServiceKind::ExternalName,
+        (_, Some("None")) => ServiceKind::Headless,
+        _ => ServiceKind::ClusterIp,
+    };
+    let opaque = match annotations.get(names::OPAQUE_PORTS) {
+        Some(text) => {
+            let (set, bad) = PortSet::parse(text);
+            problems.extend(
+                bad.into_iter()
+                    .map(|bad| (object.clone(), format!("annotation {}: {bad}", names::OPAQUE_PORTS))),
+            );
+            set
+        }
+        None => match namespace_opaque {
+            Some(text) => PortSet::parse(text).0,
+            None => PortSet::of(names::DEFAULT_OPAQUE_PORTS),
+        },
+    };
+    let mut ports = vec![];
+    for port in spec.ports.iter().flatten() {
+        if port.protocol.as_deref().unwrap_or("TCP") != "TCP" {
+            continue;
+        }
+        let Some(number) = u16::try_from(port.port).ok().filter(|port| *port > 0) else {
+            problems.push((object.clone(), format!("port {} is none (want 1 to 65535)", port.port)));
+            continue;
+        };
+        let target = match &port.target_port {
+            None | Some(IntOrString::Int(0)) => IntOrString::Int(port.port),
+            Some(target) => target.clone(),
+        };
+        let protocol = if opaque.contains(number) {
+            PortProtocol::Opaque
+        } else {
+            declared(port.app_protocol.as_deref())
+        };
+        ports.push(ServicePort {
+            port: number,
+            name: port.name.clone().filter(|name| !name.is_empty()),
+            protocol,
+            target,
+        });
+    }
+    let mut bad = vec![];
+    let options = options::read(annotations, &mut bad);
+    problems.extend(bad.into_iter().map(|bad| (object.clone(), bad)));
+    let ips = spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip);
+    Some(Service {
+        kind,
+        cluster_ips: ips.filter_map(|ip| ip.parse().ok()).collect(),
+        ports,
+        selector: spec.selector.clone().unwrap_or_default(),
+        node_local: spec.internal_traffic_policy.as_deref() == Some("Local"),
+        accrual: options.accrual,
+        retry: options.http_retry,
+        grpc_retry: options.grpc_retry,
+        timeouts: options.timeouts,
+        namespace,
+        name,
+    })
+}
+
+/// `http` is HTTP/1 and `grpc` is HTTP/2; whatever we do not know is left unread, as its author asked for something else than HTTP.
+fn declared(app_protocol: Option<&str>) -> PortProtocol {
+    match app_protocol {
+        None | Some("") => PortProtocol::Detect,
+        Some("http" | "kubernetes.io/ws") => PortProtocol::Http1,
+        Some("kubernetes.io/h2c" | "grpc" | "http2") => PortProtocol::Http2,
+        Some(_) => PortProtocol::Opaque,
+    }
+}
+
+/// `name.namespace.svc.cluster.local:80`, or one pod of a headless Service: `host.name.namespace.svc.cluster.local:80`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Authority {
+    /// A pod's hostname.
+    pub host: Option<String>,
+    pub service: String,
+    pub namespace: String,
+    pub port: u16,
+}
+
+/// Why a text names no Service.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AuthorityError {
+    #[error("{0:?} is an address, not a name")]
+    Address(SocketAddr),
+    #[error("{0:?} is not of the form name.namespace.svc.{1}:port")]
+    Foreign(String, String),
+    #[error("{0:?} is no host name")]
+    NoName(String),
+    #[error("{0:?} is no port (want 1 to 65535)")]
+    Port(String),
+}
+
+impl Authority {
+    /// Reads an authority; case and one trailing dot do not matter, the port is 80 unless given.
+    pub fn parse(text: &str, cluster_domain: &str) -> Result<Authority, AuthorityError> {
+        if let Ok(addr) = text.parse::<SocketAddr>() {
+            return Err(AuthorityError::Address(addr));
+        }
+        if let Ok(ip) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
+            return Err(AuthorityError::Address(SocketAddr::new(ip, 80)));
+        }
+        let (host, port) = match text.rsplit_once(':') {
+            None => (text, 80),
+            Some((host, port)) => {
+                let digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
+                let number = port.parse().ok().filter(|port: &u16| digits && *port > 0);
+                (host, number.ok_or_else(|| AuthorityError::Port(shorten(port)))?)
+            }
+        };
+        let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+        if host.is_empty() || host.len() > 253 || !host.split('.').all(is_label) {
+            return Err(AuthorityError::NoName(shorten(&host)));
+        }
+        let foreign = || AuthorityError::Foreign(shorten(&host), cluster_domain.to_owned());
+        let name = host
+            .strip_suffix(cluster_domain)
+            .and_then(|rest| rest.strip_suffix(".svc."))
+            .ok_or_else(foreign)?;
+        let labels: Vec<&str> = name.split('.').collect();
+        let (instance, service, namespace) = match labels[..] {
+            [service, namespace] => (None, service, namespace),
+            [instance, service, namespace] => (Some(instance.to_owned()), service, namespace),
+            _ => return Err(foreign()),
+        };
+        Ok(Authority { host: instance, service: service.into(), namespace: namespace.into(), port })
+    }
+
+    /// The authority in full.
+    pub fn in_domain(&self, cluster_domain: &str) -> String {
+        format!("{self}.svc.{cluster_domain}:{}", self.port)
+    }
+}
+
+/// Without domain and port: `reviews.bookinfo`.
+impl fmt::Display for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(host) = &self.host {
+            write!(f, "{host}.")?;
+        }
+        write!(f, "{}.{}", self.service, self.namespace)
+    }
+}
+
+fn is_label(label: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
+    !label.is_empty()
+        && label.len() <= 63
+        && label.bytes().all(inner)
+        && !label.starts_with('-')
+        && !label.ends_with('-')
+}
+
+/// Texts from the network are not repeated at any length.
+fn shorten(text: &str) -> String {
+    text.chars().take(80).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<String, AuthorityError> {
+        Authority::parse(text, "cluster.local").map(|a| a.in_domain("cluster.local"))
+    }
+
+    #[test]
+    fn names_of_services_and_of_their_pods() {
+        let full = "reviews.bookinfo.svc.cluster.local:9080";
+        assert_eq!(parse(full).as_deref(), Ok(full));
+        assert_eq!(parse("Reviews.BookInfo.svc.cluster.local.:9080").as_deref(), Ok(full));
+        assert_eq!(parse("a.b.svc.cluster.local").as_deref(), Ok("a.b.svc.cluster.local:80"));
+        assert_eq!(
+            parse("web-0.web.ns.svc.cluster.local:1").as_deref(),
+            Ok("web-0.web.ns.svc.cluster.local:1")
+        );
+    }
+
+    #[test]
+    fn everything_else_is_refused() {
+        use AuthorityError::*;
+        assert!(matches!(parse("10.0.0.1:80"), Err(Address(_))));
+        assert!(matches!(parse("[::1]:80"), Err(Address(_))));
+        assert!(matches!(parse("::1"), Err(Address(_))));
+        for text in [
+            "",
+            ":80",
+            "a..b.svc.cluster.local:1",
+            "a\0.b.svc.cluster.local",
+            "a%.b.svc.cluster.local:80",
+            "-a.b.svc.cluster.local",
+        ] {
+            assert!(matches!(parse(text), Err(NoName(_))), "{text:?}");
+        }
+        for port in ["0", "65536", "", "+1", "x"] {
+            assert!(matches!(parse(&format!("a.b.svc.cluster.local:{port}")), Err(Port(_))), "{port:?}");
+        }
+        for text in
+            ["example.com:80", "a.b.svc.other.local:1", "b.svc.cluster.local", "a.b.c.d.svc.cluster.local"]
+        {
+            assert!(matches!(parse(text), Err(Foreign(..))), "{text:?}");
+        }
+        assert!(matches!(parse(&format!("{}.b.svc.cluster.local", "a".repeat(10_000))), Err(NoName(_))));
+    }
+}

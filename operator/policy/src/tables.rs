@@ -1,0 +1,478 @@
+//! The world, indexed: built anew at every change, never patched, shared as an `Arc`. Every answer is computed from it on demand.
+
+use crate::{
+    Authority, AuthorityError, Diagnostic, Endpoint, EndpointSet, Meta, PodInfo, PortProtocol, Service,
+    ServiceKind, Settings, Severity, World, endpoints, inbound,
+    outbound::{self, Backend, Forward, Match, Routes, ServicePolicy, Target, Timeouts},
+    pods, routes, services,
+};
+use mesh_api::{authz::AuthzList, endpoints as api, route::Route};
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+/// Immutable. Two builds from the same world are equal in every answer.
+#[derive(Debug)]
+pub struct Tables {
+    settings: Settings,
+    pods: Vec<PodInfo>,
+    pod_by_name: HashMap<(String, String), usize>,
+    /// An address that two Pods claim belongs to neither.
+    pod_by_ip: HashMap<IpAddr, Option<Arc<PodInfo>>>,
+    services: services::Services,
+    by_cluster_ip: HashMap<IpAddr, Arc<Service>>,
+    slices: endpoints::Slices,
+    routes: Vec<routes::Checked>,
+    attached: routes::Index,
+    authorizations: inbound::Authorizations,
+    /// `(namespace, name)`, sorted.
+    service_accounts: Vec<(String, String)>,
+    diagnostics: Vec<Diagnostic>,
+}
+
+impl Tables {
+    pub fn build(world: &World, settings: &Settings) -> Tables {
+        let mut problems = vec![];
+        let (pods, pod_problems) = pods::read(world, settings);
+        problems.extend(pod_problems);
+        let services = services::read(&world.services, &world.namespaces, &mut problems);
+        let mut routes = routes::read(&world.http_routes, &world.grpc_routes, &services, settings);
+        let attached = routes::attach(&mut routes, &services);
+        let named = |kind: &str, namespace: &str, name: &str| {
+            let mut found = routes.iter().filter(|route| route.kind == kind && route.namespace == namespace);
+            found.find(|route| route.name == name).and_then(routes::Checked::named)
+        };
+        let identities = settings.identities();
+        let authorizations =
+            inbound::read(&world.authorization_policies, &services, &identities, named, &mut problems);
+
+        let pod_by_name = pods
+            .iter()
+            .enumerate()
+            .map(|(at, pod)| ((pod.namespace.clone(), pod.name.clone()), at))
+            .collect();
+        let mut pod_by_ip: HashMap<IpAddr, Option<Arc<PodInfo>>> = HashMap::new();
+        for pod in &pods {
+            let shared = Arc::new(pod.clone());
+            for ip in &pod.ips {
+                let claimed = pod_by_ip.insert(*ip, Some(shared.clone()));
+                if let Some(other) = claimed {
+                    pod_by_ip.insert(*ip, None);
+                    let other = other.map(|other| other.name.clone()).unwrap_or_default();
+                    problems.push((
+                        format!("Pod {}/{}", pod.namespace, pod.name),
+                        format!("address {ip} is also that of Pod {other}"),
+                    ));
+                }
+            }
+        }
+        let mut by_cluster_ip = HashMap::new();
+        for service in services.values() {
+            by_cluster_ip.extend(service.cluster_ips.iter().map(|ip| (*ip, service.clone())));
+        }
+        let mut service_accounts: BTreeSet<(String, String)> =
+            pods.iter().map(|pod| (pod.namespace.clone(), pod.service_account.clone())).collect();
+        for account in &world.service_accounts {
+            let namespace = account.metadata.namespace.clone().unwrap_or_else(|| "default".into());
+            service_accounts.extend(account.metadata.name.clone().map(|name| (namespace, name)));
+        }
+        let diagnostics = diagnose(world, problems, &routes);
+        Tables {
+            settings: settings.clone(),
+            pod_by_name,
+            pod_by_ip,
+            by_cluster_ip,
+            slices: endpoints::index(&world.endpoint_slices),
+            services,
+            pods,
+            routes,
+            attached,
+            authorizations,
+            service_accounts: service_accounts.into_iter().collect(),
+            diagnostics,
+        }
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// All Pods with an address, by namespace and name.
+    pub fn pods(&self) -> &[PodInfo] {
+        &self.pods
+    }
+
+    pub fn pod(&self, namespace: &str, name: &str) -> Option<&PodInfo> {
+        self.pod_by_name.get(&(namespace.to_owned(), name.to_owned())).map(|at| &self.pods[*at])
+    }
+
+    /// `None` too where two Pods claim the address.
+    pub fn pod_by_ip(&self, ip: IpAddr) -> Option<&PodInfo> {
+        self.pod_by_ip.get(&ip)?.as_deref()
+    }
+
+    /// Whether more than one Pod claims the address.
+    pub fn is_conflicting(&self, ip: IpAddr) -> bool {
+        matches!(self.pod_by_ip.get(&ip), Some(None))
+    }
+
+    pub fn service(&self, namespace: &str, name: &str) -> Option<&Service> {
+        self.services.get(&(namespace.to_owned(), name.to_owned())).map(Arc::as_ref)
+    }
+
+    /// The Service at a cluster IP.
+    pub fn service_by_ip(&self, ip: IpAddr) -> Option<&Service> {
+        self.by_cluster_ip.get(&ip).map(Arc::as_ref)
+    }
+
+    /// `(namespace, name)` of every service account that exists or runs a Pod.
+    pub fn service_accounts(&self) -> &[(String, String)] {
+        &self.service_accounts
+    }
+
+    /// What is wrong with the configuration; the gravest first.
+    pub fn diagnostics(&self) -> &[Diagnostic] {
+        &self.diagnostics
+    }
+
+    /// Routes on Service parents with their status, figures empty.
+    pub fn routes(&self) -> Vec<Route> {
+        self.routes.iter().filter(|route| !route.parents.is_empty()).map(routes::Checked::view).collect()
+    }
+
+    /// Whether a Pod's port is forwarded unread: its own annotation says so, or a Service that leads to it.
+    pub fn is_opaque(&self, pod: &PodInfo, port: u16) -> bool {
+        pod.opaque_ports.contains(port)
+            || self
+                .services
+                .range((pod.namespace.clone(), String::new())..)
+                .map_while(|((namespace, _), service)| (*namespace == pod.namespace).then_some(service))
+                .any(|service| {
+                    crate::selector::selects(&service.selector, &pod.labels)
+                        && service.ports.iter().any(|own| {
+                            own.protocol == PortProtocol::Opaque
+                                && own.target_on(&pod.named_ports) == Some(port)
+                        })
+                })
+    }
+
+    /// The endpoints behind an authority. `node` is the client's, for Services that keep traffic on it.
+    pub fn resolve(&self, authority: &Authority, node: Option<&str>) -> EndpointSet {
+        let mut set = EndpointSet {
+            namespace: authority.namespace.clone(),
+            service: authority.service.clone(),
+            ..EndpointSet::default()
+        };
+        let key = (authority.namespace.clone(), authority.service.clone());
+        let Some(service) = self.services.get(&key) else { return set };
+        set.exists = service.kind != ServiceKind::ExternalName && service.port(authority.port).is_some();
+        let slices = self.slices.get(&key).map(Vec::as_slice).unwrap_or_default();
+        let pod_by_ip = |ip: IpAddr| self.pod_by_ip.get(&ip).cloned().flatten();
+        let opaque = |pod: &PodInfo, port: u16| self.is_opaque(pod, port);
+        if set.exists {
+            set.endpoints = endpoints::resolve(authority, service, slices, pod_by_ip, opaque, node);
+        }
+        set
+    }
+
+    /// One address as an endpoint: with the Pod's identity where it is a Pod's.
+    pub fn endpoint_at(&self, addr: SocketAddr) -> Endpoint {
+        match self.pod_by_ip(addr.ip()) {
+            Some(pod) => Endpoint::on_pod(pod, addr, self.is_opaque(pod, addr.port())),
+            None => Endpoint::bare(addr),
+        }
+    }
+
+    /// What a proxy in `source_namespace` is told about a target. `None`: an authority that the mesh knows nothing about.
+    pub fn outbound(&self, target: &Target, source_namespace: &str) -> Option<outbound::Policy> {
+        match target {
+            Target::Addr(addr) => Some(match self.service_by_ip(addr.ip()) {
+                Some(service) => self
+                    .service_policy(service, addr.port(), source_namespace)
+                    .map_or(outbound::Policy::UndefinedPort { port: addr.port() }, outbound::Policy::Service),
+                None => self.forward(*addr),
+            }),
+            Target::Authority(authority) if authority.host.is_some() => {
+                let set = self.resolve(authority, None);
+                let addr = *set.endpoints.keys().next()?;
+                Some(self.forward(addr))
+            }
+            Target::Authority(authority) => {
+                let service = self.service(&authority.namespace, &authority.service)?;
+                if service.kind == ServiceKind::ExternalName {
+                    return None;
+                }
+                Some(match self.service_policy(service, authority.port, source_namespace) {
+                    Some(policy) => outbound::Policy::Service(policy),
+                    None => outbound::Policy::UndefinedPort { port: authority.port },
+                })
+            }
+        }
+    }
+
+    fn forward(&self, addr: SocketAddr) -> outbound::Policy {
+        let endpoint = self.endpoint_at(addr);
+        let known = !endpoint.pod.is_empty();
+        outbound::Policy::Forward(Forward {
+            meta: Meta::Default(if known { "pod" } else { "egress-fallback" }),
+            opaque: self.pod_by_ip(addr.ip()).is_some_and(|pod| self.is_opaque(pod, addr.port())),
+            endpoint,
+        })
+    }
+
+    fn service_policy(&self, service: &Service, port: u16, source_namespace: &str) -> Option<ServicePolicy> {
+        let protocol = service.port(port)?.protocol;
+        let meta = Meta::service(&service.namespace, &service.name, port);
+        let authority = Authority {
+            host: None,
+            service: service.name.clone(),
+            namespace: service.namespace.clone(),
+            port,
+        };
+        let backend = Backend::Service {
+            meta: meta.clone(),
+            authority: authority.in_domain(&self.settings.cluster_domain),
+        };
+        let attached = self.attached_to(service, port, source_namespace);
+        let grpc = attached.first().is_some_and(|route| route.kind == routes::GRPC);
+        let built = attached.into_iter().map(|route| build_route(route, service, &backend)).collect();
+        let routes = match grpc {
+            true => Routes::Grpc(built),
+            false if built.is_empty() => Routes::Http(vec![default_route(service, &backend)]),
+            false => Routes::Http(built),
+        };
+        Some(ServicePolicy { meta, protocol, routes, failure_accrual: service.accrual.clone(), backend })
+    }
+
+    /// A client's own namespace's routes replace those that the Service's namespace offers to everybody. Of one kind only.
+    fn attached_to(&self, service: &Service, port: u16, source_namespace: &str) -> Vec<&routes::Checked> {
+        let key = (service.namespace.clone(), service.name.clone(), port);
+        let all = self.attached.get(&key).map(Vec::as_slice).unwrap_or_default();
+        let of = |namespace: &str| -> Vec<&routes::Checked> {
+            all.iter().map(|at| &self.routes[*at]).filter(|route| route.namespace == namespace).collect()
+        };
+        let consumer = match source_namespace == service.namespace {
+            true => vec![],
+            false => of(source_namespace),
+        };
+        let mut group = if consumer.is_empty() { of(&service.namespace) } else { consumer };
+        if group.iter().any(|route| route.kind == routes::GRPC) {
+            group.retain(|route| route.kind == routes::GRPC);
+        }
+        group
+    }
+
+    /// What the proxy of a Pod is told about one of its ports. `None`: no such Pod.
+    pub fn inbound(&self, namespace: &str, pod: &str, port: u16) -> Option<inbound::Policy> {
+        let pod = self.pod(namespace, pod)?;
+        Some(inbound::build(pod, port, self.is_opaque(pod, port), &self.services, &self.authorizations))
+    }
+
+    /// Who may call the workload `to` (`namespace/name`), and why; with `from`, only that workload.
+    /// Empty where a workload does not exist.
+    pub fn authz(&self, to: &str, from: Option<&str>) -> AuthzList {
+        let workload = |wanted: &str| -> Vec<&PodInfo> {
+            let Some((namespace, name)) = wanted.split_once('/') else { return vec![] };
+            self.pods
+                .iter()
+                .filter(|pod| pod.namespace == namespace && (pod.workload == name || pod.name == name))
+                .collect()
+        };
+        let mut callers = vec![];
+        if let Some(from) = from {
+            callers = workload(from);
+            if callers.is_empty() {
+                return AuthzList { rows: vec![] };
+            }
+        }
+        let identities = self.settings.identities();
+        let mut rows = vec![];
+        // Pods of a workload may differ (a rollout in between): equal answers are given once.
+        for server in workload(to) {
+            let mut ports: BTreeSet<u16> = server.ports.iter().copied().collect();
+            ports.extend(
+                self.services.values().filter(|service| service.namespace == server.namespace).flat_map(
+                    |service| {
+                        let leads = crate::selector::selects(&service.selector, &server.labels);
+                        service
+                            .ports
+                            .iter()
+                            .filter(move |_| leads)
+                            .filter_map(|own| own.target_on(&server.named_ports))
+                    },
+                ),
+            );
+            for port in ports {
+                let policy = inbound::build(
+                    server,
+                    port,
+                    self.is_opaque(server, port),
+                    &self.services,
+                    &self.authorizations,
+                );
+                for row in
+                    inbound::answer(server, port, &policy, &callers, &self.service_accounts, &identities)
+                {
+                    if !rows.contains(&row) {
+                        rows.push(row);
+                    }
+                }
+            }
+        }
+        AuthzList { rows }
+    }
+
+    /// The endpoints that a balancer would be told, for people. Short authorities (`reviews.bookinfo:9080`) are completed.
+    pub fn endpoints(&self, authority: &str) -> Result<api::EndpointList, String> {
+        let authority = self.authority(authority).map_err(|error| error.to_string())?;
+        let set = self.resolve(&authority, None);
+        let endpoints = set.endpoints.into_values().map(|endpoint| api::Endpoint {
+            addr: endpoint.addr.to_string(),
+            pod: match endpoint.pod.is_empty() {
+                true => String::new(),
+                false => format!("{}/{}", endpoint.namespace, endpoint.pod),
+            },
+            workload: endpoint.workload,
+            zone: endpoint.zone,
+            identity: endpoint.identity,
+            protocol_hint: match endpoint.hint {
+                crate::ProtocolHint::None => String::new(),
+                crate::ProtocolHint::H2 => "h2".into(),
+                crate::ProtocolHint::Opaque => "opaque".into(),
+            },
+        });
+        Ok(api::EndpointList {
+            authority: authority.in_domain(&self.settings.cluster_domain),
+            exists: set.exists,
+            endpoints: endpoints.collect(),
+        })
+    }
+
+    /// What a proxy would be told about an authority or address. `from`: `namespace` or `namespace/pod` of the client.
+    pub fn outbound_json(&self, authority: &str, from: &str) -> Result<serde_json::Value, String> {
+        let target = match self.authority(authority) {
+            Ok(authority) => Target::Authority(authority),
+            Err(AuthorityError::Address(addr)) => Target::Addr(addr),
+            Err(error) => return Err(error.to_string()),
+        };
+        let namespace = from.split('/').next().unwrap_or_default();
+        let policy = self
+            .outbound(&target, namespace)
+            .ok_or_else(|| format!("no Service is known as {authority:?}"))?;
+        serde_json::to_value(policy).map_err(|error| error.to_string())
+    }
+
+    /// What the proxy of a Pod would be told about its port.
+    pub fn inbound_json(&self, namespace: &str, pod: &str, port: u16) -> Result<serde_json::Value, String> {
+        let policy = self
+            .inbound(namespace, pod, port)
+            .ok_or_else(|| format!("no Pod is known as {namespace}/{pod}"))?;
+        serde_json::to_value(policy).map_err(|error| error.to_string())
+    }
+
+    /// Reads an authority as people write it: `name.namespace[:port]`, or in full.
+    fn authority(&self, text: &str) -> Result<Authority, AuthorityError> {
+        let domain = &self.settings.cluster_domain;
+        let full = Authority::parse(text, domain);
+        if !matches!(full, Err(AuthorityError::Foreign(..))) {
+            return full;
+        }
+        let (host, port) = text.split_once(':').unwrap_or((text, "80"));
+        let host = host.trim_end_matches('.').trim_end_matches(".svc");
+        Authority::parse(&format!("{host}.svc.{domain}:{port}"), domain)
+    }
+}
+
+fn default_route(service: &Service, backend: &Backend) -> outbound::Route {
+    outbound::Route {
+        meta: Meta::Default("http"),
+        rules: vec![outbound::Rule {
+            matches: vec![Match::Http(outbound::HttpMatch {
+                path: outbound::PathMatch::Prefix("/".into()),
+                headers: vec![],
+                query: vec![],
+                method: None,
+            })],
+            filters: vec![],
+            backends: vec![whole(backend)],
+            timeouts: service.timeouts.clone(),
+            retry: service.retry.clone(),
+        }],
+    }
+}
+
+fn whole(backend: &Backend) -> outbound::WeightedBackend {
+    outbound::WeightedBackend { weight: 1, backend: backend.clone(), filters: vec![] }
+}
+
+fn build_route(route: &routes::Checked, service: &Service, parent: &Backend) -> outbound::Route {
+    let grpc = route.kind == routes::GRPC;
+    let rules = route.rules.iter().map(|rule| {
+        let backends = match &rule.backends {
+            None => vec![whole(parent)],
+            Some(backends) => {
+                let live = backends.iter().filter(|backend| backend.weight > 0);
+                let live: Vec<_> = live.map(weighted).collect();
+                if live.is_empty() { vec![nowhere(parent)] } else { live }
+            }
+        };
+        let retry = if grpc { &service.grpc_retry } else { &service.retry };
+        outbound::Rule {
+            matches: rule.matches.clone(),
+            filters: rule.filters.clone(),
+            backends,
+            timeouts: Timeouts {
+                request: rule.timeouts.request.or(service.timeouts.request),
+                backend_request: rule.timeouts.backend_request,
+            },
+            retry: rule.retry.clone().or_else(|| retry.clone()),
+        }
+    });
+    outbound::Route { meta: route.meta(), rules: rules.collect() }
+}
+
+fn weighted(backend: &routes::WeightedBackend) -> outbound::WeightedBackend {
+    outbound::WeightedBackend {
+        weight: backend.weight,
+        backend: backend.backend.clone(),
+        filters: backend.filters.clone(),
+    }
+}
+
+/// All weights are zero: nothing may go anywhere, and the client learns why.
+fn nowhere(parent: &Backend) -> outbound::WeightedBackend {
+    let meta = match parent {
+        Backend::Service { meta, .. } | Backend::Invalid { meta, .. } => meta.clone(),
+    };
+    whole(&Backend::Invalid { meta, reason: "every backend has weight 0".into() })
+}
+
+/// Puts findings in order and says where each object stands.
+fn diagnose(world: &World, problems: Vec<(String, String)>, routes: &[routes::Checked]) -> Vec<Diagnostic> {
+    let mut diagnostics = world.unreadable.clone();
+    let place = |severity: Severity, object: String, message: String| {
+        let origin = world.origins.get(&object);
+        Diagnostic {
+            severity,
+            path: origin.map(|origin| origin.path.clone()).unwrap_or_default(),
+            document: origin.map_or(0, |origin| origin.document),
+            line: origin.map_or(0, |origin| origin.line),
+            object,
+            message,
+            remedy: String::new(),
+        }
+    };
+    diagnostics
+        .extend(problems.into_iter().map(|(object, message)| place(Severity::Warning, object, message)));
+    for route in routes {
+        for (error, message) in route.findings() {
+            let severity = if error { Severity::Error } else { Severity::Warning };
+            diagnostics.push(place(severity, route.object(), message));
+        }
+    }
+    diagnostics.sort_by(|a, b| (b.severity, a).cmp(&(a.severity, b)));
+    diagnostics.dedup();
+    diagnostics
+}

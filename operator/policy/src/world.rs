@@ -1,0 +1,67 @@
+//! The objects that policy depends on, as a watch delivers them. The order of the lists never matters.
+
+use crate::{
+    Diagnostic,
+    authorization::AuthorizationPolicy,
+    gateway::{GRPCRoute, HTTPRoute},
+    identity::Identities,
+    inbound::DefaultPolicy,
+};
+use k8s_openapi::api::{
+    core::v1::{Namespace, Pod, Service, ServiceAccount},
+    discovery::v1::EndpointSlice,
+};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// Everything that [`Tables::build`](crate::Tables::build) reads.
+#[derive(Clone, Debug, Default)]
+pub struct World {
+    pub namespaces: Vec<Arc<Namespace>>,
+    pub service_accounts: Vec<Arc<ServiceAccount>>,
+    pub services: Vec<Arc<Service>>,
+    pub endpoint_slices: Vec<Arc<EndpointSlice>>,
+    pub pods: Vec<Arc<Pod>>,
+    pub http_routes: Vec<Arc<HTTPRoute>>,
+    pub grpc_routes: Vec<Arc<GRPCRoute>>,
+    pub authorization_policies: Vec<Arc<AuthorizationPolicy>>,
+    /// Where objects were read from, by `Kind namespace/name`; empty on a cluster.
+    pub origins: BTreeMap<String, Origin>,
+    /// What the source of the objects could not read.
+    pub unreadable: Vec<Diagnostic>,
+}
+
+/// Where in the manifests an object stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    pub path: String,
+    pub document: u32,
+    pub line: u32,
+}
+
+/// What the whole mesh has in common; fixed for the life of an operator.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub trust_domain: String,
+    pub control_namespace: String,
+    /// DNS domain of Services, without `svc`: `cluster.local`.
+    pub cluster_domain: String,
+    /// Where neither Pod nor Namespace says otherwise.
+    pub default_policy: DefaultPolicy,
+}
+
+impl Settings {
+    pub fn identities(&self) -> Identities {
+        Identities::new(&self.control_namespace, &self.trust_domain)
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            trust_domain: mesh_api::names::TRUST_DOMAIN.into(),
+            control_namespace: mesh_api::names::CONTROL_NAMESPACE.into(),
+            cluster_domain: "cluster.local".into(),
+            default_policy: DefaultPolicy::AllowAll,
+        }
+    }
+}

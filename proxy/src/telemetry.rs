@@ -6,9 +6,10 @@
 
 pub mod access_log;
 pub mod metrics;
+pub mod otlp;
 pub mod trace;
 
-use crate::policy::Meta;
+use crate::{config, policy::Meta};
 use http::HeaderMap;
 use metrics::{
     Counter, Family, Gauge, Histogram, Labels,
@@ -41,27 +42,44 @@ pub struct Telemetry {
     sampler: Sampler,
     spans: mpsc::Sender<SpanRecord>,
     access_log: Option<access_log::AccessLog>,
-    dropped: Arc<Dropped>,
+    tally: Arc<Tally>,
 }
 
-/// What was lost because a bounded queue was full.
+/// Telemetry about telemetry.
 #[derive(Debug, Default)]
-pub struct Dropped {
-    pub spans: AtomicU64,
-    pub access_log: AtomicU64,
+pub struct Tally {
+    /// Lost because the queue was full or the operator refused them.
+    pub spans_dropped: AtomicU64,
+    /// Lost because the writer could not keep up.
+    pub access_log_dropped: AtomicU64,
+    pub pushes: AtomicU64,
+    pub pushes_failed: AtomicU64,
 }
 
 /// The spans' way out of the workers; taken by the pusher, or dropped where nothing is pushed.
 pub type SpanQueue = mpsc::Receiver<SpanRecord>;
 
 impl Telemetry {
+    /// Without an operator to tell there are no traces either: what comes in goes on as it came.
+    pub fn configured(config: &config::Telemetry) -> (Telemetry, SpanQueue) {
+        let sampler = match config.push {
+            Some(_) => Sampler::new(config.sample_ratio),
+            None => Sampler::off(),
+        };
+        Telemetry::with(sampler, config.access_log)
+    }
+
     /// `sample_ratio` is the share (0 to 1) of the traces begun here that are recorded.
     pub fn new(sample_ratio: f64, access_log: bool) -> (Telemetry, SpanQueue) {
+        Telemetry::with(Sampler::new(sample_ratio), access_log)
+    }
+
+    fn with(sampler: Sampler, access_log: bool) -> (Telemetry, SpanQueue) {
+        metrics::process::started();
         let (spans, queue) = mpsc::channel(SPAN_QUEUE);
-        let dropped = Arc::new(Dropped::default());
-        let access_log = access_log.then(|| access_log::AccessLog::start(dropped.clone()));
-        let registry = Arc::new(Registry::default());
-        (Telemetry { registry, sampler: Sampler::new(sample_ratio), spans, access_log, dropped }, queue)
+        let tally = Arc::new(Tally::default());
+        let access_log = access_log.then(|| access_log::AccessLog::start(tally.clone()));
+        (Telemetry { registry: Arc::default(), sampler, spans, access_log, tally }, queue)
     }
 
     /// A thread's own half; workers and the control thread make one each.
@@ -73,8 +91,8 @@ impl Telemetry {
         &self.registry
     }
 
-    pub fn dropped(&self) -> &Dropped {
-        &self.dropped
+    pub fn tally(&self) -> &Tally {
+        &self.tally
     }
 }
 
@@ -164,13 +182,13 @@ impl Worker {
     /// Continues the trace of a request, or begins one. Then `ctx.inject(headers)`, and where `ctx.sampled()`, at the end,
     /// [`Worker::span`].
     pub fn trace(&self, headers: &HeaderMap) -> trace::Context {
-        trace::Context::of(headers, || self.shared.sampler.sample())
+        self.shared.sampler.context(headers)
     }
 
     /// Hands a finished span to the pusher. Never waits.
     pub fn span(&self, span: SpanRecord) {
         if self.shared.spans.try_send(span).is_err() {
-            self.shared.dropped.spans.fetch_add(1, Ordering::Relaxed);
+            self.shared.tally.spans_dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 

@@ -14,7 +14,7 @@ use prometheus::{
     TextEncoder,
     proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType},
 };
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 
@@ -22,22 +22,24 @@ pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 pub fn text(telemetry: &Telemetry) -> String {
     let mut page = String::new();
     registry_text(telemetry.registry(), &mut page);
-    let dropped = telemetry.dropped();
+    let tally = telemetry.tally();
+    let count = |number: &AtomicU64| number.load(Relaxed) as f64;
     let own = [
         (&family::MESH_TELEMETRY_SERIES, vec![("", telemetry.registry().len() as f64)]),
         (&family::MESH_TELEMETRY_SERIES_OVERFLOW_TOTAL, vec![("", telemetry.registry().overflowed() as f64)]),
         (
             &family::MESH_TELEMETRY_DROPPED_TOTAL,
-            vec![
-                ("span", dropped.spans.load(Relaxed) as f64),
-                ("access_log", dropped.access_log.load(Relaxed) as f64),
-            ],
+            vec![("span", count(&tally.spans_dropped)), ("access_log", count(&tally.access_log_dropped))],
+        ),
+        (
+            &family::MESH_TELEMETRY_PUSHES_TOTAL,
+            vec![("success", count(&tally.pushes)), ("failure", count(&tally.pushes_failed))],
         ),
     ];
     for (family, values) in own {
-        let metric = |(kind, value): &(&str, f64)| {
-            let labels: &[(&str, &str)] = if kind.is_empty() { &[] } else { &[("kind", kind)] };
-            scalar(family.kind, labels.iter().copied(), *value)
+        let metric = |(label, value): &(&'static str, f64)| {
+            let labels = family.labels.iter().map(|name| (*name, *label));
+            scalar(family.kind, labels, *value)
         };
         write(family, values.iter().map(metric).collect(), &mut page);
     }

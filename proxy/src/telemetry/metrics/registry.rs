@@ -52,6 +52,16 @@ struct State {
     changed: Instant,
 }
 
+/// What a series has to tell the operator.
+#[derive(Debug)]
+pub struct Change {
+    pub series: Arc<Series>,
+    /// To be confirmed ([`Series::ack`]) when the operator has them.
+    pub values: Vec<u64>,
+    /// Less what was confirmed before.
+    pub delta: Vec<u64>,
+}
+
 /// A series' values at one moment, see [`Cells`].
 #[derive(Debug, Clone)]
 pub struct Sample {
@@ -112,6 +122,18 @@ impl Registry {
         all.into_iter().map(|series| Sample { values: series.values(), series }).collect()
     }
 
+    /// What the operator has not confirmed yet, of the families that it is told. `all_gauges`: those that have not changed, too.
+    pub fn changes(&self, all_gauges: bool) -> Vec<Change> {
+        let pushed = self.collect().into_iter().filter(|sample| sample.series.family.pushed);
+        let changes = pushed.filter_map(|Sample { series, values }| {
+            let acked = series.acked();
+            let again = all_gauges && series.family.kind == Kind::Gauge;
+            let delta = values.iter().zip(&acked).map(|(now, then)| now.wrapping_sub(*then)).collect();
+            (again || values != acked).then_some(Change { series, values, delta })
+        });
+        changes.collect()
+    }
+
     /// Folds what dropped handles left behind and forgets series that nobody has touched for `retain` ([`RETAIN_IDLE`] unless
     /// configured). With `pushed`, one that the operator has not yet heard of in full stays.
     pub fn sweep(&self, now: Instant, retain: Duration, pushed: bool) {
@@ -132,6 +154,18 @@ impl Sample {
     /// Their sum.
     pub fn sum_us(&self) -> u64 {
         self.values[self.values.len() - 1]
+    }
+}
+
+impl Change {
+    /// How many durations a histogram has seen since.
+    pub fn count(&self) -> u64 {
+        self.delta[..self.delta.len() - 1].iter().sum()
+    }
+
+    /// Their sum.
+    pub fn sum_us(&self) -> u64 {
+        self.delta[self.delta.len() - 1]
     }
 }
 

@@ -31,9 +31,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 pub async fn run(options: DemoOptions) -> anyhow::Result<ExitCode> {
     let pods = pods::read(&options.manifests)?;
-    let binaries = Binaries::find()?;
     let state = StateDir::create(options.state_dir.as_deref())?;
     preflight::addresses_are_free(&options, &pods)?;
+    let binaries = Binaries::find()?;
 
     let launcher = Launcher { options: &options, binaries: &binaries, state: &state };
     let mut demo = Demo {

@@ -9,6 +9,8 @@ pub mod grpc;
 pub mod load;
 pub mod netns;
 pub mod origin;
+pub mod pair;
+pub mod peer;
 pub mod pki;
 pub mod pod;
 pub mod process;

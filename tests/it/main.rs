@@ -1,4 +1,3 @@
 //! All stories. Which module tells which item of the mesh's checklist: `tests/README.md`.
 
 mod harness;
-mod proxy_contract;

@@ -4,10 +4,12 @@
 //! Not here, on purpose: anything that shows the environment or changes the proxy from afar.
 
 use crate::{
+    config,
     ready::Ready,
     signal::Shutdown,
     telemetry::{Telemetry, metrics::exposition},
 };
+use anyhow::Context as _;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
@@ -31,6 +33,21 @@ pub struct Admin {
     pub telemetry: Telemetry,
     /// `None`: there is no `/shutdown`.
     pub shutdown: Option<Shutdown>,
+}
+
+/// Listens, and serves as a task of the running runtime until the process ends.
+pub async fn start(
+    config: &config::Admin,
+    ready: Ready,
+    telemetry: Telemetry,
+    shutdown: &Shutdown,
+) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .with_context(|| format!("listen on {} for admin (ADMIN_LISTEN_ADDR)", config.listen))?;
+    let shutdown = config.shutdown_enabled.then(|| shutdown.clone());
+    tokio::spawn(serve(listener, Admin { ready, telemetry, shutdown }));
+    Ok(())
 }
 
 /// Serves until it is dropped. One request per connection: probes and scrapes are rare.

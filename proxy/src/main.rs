@@ -2,12 +2,14 @@
 
 use anyhow::Context as _;
 use mesh_proxy::{
+    admin,
     config::{Config, Errors, help},
     control,
     drain::{self, Outcome},
     log,
     ready::Ready,
     signal::{self, Shutdown},
+    telemetry::{self, metrics::family},
 };
 use std::{
     io::{self, Write as _},
@@ -28,8 +30,11 @@ fn main() -> ExitCode {
         ["--help" | "-h"] => return print(&help::terminal()),
         ["--version" | "-V"] => return print(concat!("mesh-proxy ", env!("CARGO_PKG_VERSION"), "\n")),
         ["env", "--markdown"] => return print(&help::markdown()),
+        ["metrics", "--markdown"] => return print(&family::markdown()),
         _ => {
-            return usage(&format!("unknown arguments {arguments:?}: `mesh-proxy --help` says what there is"));
+            return usage(&format!(
+                "unknown arguments {arguments:?}: `mesh-proxy --help` says what there is"
+            ));
         }
     }
     let config = match Config::from_process_env() {
@@ -61,13 +66,17 @@ async fn serve(config: Arc<Config>) -> anyhow::Result<Outcome> {
     let shutdown = Shutdown::default();
     let (drain, guard) = drain::new();
     let control = control::start(&config, &ready)?;
-    drop((control, guard));
+    let (telemetry, telemetry_task) = telemetry::start(&config, control.credentials.clone());
+    admin::start(&config.admin, ready.clone(), telemetry.clone(), &shutdown).await?;
+    drop((control, telemetry, guard));
     info!(identity = %config.identity.name, inbound = %config.inbound.listen, outbound = ?config.outbound.listen, "started");
 
     let cause = signal::wait(&shutdown).await.context("wait for signals")?;
     let _draining = ready.block("draining");
     info!(%cause, grace = ?config.grace, "draining");
-    Ok(drain.finish(config.grace).await)
+    let outcome = drain.finish(config.grace).await;
+    telemetry_task.finish().await;
+    Ok(outcome)
 }
 
 /// A reader that has gone away (`mesh-proxy --help | head`) is no error.

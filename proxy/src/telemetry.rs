@@ -9,7 +9,7 @@ pub mod metrics;
 pub mod otlp;
 pub mod trace;
 
-use crate::{config, policy::Meta};
+use crate::{config, control, identity::Credentials, policy::Meta};
 use http::HeaderMap;
 use metrics::{
     Counter, Family, Gauge, Histogram, Labels,
@@ -27,8 +27,12 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::SystemTime,
 };
-use tokio::sync::mpsc;
+use tokio::{
+    sync::{mpsc, watch},
+    task,
+};
 use trace::{Sampler, SpanRecord};
 
 /// Spans that wait for the next push, of all workers. The pusher empties the queue once a second; what comes on top is
@@ -58,6 +62,46 @@ pub struct Tally {
 
 /// The spans' way out of the workers; taken by the pusher, or dropped where nothing is pushed.
 pub type SpanQueue = mpsc::Receiver<SpanRecord>;
+
+/// Starts counting, and telling the operator where there is one, as a task of the running `LocalSet`.
+pub fn start(
+    config: &config::Config,
+    credentials: watch::Receiver<Option<Arc<Credentials>>>,
+) -> (Telemetry, otlp::Task) {
+    let (telemetry, spans) = Telemetry::configured(&config.telemetry);
+    let operator =
+        config.telemetry.push.as_ref().map(|service| control::channel(service, credentials.clone()));
+    let expires =
+        telemetry.worker().gauge(&family::IDENTITY_CERT_EXPIRATION_TIMESTAMP_SECONDS, Labels::default());
+    let refreshes = telemetry.worker().counter(&family::IDENTITY_CERT_REFRESHES_TOTAL, Labels::default());
+    task::spawn_local(count_certificates(credentials, expires, refreshes));
+    let sender = otlp::Sender::of(config);
+    let task = otlp::start(telemetry.clone(), spans, sender, operator, config.telemetry.retain_idle);
+    (telemetry, task)
+}
+
+/// Ends with the identity's task.
+async fn count_certificates(
+    mut credentials: watch::Receiver<Option<Arc<Credentials>>>,
+    expires: Gauge,
+    refreshes: Counter,
+) {
+    loop {
+        let expiry = credentials.borrow_and_update().as_ref().map(|credentials| credentials.expires);
+        let expiry_s =
+            expiry.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok()).map(|since| since.as_secs());
+        if let Some(expiry_s) = expiry_s {
+            // Credentials change with the trust anchors, too; a new certificate is one that ends later.
+            if expires.get() != expiry_s as i64 {
+                refreshes.inc();
+            }
+            expires.set(expiry_s as i64);
+        }
+        if credentials.changed().await.is_err() {
+            return;
+        }
+    }
+}
 
 impl Telemetry {
     /// Without an operator to tell there are no traces either: what comes in goes on as it came.

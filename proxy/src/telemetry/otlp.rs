@@ -24,6 +24,7 @@ use std::{
 };
 use tokio::{
     sync::oneshot,
+    task::{self, JoinHandle},
     time::{self, MissedTickBehavior},
 };
 use tonic::transport::Channel;
@@ -59,9 +60,35 @@ impl Sender {
     }
 }
 
-/// Once a second: sweeps the registry and, with an operator to tell, tells it. Ends with a last push after `stop` is sent or
-/// dropped, which the caller does when the workers have finished.
-pub async fn run(
+/// The running task.
+#[derive(Debug)]
+pub struct Task {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Task {
+    /// Tells the operator what it does not know yet. For the very end, when nothing is counted any more; takes a second at most.
+    pub async fn finish(self) {
+        let _ = self.stop.send(());
+        let _ = self.task.await;
+    }
+}
+
+pub fn start(
+    telemetry: Telemetry,
+    spans: SpanQueue,
+    sender: Sender,
+    operator: Option<Channel>,
+    retain_idle: Duration,
+) -> Task {
+    let (stop, stopped) = oneshot::channel();
+    let task = task::spawn_local(run(telemetry, spans, sender, operator, retain_idle, stopped));
+    Task { stop, task }
+}
+
+/// Once a second: sweeps the registry and, with an operator to tell, tells it. Ends with a last push after `stop`.
+async fn run(
     telemetry: Telemetry,
     spans: SpanQueue,
     sender: Sender,

@@ -7,7 +7,7 @@
 //!
 //! A trace that is not recorded passes as it came: the proxy adds no span to it, so it changes nothing and writes nothing.
 //!
-//! Own parsers of a few lines each, because they run for every request; `docs/adr/` says why not a library's.
+//! Own parsers of a few lines each, because they run for every request: `docs/adr/0005-own-trace-context-parsers.md`.
 
 mod b3;
 mod hex;

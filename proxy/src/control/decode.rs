@@ -3,6 +3,8 @@
 
 mod backend;
 pub mod endpoint;
+#[cfg(test)]
+pub mod fixture;
 mod http;
 pub mod inbound;
 pub mod outbound;

@@ -33,30 +33,43 @@ fn protocol(kind: Kind, backends: &mut Backends) -> Result<Protocol> {
             let opaque = required("opaque", detect.opaque)?;
             Protocol::Detect {
                 timeout: duration("timeout", detect.timeout)?,
-                http1: self::http(http1.routes, http1.failure_accrual, backends)?,
-                http2: self::http(http2.routes, http2.failure_accrual, backends)?,
-                opaque: self::opaque(opaque.routes, backends)?,
+                http1: self::http("http1", http1.routes, http1.failure_accrual, backends)?,
+                http2: self::http("http2", http2.routes, http2.failure_accrual, backends)?,
+                opaque: self::opaque(opaque.routes, backends).map_err(|invalid| invalid.at("opaque"))?,
             }
         }
-        Kind::Http1(http1) => Protocol::Http1(self::http(http1.routes, http1.failure_accrual, backends)?),
-        Kind::Http2(http2) => Protocol::Http2(self::http(http2.routes, http2.failure_accrual, backends)?),
-        Kind::Grpc(grpc) => Protocol::Grpc(Http {
-            routes: each("routes", grpc.routes, |route| grpc_route(route, backends))?,
-            failure_accrual: backend::failure_accrual(grpc.failure_accrual)?,
-        }),
-        Kind::Opaque(opaque) => Protocol::Opaque(self::opaque(opaque.routes, backends)?),
-        Kind::Tls(tls) => Protocol::Opaque(self::tls(tls.routes, backends)?),
+        Kind::Http1(http1) => {
+            Protocol::Http1(self::http("http1", http1.routes, http1.failure_accrual, backends)?)
+        }
+        Kind::Http2(http2) => {
+            Protocol::Http2(self::http("http2", http2.routes, http2.failure_accrual, backends)?)
+        }
+        Kind::Grpc(grpc) => Protocol::Grpc(self::grpc(grpc, backends).map_err(|invalid| invalid.at("grpc"))?),
+        Kind::Opaque(opaque) => {
+            Protocol::Opaque(self::opaque(opaque.routes, backends).map_err(|invalid| invalid.at("opaque"))?)
+        }
+        Kind::Tls(tls) => {
+            Protocol::Opaque(self::tls(tls.routes, backends).map_err(|invalid| invalid.at("tls"))?)
+        }
     })
 }
 
 fn http(
+    field: &str,
     routes: Vec<api::HttpRoute>,
     accrual: Option<api::FailureAccrual>,
     backends: &mut Backends,
 ) -> Result<Http> {
+    let routes = each("routes", routes, |route| http_route(route, backends));
+    let accrual = backend::failure_accrual(accrual);
+    let http = routes.and_then(|routes| Ok(Http { routes, failure_accrual: accrual? }));
+    http.map_err(|invalid| invalid.at(field))
+}
+
+fn grpc(grpc: api::proxy_protocol::Grpc, backends: &mut Backends) -> Result<Http> {
     Ok(Http {
-        routes: each("routes", routes, |route| http_route(route, backends))?,
-        failure_accrual: backend::failure_accrual(accrual)?,
+        routes: each("routes", grpc.routes, |route| grpc_route(route, backends))?,
+        failure_accrual: backend::failure_accrual(grpc.failure_accrual)?,
     })
 }
 
@@ -100,7 +113,7 @@ fn opaque(mut routes: Vec<api::OpaqueRoute>, backends: &mut Backends) -> Result<
         (None, _) => return Ok(nowhere()),
         (Some(route), 0) => route,
         (Some(_), more) => {
-            return Err(Invalid::new(format!("{} routes, want one", more + 1)).at("opaque.routes"));
+            return Err(Invalid::new(format!("{} routes, want one", more + 1)).at("routes"));
         }
     };
     let rule = only_rule(route.rules)?;
@@ -120,7 +133,7 @@ fn tls(mut routes: Vec<api::TlsRoute>, backends: &mut Backends) -> Result<Opaque
     let route = match (routes.pop(), routes.len()) {
         (None, _) => return Ok(nowhere()),
         (Some(route), 0) => route,
-        (Some(_), _) => return Err(Invalid::new("several TLS routes are not supported").at("tls.routes")),
+        (Some(_), _) => return Err(Invalid::new("several TLS routes are not supported").at("routes")),
     };
     let rule = only_rule(route.rules)?;
     Ok(Opaque {
@@ -140,7 +153,8 @@ fn nowhere() -> Opaque {
 fn only_rule<T>(mut rules: Vec<T>) -> Result<T> {
     match (rules.pop(), rules.len()) {
         (Some(rule), 0) => Ok(rule),
-        (_, more) => Err(Invalid::new(format!("{} rules, want one", more + 1)).at("rules")),
+        (None, _) => Err(Invalid::missing("rules")),
+        (Some(_), more) => Err(Invalid::new(format!("{} rules, want one", more + 1)).at("rules")),
     }
 }
 

@@ -11,8 +11,10 @@ use crate::{
 };
 use anyhow::Context as _;
 use bytes::Bytes;
+use futures_util::stream;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
+use http_body::Frame;
+use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
@@ -26,6 +28,8 @@ const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_CONNECTIONS: usize = 64;
 /// After `accept` failed (no file descriptors left), so as not to spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+type Answer = Response<BoxBody<Bytes, Infallible>>;
 
 #[derive(Clone, Debug)]
 pub struct Admin {
@@ -83,7 +87,7 @@ async fn serve_within(header_timeout: Duration, listener: TcpListener, admin: Ad
 }
 
 impl Admin {
-    fn answer<B>(&self, req: &Request<B>, client: SocketAddr) -> Response<Full<Bytes>> {
+    fn answer<B>(&self, req: &Request<B>, client: SocketAddr) -> Answer {
         match req.uri().path() {
             "/live" => get(req, || text(StatusCode::OK, "live\n")),
             "/ready" => get(req, || self.ready()),
@@ -101,7 +105,7 @@ impl Admin {
         }
     }
 
-    fn ready(&self) -> Response<Full<Bytes>> {
+    fn ready(&self) -> Answer {
         let pending = self.ready.pending();
         if pending.is_empty() {
             return text(StatusCode::OK, "ready\n");
@@ -109,14 +113,17 @@ impl Admin {
         text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", pending.join(", ")))
     }
 
-    fn metrics(&self) -> Response<Full<Bytes>> {
-        let mut page = text(StatusCode::OK, exposition::text(&self.telemetry));
-        page.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(exposition::CONTENT_TYPE));
-        page
+    fn metrics(&self) -> Answer {
+        let pages = exposition::pages(&self.telemetry).map(|page| Ok(Frame::data(Bytes::from(page))));
+        let mut response = Response::new(StreamBody::new(stream::iter(pages)).boxed());
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static(exposition::CONTENT_TYPE));
+        response
     }
 }
 
-fn get<B>(req: &Request<B>, answer: impl FnOnce() -> Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+fn get<B>(req: &Request<B>, answer: impl FnOnce() -> Answer) -> Answer {
     match *req.method() {
         // hyper leaves a HEAD's body out.
         Method::GET | Method::HEAD => answer(),
@@ -124,11 +131,7 @@ fn get<B>(req: &Request<B>, answer: impl FnOnce() -> Response<Full<Bytes>>) -> R
     }
 }
 
-fn post_from_loopback<B>(
-    req: &Request<B>,
-    client: SocketAddr,
-    answer: impl FnOnce() -> Response<Full<Bytes>>,
-) -> Response<Full<Bytes>> {
+fn post_from_loopback<B>(req: &Request<B>, client: SocketAddr, answer: impl FnOnce() -> Answer) -> Answer {
     if req.method() != Method::POST {
         return wrong_method("POST");
     }
@@ -143,14 +146,14 @@ fn post_from_loopback<B>(
     answer()
 }
 
-fn wrong_method(allow: &'static str) -> Response<Full<Bytes>> {
+fn wrong_method(allow: &'static str) -> Answer {
     let mut response = text(StatusCode::METHOD_NOT_ALLOWED, format!("allowed: {allow}\n"));
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
     response
 }
 
-fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
+    let mut response = Response::new(Full::new(body.into()).boxed());
     *response.status_mut() = status;
     let plain = HeaderValue::from_static("text/plain; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, plain);
@@ -160,7 +163,6 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http_body_util::BodyExt;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpStream,

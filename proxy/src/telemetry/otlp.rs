@@ -38,6 +38,8 @@ const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
 /// Spans per request: below 1 MiB with the longest names and paths.
 const MAX_SPANS_PER_PUSH: usize = 1_024;
+/// Series per request: with the longest label sets below 2 MiB, of the 4 MiB that gRPC servers take.
+const MAX_SERIES_PER_PUSH: usize = 500;
 /// Gauges are told again after this long though they have not changed, for an operator that was started anew.
 const GAUGES_AGAIN: Duration = Duration::from_secs(15);
 
@@ -196,10 +198,19 @@ impl Pusher {
         let now = SystemTime::now();
         let all_gauges = self.gauges_told.is_none_or(|told| told.elapsed() >= GAUGES_AGAIN);
         let changes = self.telemetry.registry().changes(all_gauges);
-        let request = encode::metrics(&self.resource, &changes, process::resident_bytes(), self.told, now);
-        self.client.metrics(request, TIMEOUT).await?;
-        for Change { series, values, .. } in changes {
-            series.ack(values);
+        let mut resident_bytes = process::resident_bytes();
+        // At least once, with nothing changed as well: the operator takes it as a sign of life.
+        let mut changes = changes.into_iter().peekable();
+        loop {
+            let batch: Vec<Change> = changes.by_ref().take(MAX_SERIES_PER_PUSH).collect();
+            let request = encode::metrics(&self.resource, &batch, resident_bytes.take(), self.told, now);
+            self.client.metrics(request, TIMEOUT).await?;
+            for Change { series, values, .. } in batch {
+                series.ack(values);
+            }
+            if changes.peek().is_none() {
+                break;
+            }
         }
         self.told = now;
         if all_gauges {

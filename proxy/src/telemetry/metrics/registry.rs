@@ -47,8 +47,8 @@ struct State {
     retired: Vec<u64>,
     /// What the operator has confirmed.
     acked: Vec<u64>,
-    /// Values at the last sweep, and since when they are so.
-    seen: Vec<u64>,
+    /// The sum of all values at the last sweep, and since when it is so. Counters only grow, so that a sum shows every change.
+    seen: u64,
     changed: Instant,
 }
 
@@ -172,13 +172,8 @@ impl Change {
 impl Series {
     fn new(family: &'static Family, labels: Labels) -> Series {
         let zero = vec![0; family.width()];
-        let state = State {
-            live: Vec::new(),
-            retired: zero.clone(),
-            acked: zero.clone(),
-            seen: zero,
-            changed: Instant::now(),
-        };
+        let state =
+            State { live: Vec::new(), retired: zero.clone(), acked: zero, seen: 0, changed: Instant::now() };
         Series { family, labels, state: Mutex::new(state) }
     }
 
@@ -212,11 +207,12 @@ impl Series {
             false
         });
         let values = state.values(self.family);
-        if values != state.seen {
-            state.seen = values;
+        let sum = values.iter().fold(0, |sum: u64, value| sum.wrapping_add(*value));
+        if sum != state.seen {
+            state.seen = sum;
             state.changed = now;
         }
-        let told = !pushed || !self.family.pushed || state.acked == state.seen;
+        let told = !pushed || !self.family.pushed || state.acked == values;
         state.live.is_empty() && told && now.saturating_duration_since(state.changed) >= retain
     }
 }

@@ -334,3 +334,27 @@ async fn the_queue_is_bounded_and_what_does_not_fit_is_counted() {
     assert_eq!(sink.spans.lock().unwrap().len(), 4_096);
     assert_eq!(telemetry.tally().spans_dropped.load(Relaxed), 904);
 }
+
+#[tokio::test]
+async fn many_changes_go_in_several_requests() {
+    let (telemetry, mut pusher, sink) = pusher();
+    let worker = telemetry.worker();
+    let handles: Vec<_> = (0..1_200)
+        .map(|n: u32| {
+            let endpoint = [("pod".into(), n.to_string().into())];
+            let tls = PeerTls::Disabled;
+            worker.outbound_http(&OutboundLabels {
+                tls,
+                srv: None,
+                route: None,
+                backend: None,
+                endpoint: &endpoint,
+            })
+        })
+        .collect();
+    handles.iter().for_each(|handle| handle.record(ok(1)));
+    pusher.push().await;
+    pusher.push().await;
+    assert_eq!(sink.metrics.lock().unwrap().len(), 3 + 1);
+    assert_eq!(sink.numbers("response_total").iter().sum::<i64>(), 1_200);
+}

@@ -11,11 +11,10 @@ pub mod routes;
 pub mod stat;
 pub mod version;
 
-use crate::say::say;
 use serde::Serialize;
 
 fn print_json<T: Serialize>(value: &T) -> anyhow::Result<()> {
-    say(&format!("{}\n", serde_json::to_string_pretty(value)?));
+    println!("{}", serde_json::to_string_pretty(value)?);
     Ok(())
 }
 
@@ -25,5 +24,5 @@ fn print_table(table: &crate::table::Table, nothing: &str) {
         eprintln!("{nothing}");
         return;
     }
-    say(&table.to_string());
+    print!("{table}");
 }

@@ -4,7 +4,6 @@ use super::{print_json, print_table};
 use crate::{
     api::Client,
     arguments::{Output, WindowOptions},
-    say::say,
     table::{Table, dash, millis, percent, rate},
 };
 use mesh_api::route::{Route, RouteList};
@@ -17,7 +16,7 @@ pub async fn run(api: &Client, options: WindowOptions) -> anyhow::Result<()> {
     }
     print_table(&table(&list), "no routes: every Service's traffic goes to its own endpoints");
     for problem in list.routes.iter().flat_map(problems) {
-        say(&format!("{problem}\n"));
+        println!("{problem}");
     }
     Ok(())
 }

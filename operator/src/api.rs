@@ -1,0 +1,151 @@
+//! The operator's HTTP side: JSON under `/api/v1`, live by server-sent events, and the dashboard.
+//! Read-only. What the answers look like is written in `mesh-api`; how they are computed, in the modules below.
+
+mod app;
+mod assets;
+mod checks;
+mod directory;
+mod flows;
+mod graph;
+mod guard;
+mod mesh;
+mod overview;
+mod reason;
+mod refusal;
+mod routes;
+mod series;
+mod stream;
+mod tally;
+mod traces;
+mod view;
+mod workloads;
+
+pub use assets::Dashboard;
+
+use crate::telemetry::Store;
+use app::App;
+use axum::{
+    Router,
+    extract::{Query, Request, State as Shared},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+};
+use guard::Hosts;
+use http::{HeaderMap, HeaderValue, Uri, header};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use mesh_policy::Tables;
+use refusal::Refusal;
+use std::{io, sync::Arc, time::Duration};
+use stream::Hub;
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+    task::JoinSet,
+};
+use view::View;
+
+/// Everything that the API reads.
+#[derive(Debug)]
+pub struct State {
+    pub tables: watch::Receiver<Arc<Tables>>,
+    pub telemetry: Arc<Store>,
+    pub config: Config,
+}
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub version: String,
+    /// What this mesh is called: `standalone`, or the cluster's name.
+    pub cluster: String,
+    pub dashboard: Dashboard,
+    /// `--dashboard-allowed-host`: names beside loopback under which browsers may ask.
+    pub allowed_hosts: Vec<String>,
+    /// Unix time at which the trust anchor ends.
+    pub trust_anchor_expires_s: Option<u64>,
+    /// Unix time of the operator's start.
+    pub started_ms: u64,
+}
+
+const MAX_CONNECTIONS: usize = 512;
+/// A request's head has to be there this soon after its connection, or after the answer before it.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+const MAX_HEAD_BYTES: usize = 32 << 10;
+
+/// Serves until it is dropped, and drops every connection with itself.
+pub async fn serve(listener: TcpListener, state: State) -> io::Result<()> {
+    let hosts =
+        Hosts { listen: Some(listener.local_addr()?.ip()), allowed: state.config.allowed_hosts.clone() };
+    let service = hyper_util::service::TowerToHyperService::new(router(hosts, state));
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut connections = JoinSet::new();
+    loop {
+        let slot = slots.clone().acquire_owned().await.map_err(io::Error::other)?;
+        let connection = match listener.accept().await {
+            Ok((connection, _)) => connection,
+            Err(error) => {
+                // Out of file descriptors, most likely: that passes, and a busy loop would not help.
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        while connections.try_join_next().is_some() {}
+        let service = service.clone();
+        connections.spawn(async move {
+            let _slot = slot;
+            let mut http = hyper::server::conn::http1::Builder::new();
+            http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD_BYTES);
+            if let Err(error) = http.serve_connection(TokioIo::new(connection), service).await {
+                tracing::debug!(%error, "a connection to the API ended early");
+            }
+        });
+    }
+}
+
+fn router(hosts: Hosts, state: State) -> Router {
+    let hub = Arc::new(Hub::new(Arc::new(App::new(state))));
+    Router::new()
+        .fallback(answer)
+        .with_state(hub)
+        .layer(middleware::from_fn_with_state(Arc::new(hosts), guarded))
+}
+
+/// Around every request: refused before anything is read of it, protected whatever the answer.
+async fn guarded(Shared(hosts): Shared<Arc<Hosts>>, request: Request, next: Next) -> Response {
+    let checked = guard::check(&hosts, request.method(), request.uri().path(), request.headers());
+    let mut response = match checked {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => {
+            let mut response = refusal.into_response();
+            if response.status() == http::StatusCode::METHOD_NOT_ALLOWED {
+                response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+            }
+            response
+        }
+    };
+    guard::protect(response.headers_mut());
+    response
+}
+
+async fn answer(Shared(hub): Shared<Arc<Hub>>, uri: Uri, headers: HeaderMap) -> Response {
+    let path = uri.path();
+    if path == "/api" || path.starts_with("/api/") {
+        return api(hub, &uri).await.unwrap_or_else(IntoResponse::into_response);
+    }
+    hub.dashboard().serve(path, &headers).await
+}
+
+async fn api(hub: Arc<Hub>, uri: &Uri) -> Result<Response, Refusal> {
+    let path = uri.path();
+    let Some(path) = path.strip_prefix("/api/v1/") else {
+        return Err(Refusal::not_found("the API is at /api/v1"));
+    };
+    view::check_length(uri.query())?;
+    let Query(query) = Query::<Vec<(String, String)>>::try_from_uri(uri)
+        .map_err(|error| Refusal::bad_request(format!("the query cannot be read: {error}")))?;
+    if let Some(path) = path.strip_suffix("/stream") {
+        return hub.stream(View::parse(path, query)?).await;
+    }
+    let answer = stream::answer(hub.app(), View::parse(path, query)?).await?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], answer.json).into_response())
+}

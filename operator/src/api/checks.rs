@@ -1,0 +1,277 @@
+//! What `mesh check` prints: each check is one thing that should be so, what was found, and what to do.
+
+use super::{
+    flows::Flows,
+    graph::drawn,
+    mesh::{Mesh, Proxies},
+    overview::{ANCHOR_SHORT_S, CERTIFICATE_SHORT_S},
+    reason,
+};
+use crate::telemetry::{Snapshot, Usage};
+use mesh_api::check::{Check, CheckList, Outcome};
+use mesh_policy::{Diagnostic, Severity};
+
+/// Findings that are listed per check; the rest is counted.
+const MAX_FINDINGS: usize = 20;
+
+/// What the checks look at beside traffic.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    pub usage: Usage,
+    pub trust_anchor_s: Option<u64>,
+    pub uptime_s: u64,
+}
+
+pub fn checks(
+    mesh: &Mesh,
+    diagnostics: &[Diagnostic],
+    snapshot: &Snapshot,
+    flows: &Flows,
+    facts: &Facts,
+    now_ms: u64,
+) -> CheckList {
+    let mut checks = vec![
+        configuration(diagnostics),
+        routes(mesh),
+        backends(mesh),
+        proxies(mesh, snapshot, facts, now_ms),
+        certificates(snapshot, now_ms),
+        plaintext(mesh, flows),
+        denials(mesh, snapshot, flows),
+        telemetry(facts),
+        uptime(facts),
+    ];
+    checks.extend(trust_anchor(facts));
+    checks.sort_by(|a, b| rank(&a.group).cmp(&rank(&b.group)));
+    CheckList { checks }
+}
+
+fn rank(group: &str) -> usize {
+    ["configuration", "routes", "identity", "data plane", "telemetry"]
+        .iter()
+        .position(|g| *g == group)
+        .unwrap_or(9)
+}
+
+fn check(group: &str, name: &str, bad: Outcome, mut findings: Vec<String>, remedy: &str) -> Check {
+    let well = findings.is_empty();
+    if findings.len() > MAX_FINDINGS {
+        let more = findings.len() - MAX_FINDINGS;
+        findings.truncate(MAX_FINDINGS);
+        findings.push(format!("and {more} more"));
+    }
+    Check {
+        group: group.into(),
+        name: name.into(),
+        outcome: if well { Outcome::Pass } else { bad },
+        findings,
+        remedy: if well { String::new() } else { remedy.into() },
+    }
+}
+
+fn configuration(diagnostics: &[Diagnostic]) -> Check {
+    let worst = diagnostics.iter().map(|diagnostic| diagnostic.severity).max();
+    let bad = if worst == Some(Severity::Error) { Outcome::Fail } else { Outcome::Warn };
+    let findings = diagnostics.iter().map(ToString::to_string).collect();
+    check(
+        "configuration",
+        "every manifest is valid",
+        bad,
+        findings,
+        "correct the named objects; until then the last good configuration stays in force",
+    )
+}
+
+fn routes(mesh: &Mesh) -> Check {
+    let mut findings = Vec::new();
+    for route in &mesh.routes {
+        for parent in &route.parents {
+            for condition in &parent.conditions {
+                if condition.kind == "Accepted" && !condition.status {
+                    findings.push(format!(
+                        "{} {}/{} on {}: {} ({})",
+                        route.kind,
+                        route.namespace,
+                        route.name,
+                        parent.parent,
+                        condition.message,
+                        condition.reason
+                    ));
+                }
+            }
+        }
+    }
+    check(
+        "routes",
+        "every route is accepted by its parents",
+        Outcome::Fail,
+        findings,
+        "name an existing Service and port in parentRefs",
+    )
+}
+
+fn backends(mesh: &Mesh) -> Check {
+    let mut findings = Vec::new();
+    for route in &mesh.routes {
+        for backend in route.rules.iter().flat_map(|rule| &rule.backends) {
+            if let Some(problem) = &backend.problem {
+                findings.push(format!(
+                    "{} {}/{}: {}: {problem}",
+                    route.kind, route.namespace, route.name, backend.name
+                ));
+            }
+        }
+    }
+    check(
+        "routes",
+        "every backend of a route can serve",
+        Outcome::Fail,
+        findings,
+        "create the Service, or take it out of backendRefs: its share of the requests fails",
+    )
+}
+
+/// Right after the operator's own start, proxies have not had the time to find it again.
+const GRACE_S: u64 = 20;
+
+fn proxies(mesh: &Mesh, snapshot: &Snapshot, facts: &Facts, now_ms: u64) -> Check {
+    let heard = Proxies::of(snapshot);
+    let mut findings = Vec::new();
+    for pod in mesh.directory.pods().iter().filter(|pod| pod.meshed) {
+        match heard.get(&pod.namespace, &pod.name) {
+            None if facts.uptime_s < GRACE_S => {}
+            None => findings.push(format!("{}/{}: has not reported", pod.namespace, pod.name)),
+            Some(proxy) if proxy.is_silent(now_ms) => findings.push(format!(
+                "{}/{}: silent for {} s",
+                pod.namespace,
+                pod.name,
+                now_ms.saturating_sub(proxy.last_seen_ms) / 1000
+            )),
+            Some(_) => {}
+        }
+    }
+    check(
+        "data plane",
+        "every proxy reports",
+        Outcome::Warn,
+        findings,
+        "see whether the pod runs and its proxy reaches the operator: its log says what it waits for",
+    )
+}
+
+fn certificates(snapshot: &Snapshot, now_ms: u64) -> Check {
+    let mut findings = Vec::new();
+    let mut bad = Outcome::Warn;
+    for proxy in snapshot.proxies.iter().filter(|proxy| !proxy.is_silent(now_ms)) {
+        let Some(expires_s) = proxy.certificate_expires_s else { continue };
+        let left_s = expires_s.saturating_sub(now_ms / 1000);
+        // A short life is only odd where the mesh hands out longer ones, so an hour must not be the rule itself.
+        let life_s = expires_s.saturating_sub(proxy.start_ms / 1000);
+        if left_s == 0 {
+            bad = Outcome::Fail;
+            findings.push(format!("{}/{}: expired", proxy.namespace, proxy.pod));
+        } else if left_s < CERTIFICATE_SHORT_S.min(life_s / 10) {
+            findings.push(format!("{}/{}: ends in {} min", proxy.namespace, proxy.pod, left_s / 60));
+        }
+    }
+    check(
+        "identity",
+        "every certificate is renewed in time",
+        bad,
+        findings,
+        "see the proxy's log for why certification fails; the operator's names refused requests",
+    )
+}
+
+fn trust_anchor(facts: &Facts) -> Option<Check> {
+    let left_s = facts.trust_anchor_s?;
+    let bad = if left_s == 0 { Outcome::Fail } else { Outcome::Warn };
+    let finding = match left_s {
+        0 => Some("the trust anchor has expired".to_owned()),
+        s if s < ANCHOR_SHORT_S => Some(format!("the trust anchor ends in {} days", s / 86_400)),
+        _ => None,
+    };
+    Some(check(
+        "identity",
+        "the trust anchor is valid for more than 30 days",
+        bad,
+        finding.into_iter().collect(),
+        "add a new anchor beside the old one, wait until every proxy has read it, then sign with the new one",
+    ))
+}
+
+fn plaintext(mesh: &Mesh, flows: &Flows) -> Check {
+    let edges = drawn(mesh, flows, &flows.split_services());
+    let findings = edges
+        .iter()
+        .filter(|(_, edge)| edge.flow.tally.has_plaintext())
+        .map(|((from, to), edge)| {
+            let plain = 100.0 * (1.0 - edge.flow.tally.mtls().unwrap_or(1.0));
+            format!("{from} to {to}: {plain:.0} % in plaintext")
+        })
+        .collect();
+    check(
+        "data plane",
+        "all traffic between workloads is encrypted",
+        Outcome::Warn,
+        findings,
+        "mesh the client (annotation mesh.dev/inject: enabled), or refuse plaintext with the policy mesh-only",
+    )
+}
+
+fn denials(mesh: &Mesh, snapshot: &Snapshot, flows: &Flows) -> Check {
+    let edges = drawn(mesh, flows, &flows.split_services());
+    let findings = edges
+        .iter()
+        .filter(|(_, edge)| edge.flow.denied > 0)
+        .map(|((from, to), edge)| {
+            let window = reason::window_words(snapshot.window_s);
+            format!("{from} to {to}: {} in {window}", reason::counted(edge.flow.denied, "denial"))
+        })
+        .collect();
+    check(
+        "data plane",
+        "no request is denied by policy",
+        Outcome::Warn,
+        findings,
+        "`mesh authz` says which policy decides and why; change it if the client is welcome",
+    )
+}
+
+fn telemetry(facts: &Facts) -> Check {
+    let usage = &facts.usage;
+    let mut findings = Vec::new();
+    let mut say = |count: u64, what: &str| {
+        if count > 0 {
+            findings.push(format!("{count} {what} since the operator started"));
+        }
+    };
+    say(
+        usage.dropped.over_series_limit,
+        "points of new series were dropped: the store or a proxy is at its bound",
+    );
+    say(usage.dropped.evicted_series, "idle series made room for new ones");
+    say(usage.dropped.invalid, "points could not be read");
+    say(usage.forward_lost, "messages were not forwarded");
+    if usage.series * 10 > usage.max_series * 9 {
+        findings.push(format!("{} of at most {} series are in use", usage.series, usage.max_series));
+    }
+    check(
+        "telemetry",
+        "everything that is reported is kept",
+        Outcome::Warn,
+        findings,
+        "look for a label with many values, or a sender that is not a proxy of this mesh",
+    )
+}
+
+fn uptime(facts: &Facts) -> Check {
+    let words = match facts.uptime_s {
+        s if s < 120 => format!("{s} s"),
+        s if s < 7_200 => format!("{} min", s / 60),
+        s => format!("{} h", s / 3_600),
+    };
+    let mut check = check("telemetry", "the operator runs", Outcome::Pass, Vec::new(), "");
+    check.name = format!("the operator has been running for {words}");
+    check
+}

@@ -1,0 +1,126 @@
+//! What policy knows of the mesh, in the form that the views read: made once for each new set of tables.
+
+use super::directory::{Directory, NodeId};
+use crate::telemetry::{Proxy, Snapshot};
+use mesh_api::route::Route;
+use std::collections::BTreeMap;
+
+#[derive(Clone, Debug, Default)]
+pub struct Mesh {
+    pub directory: Directory,
+    /// Every route with its figures empty.
+    pub routes: Vec<Route>,
+    /// Workloads behind each backend of a route, by its name (`bookinfo/reviews-v1:9080`).
+    pub behind: BTreeMap<String, Vec<NodeId>>,
+}
+
+impl Mesh {
+    /// The share of a Service's requests that its route asks to go to each workload. Nothing where several rules divide the
+    /// traffic between them, as then no share of the whole was asked for.
+    pub fn wanted(&self, service: &NodeId) -> BTreeMap<NodeId, f64> {
+        let mut rules =
+            self.routes.iter().filter(|route| is_parent(route, service)).flat_map(|route| &route.rules);
+        let (Some(rule), None) = (rules.next(), rules.next()) else { return BTreeMap::new() };
+        let mut wanted = BTreeMap::new();
+        for backend in &rule.backends {
+            let [only] = self.behind.get(&backend.name).map_or(&[][..], Vec::as_slice) else { continue };
+            *wanted.entry(only.clone()).or_default() += backend.wanted;
+        }
+        wanted
+    }
+}
+
+/// Whether a route governs a Service: it names it as its parent and was accepted there.
+fn is_parent(route: &Route, service: &NodeId) -> bool {
+    let name = format!("Service {}/{}", service.namespace(), service.name());
+    route.parents.iter().any(|parent| {
+        let named = parent.parent == name
+            || parent.parent.strip_prefix(&name).is_some_and(|rest| rest.starts_with(':'));
+        named && parent.conditions.iter().all(|condition| condition.kind != "Accepted" || condition.status)
+    })
+}
+
+/// How a workload's proxies stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reporting {
+    /// No Pod of it is meshed.
+    NotMeshed,
+    Never,
+    /// Milliseconds since the last report.
+    Silent(u64),
+    Live,
+}
+
+/// What the proxies of a snapshot say of themselves, by pod.
+pub struct Proxies<'a>(BTreeMap<(&'a str, &'a str), &'a Proxy>);
+
+impl<'a> Proxies<'a> {
+    pub fn of(snapshot: &'a Snapshot) -> Proxies<'a> {
+        Proxies(
+            snapshot
+                .proxies
+                .iter()
+                .map(|proxy| ((proxy.namespace.as_str(), proxy.pod.as_str()), proxy))
+                .collect(),
+        )
+    }
+
+    pub fn get(&self, namespace: &str, pod: &str) -> Option<&'a Proxy> {
+        self.0.get(&(namespace, pod)).copied()
+    }
+
+    /// A workload is as well heard as the best of its pods.
+    pub fn reporting(&self, directory: &Directory, node: &NodeId, now_ms: u64) -> Reporting {
+        let Some(workload) = directory.workload(node) else {
+            // Gone from policy; what its proxies report is still theirs.
+            return if matches!(node, NodeId::Outside(_)) { Reporting::NotMeshed } else { Reporting::Live };
+        };
+        if workload.meshed_pods == 0 {
+            return Reporting::NotMeshed;
+        }
+        let last_seen = directory
+            .pods_of(workload)
+            .filter_map(|pod| self.get(&pod.namespace, &pod.name))
+            .map(|proxy| (proxy.is_silent(now_ms), now_ms.saturating_sub(proxy.last_seen_ms)))
+            .min();
+        match last_seen {
+            None => Reporting::Never,
+            Some((true, ms)) => Reporting::Silent(ms),
+            Some((false, _)) => Reporting::Live,
+        }
+    }
+}
+
+impl Mesh {
+    pub fn of(tables: &mesh_policy::Tables) -> Mesh {
+        let pods = tables.pods().iter().map(|pod| super::directory::Pod {
+            namespace: pod.namespace.clone(),
+            name: pod.name.clone(),
+            workload: pod.workload.clone(),
+            app: pod.app.clone(),
+            version: pod.version.clone(),
+            ips: pod.ips.clone(),
+            meshed: pod.meshed,
+            identity: pod.identity.clone(),
+        });
+        let directory = Directory::new(pods.collect());
+        let routes = tables.routes();
+        let backends = routes.iter().flat_map(|route| &route.rules).flat_map(|rule| &rule.backends);
+        let behind = backends
+            .map(|backend| (backend.name.clone(), workloads_behind(tables, &directory, &backend.name)));
+        Mesh { behind: behind.collect(), directory, routes }
+    }
+}
+
+/// The workloads whose pods serve `namespace/service:port`.
+fn workloads_behind(tables: &mesh_policy::Tables, directory: &Directory, backend: &str) -> Vec<NodeId> {
+    let Some((namespace, service)) = backend.split_once('/') else { return Vec::new() };
+    let (service, port) = service.rsplit_once(':').unwrap_or((service, ""));
+    let Ok(list) = tables.endpoints(&format!("{service}.{namespace}:{port}")) else { return Vec::new() };
+    let addresses = list.endpoints.iter().filter_map(|endpoint| endpoint.addr.rsplit_once(':'));
+    let mut workloads: Vec<NodeId> =
+        addresses.map(|(ip, _)| directory.node_of_ip(ip.trim_matches(['[', ']']))).collect();
+    workloads.sort();
+    workloads.dedup();
+    workloads
+}

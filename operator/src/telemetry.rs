@@ -1,0 +1,131 @@
+//! What the mesh's proxies report: OTLP in, an in-memory store of metrics and traces, snapshots out.
+//! The store knows no Kubernetes objects; who is behind a pod's name is for the reader (`api`) to find.
+
+mod assemble;
+mod forward;
+mod label;
+mod metrics;
+mod otlp;
+mod packed;
+mod sample;
+mod series;
+mod service;
+mod traces;
+
+pub use assemble::{Place, waterfall};
+pub use forward::Forward;
+pub use label::{Label, Metric};
+pub use metrics::{Dropped, Labels, Limits, Proxy, Row, SILENT_AFTER_MS, SPARK_STEPS, Snapshot};
+pub use otlp::Rejected;
+pub use sample::{BUCKETS, Sample, bucket_of};
+pub use service::{Otlp, otlp_services};
+pub use traces::{Origin, Span, SpanId, Trace, TraceId, hex, parse_trace_id};
+
+use forward::Message;
+use metrics::Metrics;
+use opentelemetry_proto::tonic::collector::{
+    metrics::v1::ExportMetricsServiceRequest, trace::v1::ExportTraceServiceRequest,
+};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
+};
+use traces::Traces;
+
+/// Bytes of spans that are kept.
+const TRACE_BYTES: usize = 32 << 20;
+
+/// Everything received, behind two locks that are held for milliseconds and never across an await.
+#[derive(Debug)]
+pub struct Store {
+    metrics: Mutex<Metrics>,
+    traces: Mutex<Traces>,
+    forward: Option<Forward>,
+}
+
+impl Store {
+    pub fn new(limits: Limits, forward: Option<Forward>) -> Store {
+        Store {
+            metrics: Mutex::new(Metrics::new(limits)),
+            traces: Mutex::new(Traces::new(TRACE_BYTES)),
+            forward,
+        }
+    }
+
+    pub fn ingest_metrics(&self, request: ExportMetricsServiceRequest, now_ms: u64) -> Rejected {
+        let rejected = otlp::ingest(&mut lock(&self.metrics), &request, now_ms);
+        if let Some(forward) = &self.forward {
+            forward.send(Message::Metrics(request));
+        }
+        rejected
+    }
+
+    pub fn ingest_spans(&self, request: ExportTraceServiceRequest, now_ms: u64) -> Rejected {
+        let rejected = lock(&self.traces).ingest(&request, now_ms);
+        if let Some(forward) = &self.forward {
+            forward.send(Message::Spans(request));
+        }
+        rejected
+    }
+
+    /// See `Metrics::snapshot`.
+    pub fn snapshot(&self, now_ms: u64, window_s: u32, horizon_s: u32) -> Snapshot {
+        lock(&self.metrics).snapshot(now_ms, window_s, horizon_s)
+    }
+
+    /// See `Metrics::history`.
+    pub fn history(
+        &self,
+        now_ms: u64,
+        window_s: u32,
+        step_s: u32,
+        wanted: impl Fn(&Labels<'_>) -> bool,
+    ) -> Vec<(Sample, Sample)> {
+        lock(&self.metrics).history(now_ms, window_s, step_s, wanted)
+    }
+
+    pub fn trace(&self, id: &TraceId) -> Option<Arc<Trace>> {
+        lock(&self.traces).get(id)
+    }
+
+    /// The traces that arrived last, newest first.
+    pub fn newest_traces(&self, limit: usize) -> Vec<Arc<Trace>> {
+        lock(&self.traces).newest(limit)
+    }
+
+    pub fn usage(&self) -> Usage {
+        let metrics = lock(&self.metrics);
+        let traces = lock(&self.traces);
+        Usage {
+            series: metrics.series_count(),
+            max_series: metrics.limits().series,
+            live_s: metrics.live_s(),
+            dropped: metrics.dropped,
+            traces: traces.held(),
+            dropped_spans: traces.dropped_spans,
+            forward_lost: self.forward.as_ref().map_or(0, Forward::lost),
+        }
+    }
+}
+
+/// How full the store is and what it had to leave out.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Usage {
+    pub series: usize,
+    pub max_series: usize,
+    pub live_s: u32,
+    pub dropped: Dropped,
+    pub traces: usize,
+    pub dropped_spans: u64,
+    pub forward_lost: u64,
+}
+
+/// A panic while the lock was held leaves counts at worst half added: better than no telemetry at all.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Unix time. A clock before 1970 counts as 1970.
+pub fn now_ms() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}

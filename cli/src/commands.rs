@@ -11,10 +11,11 @@ pub mod routes;
 pub mod stat;
 pub mod version;
 
+use crate::say::say;
 use serde::Serialize;
 
 fn print_json<T: Serialize>(value: &T) -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string_pretty(value)?);
+    say(&format!("{}\n", serde_json::to_string_pretty(value)?));
     Ok(())
 }
 
@@ -24,5 +25,5 @@ fn print_table(table: &crate::table::Table, nothing: &str) {
         eprintln!("{nothing}");
         return;
     }
-    print!("{table}");
+    say(&table.to_string());
 }

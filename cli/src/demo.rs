@@ -31,9 +31,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 pub async fn run(options: DemoOptions) -> anyhow::Result<ExitCode> {
     let pods = pods::read(&options.manifests)?;
-    let binaries = Binaries::find()?;
     let state = StateDir::create(options.state_dir.as_deref())?;
     preflight::addresses_are_free(&options, &pods)?;
+    let binaries = Binaries::find()?;
 
     let launcher = Launcher { options: &options, binaries: &binaries, state: &state };
     let mut demo = Demo {
@@ -47,7 +47,7 @@ pub async fn run(options: DemoOptions) -> anyhow::Result<ExitCode> {
     tokio::select! {
         code = demo.play(&options, &launcher, &pods) => code,
         () = end.asked() => {
-            demo.screen.done();
+            demo.screen.step("ending");
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -71,12 +71,10 @@ impl Demo {
         let expected = Expected::of(pods);
         if options.until_ready {
             let graph = self.all_edges(&expected).await?;
-            self.screen.done();
-            print!("{}", edges::table(&graph));
+            self.screen.print(&edges::table(&graph).to_string());
             return Ok(ExitCode::SUCCESS);
         }
-        self.screen.done();
-        print!("{}", screen::welcome(&self.api.base, &options.manifests, pods));
+        self.screen.print(&screen::welcome(&self.api.base, &options.manifests, pods));
         self.live().await
     }
 
@@ -164,7 +162,7 @@ impl Demo {
         let mut look = time::interval(LOOK_EVERY);
         loop {
             tokio::select! {
-                _ = look.tick() => self.children.all_alive().inspect_err(|_| self.screen.done())?,
+                _ = look.tick() => self.children.all_alive()?,
                 _ = second.tick() => {
                     match self.api.get::<Overview>("/api/v1/overview", &[("window", Some("10s"))]).await {
                         Ok(overview) => self.screen.live(&screen::live_line(&overview)),

@@ -4,6 +4,7 @@ mod api;
 mod arguments;
 mod commands;
 mod demo;
+mod say;
 mod table;
 
 use arguments::{Arguments, Command};
@@ -37,9 +38,11 @@ async fn run(Arguments { operator, command }: Arguments) -> anyhow::Result<ExitC
         Command::Authz(options) => commands::authz::run(&api, options).await?,
         Command::Version(options) => commands::version::run(&api, options).await?,
         Command::Completion { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "mesh", &mut std::io::stdout());
+            let mut script = vec![];
+            clap_complete::generate(shell, &mut Arguments::command(), "mesh", &mut script);
+            say::say(&String::from_utf8_lossy(&script));
         }
-        Command::Reference => print!("{}", commands::reference::markdown()),
+        Command::Reference => say::say(&commands::reference::markdown()),
     }
     Ok(ExitCode::SUCCESS)
 }

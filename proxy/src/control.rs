@@ -3,52 +3,178 @@
 
 pub mod backoff;
 pub mod channel;
+pub mod decode;
+mod endpoints;
+mod inbound;
+mod outbound;
+mod table;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+pub use channel::channel;
 
 use crate::{
     config::Config,
-    drain::Guard,
-    identity::Credentials,
-    policy::{endpoint::Endpoints, inbound, outbound},
+    identity::{self, Credentials},
+    policy::{self, endpoint::Endpoints, outbound::Lookup, outbound::Target},
     ready::Ready,
 };
 use std::sync::Arc;
-use tokio::sync::watch;
+use table::Table;
+use tokio::{
+    sync::{mpsc, oneshot, watch as tokio_watch},
+    task,
+};
+use tonic::transport::Channel;
+
+/// Workers that ask faster than the control thread answers wait; each waits for one answer at a time.
+const QUESTIONS: usize = 256;
+
+type Watch<T> = tokio_watch::Receiver<T>;
 
 /// What the control thread offers to everybody else.
 #[derive(Clone, Debug)]
 pub struct Control {
     pub discovery: Discovery,
     /// `None` until the first certificate; then always the newest.
-    pub credentials: watch::Receiver<Option<Arc<Credentials>>>,
+    pub credentials: Watch<Option<Arc<Credentials>>>,
 }
 
 /// Starts identity and discovery as tasks of the running `LocalSet`; blocks readiness until the first certificate is there.
-pub fn start(config: Arc<Config>, ready: &Ready, guard: &Guard) -> Control {
-    let _ = (config, ready, guard);
-    todo!()
+/// Fails when the trust anchors cannot be read.
+pub fn start(config: &Arc<Config>, ready: &Ready) -> anyhow::Result<Control> {
+    let credentials = identity::start(config, ready)?;
+    let discovery = Discovery::start(config.clone(), credentials.clone());
+    Ok(Control { discovery, credentials })
 }
 
 /// A worker's way to ask. Cheap to clone, crosses threads.
 #[derive(Clone, Debug)]
-pub struct Discovery {}
+pub struct Discovery {
+    questions: mpsc::Sender<Question>,
+}
+
+#[derive(Debug)]
+enum Question {
+    Outbound(Target, oneshot::Sender<Watch<Lookup>>),
+    Endpoints(Arc<str>, oneshot::Sender<Watch<Endpoints>>),
+    Inbound(u16, oneshot::Sender<Watch<Arc<policy::inbound::Policy>>>),
+}
 
 impl Discovery {
+    /// Starts answering, as a task of the running `LocalSet`.
+    pub fn start(config: Arc<Config>, credentials: Watch<Option<Arc<Credentials>>>) -> Discovery {
+        let (questions, asked) = mpsc::channel(QUESTIONS);
+        task::spawn_local(Answers::new(config, credentials).serve(asked));
+        Discovery { questions }
+    }
+
     /// Watches the policy of a target. The first value may be `Pending`. The stream ends some time (the discovery idle time)
     /// after the last receiver is dropped.
-    pub async fn outbound(&self, target: outbound::Target) -> watch::Receiver<outbound::Lookup> {
-        let _ = target;
-        todo!()
+    pub async fn outbound(&self, target: Target) -> Watch<Lookup> {
+        self.ask(|answer| Question::Outbound(target, answer)).await
     }
 
     /// Watches the endpoints of a destination path, `name.namespace.svc.cluster.local:80`.
-    pub async fn endpoints(&self, path: Arc<str>) -> watch::Receiver<Endpoints> {
-        let _ = path;
-        todo!()
+    pub async fn endpoints(&self, path: Arc<str>) -> Watch<Endpoints> {
+        self.ask(|answer| Question::Endpoints(path, answer)).await
     }
 
     /// Watches the policy of one of the application's ports; starts with the configured default.
-    pub async fn inbound(&self, port: u16) -> watch::Receiver<Arc<inbound::Policy>> {
-        let _ = port;
-        todo!()
+    pub async fn inbound(&self, port: u16) -> Watch<Arc<policy::inbound::Policy>> {
+        self.ask(|answer| Question::Inbound(port, answer)).await
     }
+
+    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Question) -> T {
+        let (answer, answered) = oneshot::channel();
+        if self.questions.send(question(answer)).await.is_ok()
+            && let Ok(answer) = answered.await
+        {
+            return answer;
+        }
+        // The control thread has ended, so the process is about to: nothing that is started now can matter.
+        std::future::pending().await
+    }
+}
+
+/// The other end of `Discovery`, on the control thread.
+struct Answers {
+    config: Arc<Config>,
+    policy: Channel,
+    destination: Channel,
+    outbound: Table<Target, Lookup>,
+    endpoints: Table<Arc<str>, Endpoints>,
+    inbound: Table<u16, Arc<policy::inbound::Policy>>,
+}
+
+impl Answers {
+    fn new(config: Arc<Config>, credentials: Watch<Option<Arc<Credentials>>>) -> Answers {
+        let policy = channel(&config.control.policy, credentials.clone());
+        let destination = if config.control.destination == config.control.policy {
+            policy.clone()
+        } else {
+            channel(&config.control.destination, credentials)
+        };
+        let patience = |idle| watch::Patience {
+            initial_timeout: config.control.initial_timeout,
+            lifetime: config.control.stream_lifetime,
+            idle,
+        };
+        Answers {
+            policy,
+            destination,
+            outbound: Table::new(patience(config.outbound.discovery_idle)),
+            endpoints: Table::new(patience(config.outbound.discovery_idle)),
+            inbound: Table::new(patience(config.inbound.discovery_idle)),
+            config,
+        }
+    }
+
+    async fn serve(self, mut asked: mpsc::Receiver<Question>) {
+        // Held for life: their policy is there when the first connection is.
+        let _ports: Vec<_> = self.config.inbound.ports.iter().map(|port| self.inbound(*port)).collect();
+        while let Some(question) = asked.recv().await {
+            // A worker that does not wait for its answer any more has dropped its connection.
+            match question {
+                Question::Outbound(target, answer) => drop(answer.send(self.outbound(target))),
+                Question::Endpoints(path, answer) => drop(answer.send(self.endpoints(path))),
+                Question::Inbound(port, answer) => drop(answer.send(self.inbound(port))),
+            }
+        }
+    }
+
+    fn outbound(&self, target: Target) -> Watch<Lookup> {
+        let workload = self.config.workload.text.clone();
+        let subject = || outbound::OutboundPolicies::new(self.policy.clone(), workload, target.clone());
+        self.outbound
+            .watch(target.clone(), Lookup::default, subject)
+            .unwrap_or_else(|| constant(Lookup::Invalid("too many destinations are in use at once".into())))
+    }
+
+    fn endpoints(&self, path: Arc<str>) -> Watch<Endpoints> {
+        let context = self.config.control.destination_context.clone();
+        let subject = || endpoints::Destination::new(self.destination.clone(), context, path.clone());
+        self.endpoints.watch(path.clone(), Endpoints::default, subject).unwrap_or_else(|| {
+            constant(Endpoints::Invalid("too many destinations are in use at once".into()))
+        })
+    }
+
+    fn inbound(&self, port: u16) -> Watch<Arc<policy::inbound::Policy>> {
+        let workload = self.config.workload.text.clone();
+        let subject = || inbound::InboundPolicies::new(self.policy.clone(), workload, port);
+        let first = || self.default_policy(port);
+        self.inbound.watch(port, first, subject).unwrap_or_else(|| constant(self.default_policy(port)))
+    }
+
+    fn default_policy(&self, port: u16) -> Arc<policy::inbound::Policy> {
+        let settings = &self.config.inbound;
+        let opaque = settings.opaque_ports.contains(&port);
+        Arc::new(decode::inbound::default(&settings.default_policy, opaque, settings.detect_timeout))
+    }
+}
+
+/// A watch that never changes.
+fn constant<T>(value: T) -> Watch<T> {
+    tokio_watch::channel(value).1
 }

@@ -3,6 +3,7 @@
 //! Data flows one way: `config` → `control` (identity, discovery) → `Arc` snapshots of `policy` → the workers' request path
 //! (`inbound`, `outbound`) → `telemetry`.
 
+pub mod admin;
 pub mod config;
 pub mod control;
 pub mod drain;

@@ -1,1 +1,91 @@
-fn main() {}
+//! A table of contents: configuration, log, control plane, workers, signal, drain. The main thread is the control thread.
+
+use anyhow::Context as _;
+use mesh_proxy::{
+    admin,
+    config::{Config, Errors, help},
+    control,
+    drain::{self, Outcome},
+    log,
+    ready::Ready,
+    signal::{self, Shutdown},
+    telemetry::{self, metrics::family},
+};
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+    sync::Arc,
+};
+use tokio::{runtime, task::LocalSet};
+use tracing::{error, info, warn};
+
+/// `EX_USAGE` of sysexits.h.
+const USAGE: u8 = 64;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments.as_slice() {
+        [] => {}
+        ["--help" | "-h"] => return print(&help::terminal()),
+        ["--version" | "-V"] => return print(concat!("mesh-proxy ", env!("CARGO_PKG_VERSION"), "\n")),
+        ["env", "--markdown"] => return print(&help::markdown()),
+        ["metrics", "--markdown"] => return print(&family::markdown()),
+        _ => {
+            return usage(&format!(
+                "unknown arguments {arguments:?}: `mesh-proxy --help` says what there is"
+            ));
+        }
+    }
+    let config = match Config::from_process_env() {
+        Ok(config) => Arc::new(config),
+        Err(Errors(errors)) => return usage(&errors.join("\nmesh-proxy: ")),
+    };
+    log::init(&config.log);
+    match run(config) {
+        Ok(Outcome::Clean) => ExitCode::SUCCESS,
+        Ok(Outcome::TimedOut) => {
+            warn!("grace period is over; closing what is still open");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(config: Arc<Config>) -> anyhow::Result<Outcome> {
+    let runtime =
+        runtime::Builder::new_current_thread().enable_all().build().context("start the control thread")?;
+    LocalSet::new().block_on(&runtime, serve(config))
+}
+
+async fn serve(config: Arc<Config>) -> anyhow::Result<Outcome> {
+    let ready = Ready::default();
+    let shutdown = Shutdown::default();
+    let (drain, guard) = drain::new();
+    let control = control::start(&config, &ready)?;
+    let (telemetry, telemetry_task) = telemetry::start(&config, control.credentials.clone());
+    admin::start(&config.admin, ready.clone(), telemetry.clone(), &shutdown).await?;
+    drop((control, telemetry, guard));
+    info!(identity = %config.identity.name, inbound = %config.inbound.listen, outbound = ?config.outbound.listen, "started");
+
+    let cause = signal::wait(&shutdown).await.context("wait for signals")?;
+    let _draining = ready.block("draining");
+    info!(%cause, grace = ?config.grace, "draining");
+    let outcome = drain.finish(config.grace).await;
+    telemetry_task.finish().await;
+    Ok(outcome)
+}
+
+/// A reader that has gone away (`mesh-proxy --help | head`) is no error.
+fn print(text: &str) -> ExitCode {
+    let _ = io::stdout().write_all(text.as_bytes());
+    ExitCode::SUCCESS
+}
+
+fn usage(error: &str) -> ExitCode {
+    eprintln!("mesh-proxy: {error}");
+    ExitCode::from(USAGE)
+}

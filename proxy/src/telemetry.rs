@@ -6,9 +6,10 @@
 
 pub mod access_log;
 pub mod metrics;
+pub mod otlp;
 pub mod trace;
 
-use crate::policy::Meta;
+use crate::{config, control, identity::Credentials, policy::Meta};
 use http::HeaderMap;
 use metrics::{
     Counter, Family, Gauge, Histogram, Labels,
@@ -26,8 +27,12 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::SystemTime,
 };
-use tokio::sync::mpsc;
+use tokio::{
+    sync::{mpsc, watch},
+    task,
+};
 use trace::{Sampler, SpanRecord};
 
 /// Spans that wait for the next push, of all workers. The pusher empties the queue once a second; what comes on top is
@@ -41,27 +46,84 @@ pub struct Telemetry {
     sampler: Sampler,
     spans: mpsc::Sender<SpanRecord>,
     access_log: Option<access_log::AccessLog>,
-    dropped: Arc<Dropped>,
+    tally: Arc<Tally>,
 }
 
-/// What was lost because a bounded queue was full.
+/// Telemetry about telemetry.
 #[derive(Debug, Default)]
-pub struct Dropped {
-    pub spans: AtomicU64,
-    pub access_log: AtomicU64,
+pub struct Tally {
+    /// Lost because the queue was full or the operator refused them.
+    pub spans_dropped: AtomicU64,
+    /// Lost because the writer could not keep up.
+    pub access_log_dropped: AtomicU64,
+    pub pushes: AtomicU64,
+    pub pushes_failed: AtomicU64,
 }
 
 /// The spans' way out of the workers; taken by the pusher, or dropped where nothing is pushed.
 pub type SpanQueue = mpsc::Receiver<SpanRecord>;
 
+/// Starts counting, and telling the operator where there is one, as a task of the running `LocalSet`.
+pub fn start(
+    config: &config::Config,
+    credentials: watch::Receiver<Option<Arc<Credentials>>>,
+) -> (Telemetry, otlp::Task) {
+    let (telemetry, spans) = Telemetry::configured(&config.telemetry);
+    let operator =
+        config.telemetry.push.as_ref().map(|service| control::channel(service, credentials.clone()));
+    let expires =
+        telemetry.worker().gauge(&family::IDENTITY_CERT_EXPIRATION_TIMESTAMP_SECONDS, Labels::default());
+    let refreshes = telemetry.worker().counter(&family::IDENTITY_CERT_REFRESHES_TOTAL, Labels::default());
+    task::spawn_local(count_certificates(credentials, expires, refreshes));
+    let sender = otlp::Sender::of(config);
+    let task = otlp::start(telemetry.clone(), spans, sender, operator, config.telemetry.retain_idle);
+    (telemetry, task)
+}
+
+/// Ends with the identity's task.
+async fn count_certificates(
+    mut credentials: watch::Receiver<Option<Arc<Credentials>>>,
+    expires: Gauge,
+    refreshes: Counter,
+) {
+    loop {
+        let expiry = credentials.borrow_and_update().as_ref().map(|credentials| credentials.expires);
+        let expiry_s =
+            expiry.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok()).map(|since| since.as_secs());
+        if let Some(expiry_s) = expiry_s {
+            // Credentials change with the trust anchors, too; a new certificate is one that ends later.
+            if expires.get() != expiry_s as i64 {
+                refreshes.inc();
+            }
+            expires.set(expiry_s as i64);
+        }
+        if credentials.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
 impl Telemetry {
+    /// Without an operator to tell there are no traces either: what comes in goes on as it came.
+    pub fn configured(config: &config::Telemetry) -> (Telemetry, SpanQueue) {
+        let sampler = match config.push {
+            Some(_) => Sampler::new(config.sample_ratio),
+            None => Sampler::off(),
+        };
+        Telemetry::with(sampler, config.access_log)
+    }
+
     /// `sample_ratio` is the share (0 to 1) of the traces begun here that are recorded.
     pub fn new(sample_ratio: f64, access_log: bool) -> (Telemetry, SpanQueue) {
+        Telemetry::with(Sampler::new(sample_ratio), access_log)
+    }
+
+    fn with(sampler: Sampler, access_log: bool) -> (Telemetry, SpanQueue) {
+        metrics::process::started();
         let (spans, queue) = mpsc::channel(SPAN_QUEUE);
-        let dropped = Arc::new(Dropped::default());
-        let access_log = access_log.then(|| access_log::AccessLog::start(dropped.clone()));
-        let registry = Arc::new(Registry::default());
-        (Telemetry { registry, sampler: Sampler::new(sample_ratio), spans, access_log, dropped }, queue)
+        let tally = Arc::new(Tally::default());
+        let access_log = access_log.then(|| access_log::AccessLog::start(tally.clone()));
+        (Telemetry { registry: Arc::default(), sampler, spans, access_log, tally }, queue)
     }
 
     /// A thread's own half; workers and the control thread make one each.
@@ -73,8 +135,8 @@ impl Telemetry {
         &self.registry
     }
 
-    pub fn dropped(&self) -> &Dropped {
-        &self.dropped
+    pub fn tally(&self) -> &Tally {
+        &self.tally
     }
 }
 
@@ -164,13 +226,13 @@ impl Worker {
     /// Continues the trace of a request, or begins one. Then `ctx.inject(headers)`, and where `ctx.sampled()`, at the end,
     /// [`Worker::span`].
     pub fn trace(&self, headers: &HeaderMap) -> trace::Context {
-        trace::Context::of(headers, || self.shared.sampler.sample())
+        self.shared.sampler.context(headers)
     }
 
     /// Hands a finished span to the pusher. Never waits.
     pub fn span(&self, span: SpanRecord) {
         if self.shared.spans.try_send(span).is_err() {
-            self.shared.dropped.spans.fetch_add(1, Ordering::Relaxed);
+            self.shared.tally.spans_dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 

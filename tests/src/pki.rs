@@ -9,7 +9,7 @@ use rustls::{
     pki_types::CertificateDer, server::WebPkiClientVerifier,
 };
 use rustls_pki_types::{CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 use time::OffsetDateTime;
 
 const TLS13: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
@@ -29,18 +29,21 @@ pub struct Leaf {
 /// When a leaf is valid, relative to now.
 #[derive(Clone, Copy, Debug)]
 pub struct Validity {
-    pub since: Duration,
+    /// Positive for one that has not begun.
+    pub from_s: i64,
     /// Negative for one that has ended.
     pub until_s: i64,
 }
 
 impl Validity {
-    pub const DAY: Validity = Validity { since: Duration::from_secs(60), until_s: 24 * 3600 };
+    pub const DAY: Validity = Validity { from_s: -60, until_s: 24 * 3600 };
     /// Ended ten minutes ago: beyond any tolerance for clocks that differ.
-    pub const EXPIRED: Validity = Validity { since: Duration::from_secs(7200), until_s: -600 };
+    pub const EXPIRED: Validity = Validity { from_s: -7200, until_s: -600 };
+    /// Begins in an hour.
+    pub const NOT_YET: Validity = Validity { from_s: 3600, until_s: 24 * 3600 };
 
     pub const fn seconds(until_s: i64) -> Validity {
-        Validity { since: Duration::from_secs(60), until_s }
+        Validity { from_s: -60, until_s }
     }
 
     pub fn not_after(self) -> OffsetDateTime {
@@ -172,7 +175,7 @@ fn leaf_params(name: &str, validity: Validity) -> CertificateParams {
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages =
         vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-    params.not_before = OffsetDateTime::now_utc() - validity.since;
+    params.not_before = OffsetDateTime::now_utc() + time::Duration::seconds(validity.from_s);
     params.not_after = validity.not_after();
     params
 }

@@ -85,7 +85,10 @@ impl ProxyStart {
     pub fn new(pod: &Pod, trust_anchors: PathBuf, token: PathBuf) -> ProxyStart {
         let ports: Vec<String> = pod.ports.iter().map(u16::to_string).collect();
         let start = Start::new(&format!("proxy of {}", pod.name), binaries::path("mesh-proxy"));
-        let proxy = ProxyStart { pod: pod.clone(), start };
+        let mut proxy = ProxyStart { pod: pod.clone(), start };
+        if !ports.is_empty() {
+            proxy = proxy.knob("INBOUND_PORTS", ports.join(","));
+        }
         proxy
             .knob("OPERATOR_ADDR", format!("127.0.0.1:{}", names::OPERATOR_GRPC_PORT))
             .knob("TELEMETRY_SVC_ADDR", format!("127.0.0.1:{}", names::OPERATOR_GRPC_PORT))
@@ -101,7 +104,6 @@ impl ProxyStart {
             .knob("OUTBOUND_LISTEN_ADDR", pod.outbound().to_string())
             .knob("ADMIN_LISTEN_ADDR", pod.admin().to_string())
             .knob("INBOUND_IPS", pod.ip().to_string())
-            .knob("INBOUND_PORTS", ports.join(","))
             .knob("INBOUND_APP_IP", pod.app(0).ip().to_string())
             .knob("INBOUND_DIRECT", "true")
             .knob("LOG", "info")

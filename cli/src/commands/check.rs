@@ -4,6 +4,7 @@ use super::print_json;
 use crate::{
     api::Client,
     arguments::{Output, OutputOptions},
+    say::say,
 };
 use mesh_api::check::{CheckList, Outcome};
 use std::{fmt::Write, process::ExitCode};
@@ -12,7 +13,7 @@ pub async fn run(api: &Client, OutputOptions { output }: OutputOptions) -> anyho
     let list: CheckList = api.get("/api/v1/checks", &[]).await?;
     match output {
         Output::Json => print_json(&list)?,
-        Output::Table => print!("{}", text(&list)),
+        Output::Table => say(&text(&list)),
     }
     Ok(if worst(&list) == Outcome::Fail { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

@@ -4,6 +4,7 @@ use super::{print_json, print_table};
 use crate::{
     api::Client,
     arguments::{Output, WindowOptions},
+    say::say,
     table::{Table, dash, millis, percent, rate},
 };
 use mesh_api::route::{Route, RouteList};
@@ -16,7 +17,7 @@ pub async fn run(api: &Client, options: WindowOptions) -> anyhow::Result<()> {
     }
     print_table(&table(&list), "no routes: every Service's traffic goes to its own endpoints");
     for problem in list.routes.iter().flat_map(problems) {
-        println!("{problem}");
+        say(&format!("{problem}\n"));
     }
     Ok(())
 }

@@ -2,7 +2,10 @@
 //! elsewhere each is a line of its own, and a step that has not changed is not repeated.
 
 use super::pods::Pod;
-use crate::table::{millis, percent, rate};
+use crate::{
+    say::say,
+    table::{millis, percent, rate},
+};
 use indicatif::{ProgressBar, ProgressStyle};
 use mesh_api::overview::Overview;
 use std::{fmt::Write, io::IsTerminal, path::Path, time::Duration};
@@ -45,12 +48,11 @@ impl Screen {
         }
     }
 
-    /// Leaves the terminal's line as if nothing had been there.
-    pub fn done(&mut self) {
-        if let Some(bar) = &self.bar {
-            bar.set_message("");
-            bar.tick();
-            print!("");
+    /// To standard output, above the live line.
+    pub fn print(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| say(text)),
+            None => say(text),
         }
     }
 }

@@ -19,6 +19,7 @@ mod tables;
 mod world;
 
 pub use diagnostic::{Diagnostic, Severity};
+pub use duration::gateway as parse_duration;
 pub use endpoints::{Endpoint, EndpointSet, ProtocolHint};
 pub use identity::Identities;
 pub use inbound::DefaultPolicy;

@@ -78,6 +78,10 @@ impl Gauge {
         self.cells[0].store(value as u64, Relaxed);
     }
 
+    pub fn get(&self) -> i64 {
+        self.cells[0].load(Relaxed) as i64
+    }
+
     #[inline]
     pub fn inc(&self) {
         add(&self.cells[0], 1);

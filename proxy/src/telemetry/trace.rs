@@ -7,7 +7,7 @@
 //!
 //! A trace that is not recorded passes as it came: the proxy adds no span to it, so it changes nothing and writes nothing.
 //!
-//! Own parsers of a few lines each, because they run for every request; `docs/adr/` says why not a library's.
+//! Own parsers of a few lines each, because they run for every request: `docs/adr/0005-own-trace-context-parsers.md`.
 
 mod b3;
 mod hex;
@@ -64,6 +64,25 @@ struct Parent {
 }
 
 impl Context {
+    /// No part in any trace: not recorded, and nothing is written.
+    const NONE: Context = Context {
+        trace: TraceId([0; 16]),
+        span: SpanId([0; 8]),
+        parent: None,
+        sampled: false,
+        fresh: false,
+        forms: Forms {
+            w3c: false,
+            remove_w3c: false,
+            remove_tracestate: false,
+            b3_single: false,
+            b3_multi: false,
+            uber: false,
+            short: false,
+            debug: false,
+        },
+    };
+
     /// Continues the caller's trace or begins one. `sample` decides where the caller has not.
     pub fn of(headers: &HeaderMap, sample: impl FnOnce() -> bool) -> Context {
         let state = w3c::read_state(headers);
@@ -147,16 +166,25 @@ impl Context {
 /// Decides which of the traces begun here are recorded.
 #[derive(Clone, Copy, Debug)]
 pub struct Sampler {
-    ratio: f64,
+    /// `None`: there is nobody to send spans to, so the proxy takes no part in traces.
+    ratio: Option<f64>,
 }
 
 impl Sampler {
     pub fn new(ratio: f64) -> Sampler {
-        Sampler { ratio: ratio.clamp(0.0, 1.0) }
+        Sampler { ratio: Some(ratio.clamp(0.0, 1.0)) }
     }
 
-    pub fn sample(&self) -> bool {
-        self.ratio > 0.0 && fastrand::f64() < self.ratio
+    pub fn off() -> Sampler {
+        Sampler { ratio: None }
+    }
+
+    /// The context of a request with these headers.
+    pub fn context(&self, headers: &HeaderMap) -> Context {
+        match self.ratio {
+            Some(ratio) => Context::of(headers, || ratio > 0.0 && fastrand::f64() < ratio),
+            None => Context::NONE,
+        }
     }
 }
 

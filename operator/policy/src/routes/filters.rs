@@ -9,12 +9,12 @@ pub fn http(written: &[Written]) -> Result<Vec<Filter>, String> {
     read(written, true)
 }
 
-/// gRPC requests are not redirected.
+/// gRPC requests are not redirected, and the API has no word for changing their responses' headers.
 pub fn grpc(written: &[Written]) -> Result<Vec<Filter>, String> {
     read(written, false)
 }
 
-fn read(written: &[Written], redirects: bool) -> Result<Vec<Filter>, String> {
+fn read(written: &[Written], http: bool) -> Result<Vec<Filter>, String> {
     if written.len() > 16 {
         return Err("there are at most 16 filters".into());
     }
@@ -31,7 +31,7 @@ fn read(written: &[Written], redirects: bool) -> Result<Vec<Filter>, String> {
             "ResponseHeaderModifier" => Filter::ResponseHeaders(headers(
                 filter.response_header_modifier.as_ref().ok_or_else(missing)?,
             )?),
-            "RequestRedirect" if redirects => {
+            "RequestRedirect" if http => {
                 Filter::Redirect(redirect(filter.request_redirect.as_ref().ok_or_else(missing)?)?)
             }
             other => return Err(format!("filter {other:?} is not supported")),

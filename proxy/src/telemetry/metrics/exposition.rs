@@ -7,37 +7,126 @@ use super::{
     Family,
     family::{self, Kind, Unit},
     process,
-    registry::{Registry, Sample},
+    registry::Sample,
 };
 use crate::telemetry::Telemetry;
 use prometheus::{
     TextEncoder,
     proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType},
 };
-use std::sync::atomic::Ordering::Relaxed;
+use std::{
+    collections::VecDeque,
+    ops::Range,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 
-/// The whole page.
-pub fn text(telemetry: &Telemetry) -> String {
+/// Series written at a time: some 100 KiB of histograms. The whole page of a full registry has tens of megabytes.
+const SERIES_PER_PAGE: usize = 8;
+
+/// The text, piece by piece: what a scrape costs in memory is one piece.
+pub fn pages(telemetry: &Telemetry) -> Pages {
+    let samples = telemetry.registry().collect();
+    let mut sections = Vec::new();
+    let mut start = 0;
+    for group in samples.chunk_by(|a, b| std::ptr::eq(a.series.family, b.series.family)) {
+        let family = group[0].series.family;
+        let range = start..start + group.len();
+        start = range.end;
+        if let Kind::Histogram { total: Some(total), .. } = family.kind {
+            sections.push(Section { name: total, total: true, rest: range.clone(), begun: false });
+        }
+        sections.push(Section { name: family.name, total: false, rest: range, begun: false });
+    }
+    Pages { samples, sections: sections.into_iter().collect(), last: Some(own(telemetry)) }
+}
+
+#[derive(Debug)]
+pub struct Pages {
+    samples: Vec<Sample>,
+    sections: VecDeque<Section>,
+    /// What is not in the registry.
+    last: Option<String>,
+}
+
+/// One family's samples.
+#[derive(Debug)]
+struct Section {
+    name: &'static str,
+    /// The counter beside a histogram.
+    total: bool,
+    rest: Range<usize>,
+    /// Its `HELP` and `TYPE` have been written.
+    begun: bool,
+}
+
+impl Iterator for Pages {
+    type Item = String;
+
+    fn next(&mut self) -> Option<String> {
+        let Some(section) = self.sections.front_mut() else { return self.last.take() };
+        let end = section.rest.end.min(section.rest.start + SERIES_PER_PAGE);
+        let samples = &self.samples[section.rest.start..end];
+        let page = section.page(samples);
+        section.begun = true;
+        section.rest.start = end;
+        if section.rest.is_empty() {
+            self.sections.pop_front();
+        }
+        Some(page)
+    }
+}
+
+impl Section {
+    fn page(&self, samples: &[Sample]) -> String {
+        let family = samples[0].series.family;
+        let mut page = String::new();
+        match (self.total, family.kind) {
+            (true, _) => {
+                let metrics =
+                    samples.iter().map(|s| scalar(Kind::Counter, s.series.labels.iter(), s.count() as f64));
+                write_as(self.name, TOTAL_HELP, MetricType::COUNTER, metrics.collect(), &mut page);
+            }
+            (false, Kind::Histogram { bounds_us, unit, .. }) => {
+                write(family, samples.iter().map(|s| histogram(s, bounds_us, unit)).collect(), &mut page);
+            }
+            (false, kind @ (Kind::Counter | Kind::Gauge)) => {
+                let metrics = samples.iter().map(|s| scalar(kind, s.series.labels.iter(), number(kind, s)));
+                write(family, metrics.collect(), &mut page);
+            }
+        }
+        if self.begun {
+            // The format wants a family's `HELP` and `TYPE` once.
+            let comments: usize =
+                page.split_inclusive('\n').take_while(|line| line.starts_with('#')).map(str::len).sum();
+            page.drain(..comments);
+        }
+        page
+    }
+}
+
+/// Telemetry's own figures, and the process's.
+fn own(telemetry: &Telemetry) -> String {
     let mut page = String::new();
-    registry_text(telemetry.registry(), &mut page);
-    let dropped = telemetry.dropped();
+    let tally = telemetry.tally();
+    let count = |number: &AtomicU64| number.load(Relaxed) as f64;
     let own = [
         (&family::MESH_TELEMETRY_SERIES, vec![("", telemetry.registry().len() as f64)]),
         (&family::MESH_TELEMETRY_SERIES_OVERFLOW_TOTAL, vec![("", telemetry.registry().overflowed() as f64)]),
         (
             &family::MESH_TELEMETRY_DROPPED_TOTAL,
-            vec![
-                ("span", dropped.spans.load(Relaxed) as f64),
-                ("access_log", dropped.access_log.load(Relaxed) as f64),
-            ],
+            vec![("span", count(&tally.spans_dropped)), ("access_log", count(&tally.access_log_dropped))],
+        ),
+        (
+            &family::MESH_TELEMETRY_PUSHES_TOTAL,
+            vec![("success", count(&tally.pushes)), ("failure", count(&tally.pushes_failed))],
         ),
     ];
     for (family, values) in own {
-        let metric = |(kind, value): &(&str, f64)| {
-            let labels: &[(&str, &str)] = if kind.is_empty() { &[] } else { &[("kind", kind)] };
-            scalar(family.kind, labels.iter().copied(), *value)
+        let metric = |(label, value): &(&'static str, f64)| {
+            let labels = family.labels.iter().map(|name| (*name, *label));
+            scalar(family.kind, labels, *value)
         };
         write(family, values.iter().map(metric).collect(), &mut page);
     }
@@ -45,26 +134,6 @@ pub fn text(telemetry: &Telemetry) -> String {
         write(family, vec![scalar(family.kind, labels.iter().copied(), value)], &mut page);
     }
     page
-}
-
-/// What the workers count.
-fn registry_text(registry: &Registry, page: &mut String) {
-    let samples = registry.collect();
-    for samples in samples.chunk_by(|a, b| std::ptr::eq(a.series.family, b.series.family)) {
-        let family = samples[0].series.family;
-        let Kind::Histogram { total, unit, bounds_us } = family.kind else {
-            let metrics =
-                samples.iter().map(|s| scalar(family.kind, s.series.labels.iter(), number(family.kind, s)));
-            write(family, metrics.collect(), page);
-            continue;
-        };
-        if let Some(total) = total {
-            let metrics =
-                samples.iter().map(|s| scalar(Kind::Counter, s.series.labels.iter(), s.count() as f64));
-            write_as(total, TOTAL_HELP, MetricType::COUNTER, metrics.collect(), page);
-        }
-        write(family, samples.iter().map(|s| histogram(s, bounds_us, unit)).collect(), page);
-    }
 }
 
 const TOTAL_HELP: &str = "HTTP responses that have ended.";

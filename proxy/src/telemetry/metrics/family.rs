@@ -259,7 +259,7 @@ families! {
     MESH_TELEMETRY_SERIES = Family::gauge("mesh_telemetry_series", &[], "Series held; 2,000 at most.");
     MESH_TELEMETRY_SERIES_OVERFLOW_TOTAL = Family::counter("mesh_telemetry_series_overflow_total", &[], "How often a series did not fit and was counted under `other=\"true\"`.");
     MESH_TELEMETRY_DROPPED_TOTAL = Family::counter("mesh_telemetry_dropped_total", &["kind"], "Spans and access log lines lost because a queue was full.");
-    MESH_TELEMETRY_PUSHES_TOTAL = Family::counter("mesh_telemetry_pushes_total", &["signal", "result"], "Pushes of metrics and spans to the operator.");
+    MESH_TELEMETRY_PUSHES_TOTAL = Family::counter("mesh_telemetry_pushes_total", &["result"], "Pushes of metrics and spans to the operator.");
 }
 
 /// The reference page: every family with its kind, labels and meaning.

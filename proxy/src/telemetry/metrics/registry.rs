@@ -47,9 +47,19 @@ struct State {
     retired: Vec<u64>,
     /// What the operator has confirmed.
     acked: Vec<u64>,
-    /// Values at the last sweep, and since when they are so.
-    seen: Vec<u64>,
+    /// The sum of all values at the last sweep, and since when it is so. Counters only grow, so that a sum shows every change.
+    seen: u64,
     changed: Instant,
+}
+
+/// What a series has to tell the operator.
+#[derive(Debug)]
+pub struct Change {
+    pub series: Arc<Series>,
+    /// To be confirmed ([`Series::ack`]) when the operator has them.
+    pub values: Vec<u64>,
+    /// Less what was confirmed before.
+    pub delta: Vec<u64>,
 }
 
 /// A series' values at one moment, see [`Cells`].
@@ -112,6 +122,18 @@ impl Registry {
         all.into_iter().map(|series| Sample { values: series.values(), series }).collect()
     }
 
+    /// What the operator has not confirmed yet, of the families that it is told. `all_gauges`: those that have not changed, too.
+    pub fn changes(&self, all_gauges: bool) -> Vec<Change> {
+        let pushed = self.collect().into_iter().filter(|sample| sample.series.family.pushed);
+        let changes = pushed.filter_map(|Sample { series, values }| {
+            let acked = series.acked();
+            let again = all_gauges && series.family.kind == Kind::Gauge;
+            let delta = values.iter().zip(&acked).map(|(now, then)| now.wrapping_sub(*then)).collect();
+            (again || values != acked).then_some(Change { series, values, delta })
+        });
+        changes.collect()
+    }
+
     /// Folds what dropped handles left behind and forgets series that nobody has touched for `retain` ([`RETAIN_IDLE`] unless
     /// configured). With `pushed`, one that the operator has not yet heard of in full stays.
     pub fn sweep(&self, now: Instant, retain: Duration, pushed: bool) {
@@ -135,16 +157,23 @@ impl Sample {
     }
 }
 
+impl Change {
+    /// How many durations a histogram has seen since.
+    pub fn count(&self) -> u64 {
+        self.delta[..self.delta.len() - 1].iter().sum()
+    }
+
+    /// Their sum.
+    pub fn sum_us(&self) -> u64 {
+        self.delta[self.delta.len() - 1]
+    }
+}
+
 impl Series {
     fn new(family: &'static Family, labels: Labels) -> Series {
         let zero = vec![0; family.width()];
-        let state = State {
-            live: Vec::new(),
-            retired: zero.clone(),
-            acked: zero.clone(),
-            seen: zero,
-            changed: Instant::now(),
-        };
+        let state =
+            State { live: Vec::new(), retired: zero.clone(), acked: zero, seen: 0, changed: Instant::now() };
         Series { family, labels, state: Mutex::new(state) }
     }
 
@@ -178,11 +207,12 @@ impl Series {
             false
         });
         let values = state.values(self.family);
-        if values != state.seen {
-            state.seen = values;
+        let sum = values.iter().fold(0, |sum: u64, value| sum.wrapping_add(*value));
+        if sum != state.seen {
+            state.seen = sum;
             state.changed = now;
         }
-        let told = !pushed || !self.family.pushed || state.acked == state.seen;
+        let told = !pushed || !self.family.pushed || state.acked == values;
         state.live.is_empty() && told && now.saturating_duration_since(state.changed) >= retain
     }
 }

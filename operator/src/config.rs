@@ -1,0 +1,102 @@
+//! The operator's command line. Every flag can also be set by the environment, as `MESH_OPERATOR_<FLAG>`.
+
+use clap::Parser;
+use mesh_policy::{DefaultPolicy, Settings};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+/// The control plane of the mesh: certificates, discovery, policy, telemetry, API and dashboard in one process.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "mesh-operator", version)]
+pub struct Config {
+    /// Folder of Kubernetes objects as YAML (`*.yaml`, `*.yml`), watched for changes.
+    #[arg(long, value_name = "DIR", env = "MESH_OPERATOR_MANIFESTS")]
+    pub manifests: PathBuf,
+
+    /// Where keys, tokens and the trust anchors are kept.
+    #[arg(long, value_name = "DIR", env = "MESH_OPERATOR_STATE_DIR")]
+    pub state_dir: PathBuf,
+
+    /// Where proxies ask: identity, destinations, policy, telemetry.
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8086", env = "MESH_OPERATOR_GRPC_ADDR")]
+    pub grpc_addr: SocketAddr,
+
+    /// Where people ask: JSON API and dashboard.
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8084", env = "MESH_OPERATOR_HTTP_ADDR")]
+    pub http_addr: SocketAddr,
+
+    /// End of every identity.
+    #[arg(long, value_name = "DOMAIN", default_value = mesh_api::names::TRUST_DOMAIN, env = "MESH_OPERATOR_TRUST_DOMAIN")]
+    pub trust_domain: String,
+
+    /// Namespace of the control plane, part of every identity.
+    #[arg(long, value_name = "NAME", default_value = mesh_api::names::CONTROL_NAMESPACE, env = "MESH_OPERATOR_CONTROL_NAMESPACE")]
+    pub control_namespace: String,
+
+    /// What a port allows that no AuthorizationPolicy selects: allow-all, mesh-only or deny.
+    #[arg(long, value_name = "POLICY", default_value = "allow-all", env = "MESH_OPERATOR_DEFAULT_POLICY")]
+    pub default_policy: DefaultPolicy,
+
+    /// How long a proxy's certificate is valid, such as 24h or 90s.
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = leaf_lifetime, env = "MESH_OPERATOR_LEAF_LIFETIME")]
+    pub leaf_lifetime: Duration,
+
+    /// Serve the dashboard from this folder instead of the built-in one.
+    #[arg(long, value_name = "DIR", env = "MESH_OPERATOR_DASHBOARD_DIR")]
+    pub dashboard_dir: Option<PathBuf>,
+
+    /// A further host name under which browsers may open the dashboard; repeatable.
+    #[arg(long, value_name = "HOST", env = "MESH_OPERATOR_DASHBOARD_ALLOWED_HOST", value_delimiter = ',')]
+    pub dashboard_allowed_host: Vec<String>,
+
+    /// Pass all telemetry on to this OTLP/gRPC collector.
+    #[arg(long, value_name = "URL", env = "MESH_OPERATOR_OTLP_FORWARD")]
+    pub otlp_forward: Option<String>,
+
+    /// What to log: error, warn, info, debug, trace, or a list of target=level.
+    #[arg(long, value_name = "FILTER", default_value = "info", env = "MESH_OPERATOR_LOG")]
+    pub log: String,
+}
+
+impl Config {
+    pub fn settings(&self) -> Settings {
+        Settings {
+            trust_domain: self.trust_domain.clone(),
+            control_namespace: self.control_namespace.clone(),
+            default_policy: self.default_policy,
+            ..Settings::default()
+        }
+    }
+}
+
+/// A certificate that lives shorter than this is renewed all the time.
+const SHORTEST_LEAF: Duration = Duration::from_secs(10);
+
+fn leaf_lifetime(text: &str) -> Result<Duration, String> {
+    let lifetime = mesh_policy::parse_duration(text)?;
+    if lifetime < SHORTEST_LEAF { Err("want at least 10s".into()) } else { Ok(lifetime) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Config;
+    use clap::{CommandFactory, Parser};
+
+    #[test]
+    fn flags_are_consistent() {
+        Config::command().debug_assert();
+    }
+
+    #[test]
+    fn wrong_values_are_refused_by_name() {
+        for (flag, value) in [
+            ("--grpc-addr", "nowhere"),
+            ("--default-policy", "open"),
+            ("--leaf-lifetime", "1s"),
+            ("--leaf-lifetime", "a day"),
+        ] {
+            let base = ["mesh-operator", "--manifests", "m", "--state-dir", "s", flag, value];
+            let error = Config::try_parse_from(base).expect_err(flag).to_string();
+            assert!(error.contains(flag), "{error}");
+        }
+    }
+}

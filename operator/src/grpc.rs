@@ -1,0 +1,90 @@
+//! What proxies ask, over gRPC (linkerd2-proxy-api 0.20): who they are, where requests may go, who may call. Answers are computed
+//! by `mesh_policy` from the current tables; here they are only encoded, and sent again when they change.
+
+mod destination;
+mod encode;
+mod identity;
+mod inbound;
+mod outbound;
+mod rate;
+mod stream;
+mod workload;
+
+pub use identity::Certifier;
+
+use crate::{ca::Authority, tokens::Tokens};
+use linkerd2_proxy_api::{
+    destination::destination_server::DestinationServer, identity::identity_server::IdentityServer,
+    inbound::inbound_server_policies_server::InboundServerPoliciesServer,
+    outbound::outbound_policies_server::OutboundPoliciesServer,
+};
+use mesh_policy::Tables;
+use std::{sync::Arc, time::Duration};
+use stream::Watcher;
+use tokio::{net::TcpListener, sync::watch, time};
+use tonic::{
+    service::Routes,
+    transport::{Server, server::TcpIncoming},
+};
+
+/// A peer that says nothing is asked whether it lives, and cut when it does not answer: so ends a subscriber that vanished
+/// without a word.
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A proxy holds two streams per destination it talks to, and one per port it serves.
+const MAX_STREAMS_PER_CONNECTION: u32 = 1_000;
+/// Requests are names and small certificates; telemetry has its own limit.
+const MAX_REQUEST_BYTES: usize = 64 << 10;
+/// Headers of all requests on a connection that are not yet answered.
+const MAX_HEADER_BYTES: u32 = 16 << 10;
+/// When we stop, streams end at once; a connection that lingers is dropped after this.
+const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(2);
+
+/// The four services on current tables.
+pub fn services(
+    tables: watch::Receiver<Arc<Tables>>,
+    authority: Arc<Authority>,
+    tokens: Arc<Tokens>,
+    stop: watch::Receiver<bool>,
+) -> Routes {
+    let settings = tables.borrow().settings().clone();
+    let certifier = Certifier::new(authority, tokens, settings.identities());
+    let watcher = Watcher { tables, stop };
+    Routes::new(IdentityServer::new(certifier).max_decoding_message_size(MAX_REQUEST_BYTES))
+        .add_service(
+            DestinationServer::new(destination::Destinations(watcher.clone()))
+                .max_decoding_message_size(MAX_REQUEST_BYTES),
+        )
+        .add_service(
+            OutboundPoliciesServer::new(outbound::Policies(watcher.clone()))
+                .max_decoding_message_size(MAX_REQUEST_BYTES),
+        )
+        .add_service(
+            InboundServerPoliciesServer::new(inbound::Policies(watcher))
+                .max_decoding_message_size(MAX_REQUEST_BYTES),
+        )
+}
+
+/// Serves until `stop` is true, then lets what is under way end.
+pub async fn serve(
+    listener: TcpListener,
+    routes: Routes,
+    stop: watch::Receiver<bool>,
+) -> Result<(), tonic::transport::Error> {
+    let stopped = |mut stop: watch::Receiver<bool>| async move {
+        // An error means that whoever could stop us is gone: the same as being stopped.
+        let _ = stop.wait_for(|stop| *stop).await;
+    };
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let serving = Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE_EVERY))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
+        .http2_max_header_list_size(MAX_HEADER_BYTES)
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(incoming, stopped(stop.clone()));
+    tokio::select! {
+        served = serving => served,
+        () = async { stopped(stop).await; time::sleep(SHUTDOWN_DEADLINE).await } => Ok(()),
+    }
+}

@@ -1,0 +1,92 @@
+//! `Identity.Certify`: a certificate for whoever proves by a token to be that service account.
+
+use super::rate::Limiter;
+use crate::{
+    ca::{Authority, Csr, CsrError},
+    tokens::Tokens,
+};
+use linkerd2_proxy_api::identity::{CertifyRequest, CertifyResponse, identity_server::Identity};
+use mesh_policy::Identities;
+use std::{
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
+use tonic::{Request, Response, Status, async_trait};
+
+/// A token file's content has 64 bytes; a cluster's JWT about 1 KB.
+const MAX_TOKEN_BYTES: usize = 16 << 10;
+
+#[derive(Debug)]
+pub struct Certifier {
+    authority: Arc<Authority>,
+    tokens: Arc<Tokens>,
+    identities: Identities,
+    limiter: Limiter,
+}
+
+impl Certifier {
+    pub fn new(authority: Arc<Authority>, tokens: Arc<Tokens>, identities: Identities) -> Certifier {
+        Certifier { authority, tokens, identities, limiter: Limiter::default() }
+    }
+
+    /// The cheap checks come first, and nothing is signed before all of them hold: the token proves an account, the account's
+    /// identity is the one asked for, and the request is for that name alone.
+    fn certify(&self, request: &CertifyRequest, now: SystemTime) -> Result<CertifyResponse, Status> {
+        for (field, empty) in [
+            ("identity", request.identity.is_empty()),
+            ("token", request.token.is_empty()),
+            ("certificate_signing_request", request.certificate_signing_request.is_empty()),
+        ] {
+            if empty {
+                return Err(Status::invalid_argument(format!("{field} is missing")));
+            }
+        }
+        if request.token.len() > MAX_TOKEN_BYTES {
+            return Err(Status::invalid_argument("token is too long"));
+        }
+        let account = self.tokens.account(request.token.trim_ascii());
+        let account =
+            account.ok_or_else(|| Status::failed_precondition("token is not that of a service account"))?;
+        let identity = self.identities.of(&account.namespace, &account.name);
+        if request.identity != identity {
+            return Err(Status::failed_precondition(format!(
+                "identity is not the token's, which is {identity}"
+            )));
+        }
+        if !self.limiter.allow(&identity, Instant::now()) {
+            return Err(Status::resource_exhausted(format!(
+                "too many certificates for {identity}: try again in a second"
+            )));
+        }
+        let csr = Csr::read(&request.certificate_signing_request).map_err(|error| match error {
+            CsrError::Malformed(_) => Status::invalid_argument(error.to_string()),
+            CsrError::Refused(_) => Status::failed_precondition(error.to_string()),
+        })?;
+        if csr.name != identity {
+            return Err(Status::failed_precondition(
+                "certificate signing request: its name is not the identity asked for",
+            ));
+        }
+        let leaf = self.authority.sign(&csr, now).map_err(|error| {
+            tracing::error!(%identity, %error, "certificate not issued");
+            Status::internal(error.to_string())
+        })?;
+        tracing::info!(%identity, "certificate issued");
+        Ok(CertifyResponse {
+            leaf_certificate: leaf.der,
+            intermediate_certificates: leaf.intermediates,
+            valid_until: Some(leaf.not_after.into()),
+        })
+    }
+}
+
+#[async_trait]
+impl Identity for Certifier {
+    async fn certify(&self, request: Request<CertifyRequest>) -> Result<Response<CertifyResponse>, Status> {
+        let result = Certifier::certify(self, request.get_ref(), SystemTime::now());
+        if let Err(status) = &result {
+            tracing::warn!(code = ?status.code(), reason = status.message(), "certificate refused");
+        }
+        result.map(Response::new)
+    }
+}

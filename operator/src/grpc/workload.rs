@@ -1,0 +1,60 @@
+//! How proxies say who they are: a small JSON text, or `namespace:pod` as older ones do.
+
+use serde::Deserialize;
+use tonic::Status;
+
+/// `{"ns":"bookinfo","pod":"reviews-v1"}`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Workload {
+    pub ns: String,
+    #[serde(default)]
+    pub pod: String,
+}
+
+impl Workload {
+    pub fn parse(text: &str) -> Result<Workload, Status> {
+        let bad = || Status::invalid_argument("workload: want {\"ns\":\"…\",\"pod\":\"…\"}");
+        if text.trim_start().starts_with('{') {
+            return serde_json::from_str(text)
+                .ok()
+                .filter(|workload: &Workload| !workload.ns.is_empty())
+                .ok_or_else(bad);
+        }
+        let (ns, pod) = text.split_once(':').ok_or_else(bad)?;
+        if ns.is_empty() || pod.is_empty() {
+            return Err(bad());
+        }
+        Ok(Workload { ns: ns.into(), pod: pod.into() })
+    }
+}
+
+/// What `Destination` requests carry; of use only to prefer what is near, so a text that cannot be read is ignored.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Context {
+    pub ns: String,
+    pub pod: String,
+    pub node_name: String,
+}
+
+impl Context {
+    pub fn parse(text: &str) -> Context {
+        serde_json::from_str(text).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Workload;
+
+    #[test]
+    fn both_forms_and_rubbish() {
+        let wanted = Workload { ns: "demo".into(), pod: "web-0".into() };
+        assert_eq!(Workload::parse(r#"{"ns":"demo","pod":"web-0"}"#).unwrap(), wanted);
+        assert_eq!(Workload::parse("demo:web-0").unwrap(), wanted);
+        assert_eq!(Workload::parse(r#"{"ns":"demo","external_workload":"vm"}"#).unwrap().pod, "");
+        for text in ["", "demo", ":web", "demo:", "{}", "{\"ns\":1}", "{\"pod\":\"web\"}", "\0"] {
+            assert_eq!(Workload::parse(text).unwrap_err().code(), tonic::Code::InvalidArgument, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! A folder of YAML as a source of watch events. Every change re-reads the whole folder; a file that cannot be read keeps what it
+//! last said, and the others apply.
+
+use super::{
+    Batch,
+    parse::{self, Object, Read},
+    stores::Change,
+};
+use anyhow::Context;
+use kube::runtime::watcher::Event;
+use mesh_policy::{Diagnostic, Severity};
+use notify::{RecursiveMode, Watcher};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use tokio::{sync::mpsc, time};
+
+/// Editors write a file in several steps.
+const SETTLE: Duration = Duration::from_millis(30);
+/// Even without a word from the kernel (network file systems are silent) the folder is looked at this often.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// No manifest is this long; a device or a mistake may be.
+const MAX_FILE_BYTES: u64 = 16 << 20;
+
+/// A folder and what it last said.
+#[derive(Debug)]
+pub struct Folder {
+    dir: PathBuf,
+    texts: BTreeMap<String, Result<String, String>>,
+    good: BTreeMap<String, Vec<Read>>,
+    was_read: bool,
+}
+
+impl Folder {
+    /// Fails where `dir` is no folder that can be read.
+    pub fn open(dir: &Path) -> anyhow::Result<Folder> {
+        fs::read_dir(dir).with_context(|| format!("reading the manifests in {}", dir.display()))?;
+        Ok(Folder { dir: dir.to_owned(), texts: BTreeMap::new(), good: BTreeMap::new(), was_read: false })
+    }
+
+    /// Reads everything. `None` when nothing differs from the last time.
+    pub fn read(&mut self) -> Option<Batch> {
+        let mut texts = BTreeMap::new();
+        if let Err(error) = collect(&self.dir, &self.dir, &mut texts) {
+            // The folder itself is gone for a moment (a `git checkout`, say): what was good stays.
+            tracing::warn!(dir = %self.dir.display(), %error, "manifests cannot be listed");
+            return None;
+        }
+        if self.was_read && texts == self.texts {
+            return None;
+        }
+        self.was_read = true;
+        self.texts = texts;
+        Some(self.batch())
+    }
+
+    fn batch(&mut self) -> Batch {
+        let mut unreadable = vec![];
+        self.good.retain(|path, _| self.texts.contains_key(path));
+        for (path, text) in &self.texts {
+            let read = text
+                .as_ref()
+                .map_err(|error| vec![whole_file(path, error)])
+                .and_then(|text| parse::file(path, text));
+            match read {
+                Ok(objects) => {
+                    self.good.insert(path.clone(), objects);
+                }
+                Err(wrong) => unreadable.extend(wrong),
+            }
+        }
+        let mut batch = Batch { unreadable, ..Batch::default() };
+        let mut objects: Vec<&Read> = vec![];
+        for read in self.good.values().flatten() {
+            if let Some(first) = batch.origins.get(&read.name) {
+                batch.unreadable.push(Diagnostic {
+                    severity: Severity::Warning,
+                    path: read.origin.path.clone(),
+                    document: read.origin.document,
+                    line: read.origin.line,
+                    object: read.name.clone(),
+                    message: format!("stands already in {}:{}, which counts", first.path, first.line),
+                    remedy: "remove or rename one of the two".into(),
+                });
+                continue;
+            }
+            batch.origins.insert(read.name.clone(), read.origin.clone());
+            objects.push(read);
+        }
+        batch.changes = relist(&objects);
+        batch
+    }
+}
+
+/// The objects as the start of a watch: per kind, everything there is.
+fn relist(objects: &[&Read]) -> Vec<Change> {
+    let mut changes = vec![];
+    macro_rules! kind {
+        ($variant:ident) => {
+            changes.push(Change::$variant(Event::Init));
+            for read in objects {
+                if let Object::$variant(object) = &read.object {
+                    changes.push(Change::$variant(Event::InitApply(object.clone())));
+                }
+            }
+            changes.push(Change::$variant(Event::InitDone));
+        };
+    }
+    kind!(Namespace);
+    kind!(ServiceAccount);
+    kind!(Service);
+    kind!(EndpointSlice);
+    kind!(Pod);
+    kind!(HttpRoute);
+    kind!(GrpcRoute);
+    kind!(AuthorizationPolicy);
+    changes
+}
+
+fn whole_file(path: &str, error: &str) -> Diagnostic {
+    Diagnostic {
+        severity: Severity::Error,
+        path: path.into(),
+        document: 0,
+        line: 0,
+        object: String::new(),
+        message: error.into(),
+        remedy: "until it is mended, this file's last good version stays in force".into(),
+    }
+}
+
+/// The texts of all manifests below `dir`, by path relative to `root`.
+fn collect(
+    root: &Path,
+    dir: &Path,
+    texts: &mut BTreeMap<String, Result<String, String>>,
+) -> std::io::Result<()> {
+    let mut entries = BTreeSet::new();
+    for entry in fs::read_dir(dir)? {
+        entries.insert(entry?.path());
+    }
+    for path in entries {
+        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        if hidden {
+            continue;
+        }
+        if path.is_dir() {
+            collect(root, &path, texts)?;
+            continue;
+        }
+        if !path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
+            continue;
+        }
+        let relative = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
+        texts.insert(relative, read_text(&path));
+    }
+    Ok(())
+}
+
+fn read_text(path: &Path) -> Result<String, String> {
+    let length = fs::metadata(path).map_err(|error| format!("cannot be read: {error}"))?.len();
+    if length > MAX_FILE_BYTES {
+        return Err(format!("has {length} bytes, more than {MAX_FILE_BYTES}"));
+    }
+    let bytes = fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
+    String::from_utf8(bytes).map_err(|_| "is no UTF-8 text".into())
+}
+
+/// Sends the folder's content, and again whenever it changes, until nobody listens.
+pub async fn run(mut folder: Folder, batches: mpsc::Sender<Batch>) {
+    // Capacity 1 and `try_send`: one word that something changed is as good as a hundred.
+    let (touched, mut touches) = mpsc::channel(1);
+    let watcher = watch(&folder.dir, touched);
+    if let Err(error) = &watcher {
+        tracing::warn!(%error, every = ?LOOK_AGAIN, "the folder of manifests cannot be watched and is looked at instead");
+    }
+    loop {
+        if let Some(batch) = folder.read()
+            && batches.send(batch).await.is_err()
+        {
+            return;
+        }
+        tokio::select! {
+            touch = touches.recv(), if watcher.is_ok() => {
+                if touch.is_some() {
+                    time::sleep(SETTLE).await;
+                    let _ = touches.try_recv();
+                }
+            }
+            () = time::sleep(LOOK_AGAIN) => {}
+            () = batches.closed() => return,
+        }
+    }
+}
+
+fn watch(dir: &Path, touched: mpsc::Sender<()>) -> notify::Result<notify::RecommendedWatcher> {
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        if event.is_ok_and(|event| !event.kind.is_access()) {
+            let _ = touched.try_send(());
+        }
+    })?;
+    watcher.watch(dir, RecursiveMode::Recursive)?;
+    Ok(watcher)
+}

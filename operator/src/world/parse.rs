@@ -1,0 +1,270 @@
+//! YAML text into objects: several documents to a file, `List`s, the kinds that we know. A pure function; says file, document, line
+//! and reason of what it cannot read.
+
+use k8s_openapi::api::{
+    core::v1::{Namespace, Pod, Service, ServiceAccount},
+    discovery::v1::EndpointSlice,
+};
+use mesh_policy::{
+    Diagnostic, Origin, Severity,
+    authorization::AuthorizationPolicy,
+    gateway::{GRPCRoute, HTTPRoute},
+};
+use serde::{Deserialize, de::DeserializeOwned};
+
+/// An object of a kind that matters to the mesh.
+#[derive(Clone, Debug)]
+pub enum Object {
+    Namespace(Namespace),
+    ServiceAccount(ServiceAccount),
+    Service(Service),
+    EndpointSlice(EndpointSlice),
+    Pod(Pod),
+    HttpRoute(HTTPRoute),
+    GrpcRoute(GRPCRoute),
+    AuthorizationPolicy(AuthorizationPolicy),
+}
+
+/// An object with its name for people (`HTTPRoute bookinfo/reviews`) and its place.
+#[derive(Clone, Debug)]
+pub struct Read {
+    pub object: Object,
+    pub name: String,
+    pub origin: Origin,
+}
+
+/// The objects of a file, or everything that is wrong with it. Kinds that we do not know are left out: a folder may hold more than
+/// the mesh's business.
+pub fn file(path: &str, text: &str) -> Result<Vec<Read>, Vec<Diagnostic>> {
+    let mut objects = vec![];
+    let mut wrong = vec![];
+    for document in documents(text) {
+        let origin =
+            Origin { path: path.to_owned(), document: document.number, line: document.object_line() };
+        match read_document(&document) {
+            Ok(found) => objects.extend(found.into_iter().map(|(name, object)| Read {
+                object,
+                name,
+                origin: origin.clone(),
+            })),
+            Err(failure) => wrong.push(Diagnostic {
+                severity: Severity::Error,
+                path: path.to_owned(),
+                document: document.number,
+                line: failure.line.map_or(origin.line, |line| document.line + line - 1),
+                object: failure.object,
+                message: failure.message,
+                remedy: "until it is mended, this file's last good version stays in force".into(),
+            }),
+        }
+    }
+    if wrong.is_empty() { Ok(objects) } else { Err(wrong) }
+}
+
+struct Document<'a> {
+    /// From 1.
+    number: u32,
+    /// Line of the file at which `text` starts, from 1.
+    line: u32,
+    text: &'a str,
+}
+
+impl Document<'_> {
+    /// Where the object itself starts, below comments.
+    fn object_line(&self) -> u32 {
+        let skipped =
+            self.text.lines().take_while(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
+        self.line + u32::try_from(skipped.count()).unwrap_or(0)
+    }
+}
+
+/// Splits at lines that start with `---`, which YAML allows nowhere inside a document. Documents of comments only do not count.
+fn documents(text: &str) -> Vec<Document<'_>> {
+    let mut documents = vec![];
+    let mut start = 0;
+    let mut start_line = 1;
+    let mut add = |from: usize, to: usize, line: u32| {
+        let text = &text[from..to];
+        if text.lines().any(|line| !line.trim().is_empty() && !line.trim_start().starts_with(['#', '%'])) {
+            let number = u32::try_from(documents.len()).unwrap_or(0) + 1;
+            documents.push(Document { number, line, text });
+        }
+    };
+    let mut at = 0;
+    for (number, line) in (1..).zip(text.split_inclusive('\n')) {
+        let next = at + line.len();
+        if line.trim_end() == "---" || line.starts_with("--- ") {
+            add(start, at, start_line);
+            start = at + 3;
+            start_line = number;
+        }
+        at = next;
+    }
+    add(start, text.len(), start_line);
+    documents
+}
+
+struct Failure {
+    /// Within the document, from 1.
+    line: Option<u32>,
+    object: String,
+    message: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Head {
+    #[serde(default)]
+    api_version: String,
+    #[serde(default)]
+    kind: String,
+    #[serde(default)]
+    metadata: HeadMetadata,
+}
+
+#[derive(Default, Deserialize)]
+struct HeadMetadata {
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    namespace: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct List {
+    #[serde(default)]
+    items: Vec<serde_json::Value>,
+}
+
+fn read_document(document: &Document<'_>) -> Result<Vec<(String, Object)>, Failure> {
+    let head: Head = from_yaml(document.text, "")?;
+    if head.kind == "List" || (head.kind.ends_with("List") && head.metadata.name.is_empty()) {
+        let list: List = from_yaml(document.text, "List")?;
+        let mut objects = vec![];
+        for (number, item) in list.items.into_iter().enumerate() {
+            let of_item = |message: String| Failure {
+                line: None,
+                object: format!("List item {}", number + 1),
+                message,
+            };
+            let head = Head::deserialize(&item).map_err(|error| of_item(error.to_string()))?;
+            let read =
+                typed(&head, |kind| kind.from_json(item.clone()).map_err(|error| of_item(error.to_string())));
+            objects.extend(read?);
+        }
+        return Ok(objects);
+    }
+    Ok(typed(&head, |kind| kind.from_yaml(document.text, &name(&head)))?.into_iter().collect())
+}
+
+fn name(head: &Head) -> String {
+    match (head.kind.as_str(), &head.metadata.namespace) {
+        ("Namespace", _) => format!("Namespace {}", head.metadata.name),
+        (kind, namespace) => {
+            format!("{kind} {}/{}", namespace.as_deref().unwrap_or("default"), head.metadata.name)
+        }
+    }
+}
+
+/// Reads the object if it is of a kind that we know.
+fn typed(
+    head: &Head,
+    read: impl Fn(Kind) -> Result<Object, Failure>,
+) -> Result<Option<(String, Object)>, Failure> {
+    let failure = |message: &str| Failure { line: None, object: name(head), message: message.into() };
+    if head.kind.is_empty() || head.api_version.is_empty() {
+        return Err(Failure {
+            object: String::new(),
+            ..failure("not a Kubernetes object: it has no apiVersion and kind")
+        });
+    }
+    let Some(kind) = Kind::of(&head.api_version, &head.kind) else { return Ok(None) };
+    if head.metadata.name.is_empty() {
+        return Err(Failure { object: head.kind.clone(), ..failure("metadata.name is missing") });
+    }
+    Ok(Some((name(head), in_namespace(read(kind)?))))
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Namespace,
+    ServiceAccount,
+    Service,
+    EndpointSlice,
+    Pod,
+    HttpRoute,
+    GrpcRoute,
+    AuthorizationPolicy,
+}
+
+impl Kind {
+    fn of(api_version: &str, kind: &str) -> Option<Kind> {
+        Some(match (api_version, kind) {
+            ("v1", "Namespace") => Kind::Namespace,
+            ("v1", "ServiceAccount") => Kind::ServiceAccount,
+            ("v1", "Service") => Kind::Service,
+            ("discovery.k8s.io/v1", "EndpointSlice") => Kind::EndpointSlice,
+            ("v1", "Pod") => Kind::Pod,
+            ("gateway.networking.k8s.io/v1" | "gateway.networking.k8s.io/v1beta1", "HTTPRoute") => {
+                Kind::HttpRoute
+            }
+            ("gateway.networking.k8s.io/v1", "GRPCRoute") => Kind::GrpcRoute,
+            ("mesh.dev/v1alpha1", "AuthorizationPolicy") => Kind::AuthorizationPolicy,
+            _ => return None,
+        })
+    }
+
+    fn from_yaml(self, text: &str, object: &str) -> Result<Object, Failure> {
+        Ok(match self {
+            Kind::Namespace => Object::Namespace(from_yaml(text, object)?),
+            Kind::ServiceAccount => Object::ServiceAccount(from_yaml(text, object)?),
+            Kind::Service => Object::Service(from_yaml(text, object)?),
+            Kind::EndpointSlice => Object::EndpointSlice(from_yaml(text, object)?),
+            Kind::Pod => Object::Pod(from_yaml(text, object)?),
+            Kind::HttpRoute => Object::HttpRoute(from_yaml(text, object)?),
+            Kind::GrpcRoute => Object::GrpcRoute(from_yaml(text, object)?),
+            Kind::AuthorizationPolicy => Object::AuthorizationPolicy(from_yaml(text, object)?),
+        })
+    }
+
+    fn from_json(self, value: serde_json::Value) -> serde_json::Result<Object> {
+        use serde_json::from_value;
+        Ok(match self {
+            Kind::Namespace => Object::Namespace(from_value(value)?),
+            Kind::ServiceAccount => Object::ServiceAccount(from_value(value)?),
+            Kind::Service => Object::Service(from_value(value)?),
+            Kind::EndpointSlice => Object::EndpointSlice(from_value(value)?),
+            Kind::Pod => Object::Pod(from_value(value)?),
+            Kind::HttpRoute => Object::HttpRoute(from_value(value)?),
+            Kind::GrpcRoute => Object::GrpcRoute(from_value(value)?),
+            Kind::AuthorizationPolicy => Object::AuthorizationPolicy(from_value(value)?),
+        })
+    }
+}
+
+/// An object of a namespaced kind that names no namespace is in `default`, as `kubectl apply` puts it.
+fn in_namespace(mut object: Object) -> Object {
+    let metadata = match &mut object {
+        Object::Namespace(_) => return object,
+        Object::ServiceAccount(own) => &mut own.metadata,
+        Object::Service(own) => &mut own.metadata,
+        Object::EndpointSlice(own) => &mut own.metadata,
+        Object::Pod(own) => &mut own.metadata,
+        Object::HttpRoute(own) => &mut own.metadata,
+        Object::GrpcRoute(own) => &mut own.metadata,
+        Object::AuthorizationPolicy(own) => &mut own.metadata,
+    };
+    metadata.namespace.get_or_insert_with(|| "default".into());
+    object
+}
+
+fn from_yaml<T: DeserializeOwned>(text: &str, object: &str) -> Result<T, Failure> {
+    serde_saphyr::from_str(text).map_err(|error| {
+        let line = error.location().and_then(|location| u32::try_from(location.line()).ok());
+        // The library's message goes on with a picture of the place over several lines; the first says what is wrong.
+        let full = error.to_string();
+        let message =
+            full.lines().next().unwrap_or("cannot be read").trim_start_matches("error: ").to_owned();
+        Failure { line, object: object.to_owned(), message }
+    })
+}

@@ -1,0 +1,167 @@
+//! `Identity.Certify`.
+
+use mesh_tests::{
+    control_plane::{Certify, ControlPlane, certificate},
+    grpc::Code,
+    pair::{Files, Pair, client_pod, describe, proxy},
+    pki::{Ca, Validity, requested_names},
+    pod::{Proxy, ProxyStart},
+    story::run,
+    wait::{self, SOON},
+};
+use std::{sync::Arc, time::Duration};
+
+#[test]
+fn a_proxy_asks_for_its_own_name_with_its_token_and_a_der_request() {
+    run(async || {
+        let control_plane = ControlPlane::start().await;
+        let files = Files::new(&control_plane.ca.pem());
+        let _proxy = proxy(&client_pod(), &files).ready().await;
+        let asked = control_plane.certified().remove(0);
+        assert_eq!(asked.identity, client_pod().identity());
+        assert_eq!(asked.token, b"token of client");
+        assert_eq!(requested_names(&asked.certificate_signing_request), [client_pod().identity()]);
+    });
+}
+
+#[test]
+fn a_proxy_is_alive_but_not_ready_until_it_has_a_certificate() {
+    run(async || {
+        let control_plane = ControlPlane::stopped();
+        let files = Files::new(&control_plane.ca.pem());
+        let proxy = proxy(&client_pod(), &files).spawn();
+        wait::until("/live", SOON, async || proxy.admin("/live").await.map_err(|e| format!("{e:#}"))).await;
+        let (status, body) = proxy.admin("/ready").await.unwrap();
+        assert_eq!((status, body.contains("identity")), (503, true), "{body}");
+        control_plane.restart().await;
+        proxy.ready(SOON).await;
+    });
+}
+
+/// Every one of these is a failure to be retried; none may make the proxy ready, and none may end it.
+#[test]
+fn no_bad_answer_to_certify_makes_a_proxy_ready_and_a_good_one_does() {
+    run(async || {
+        let control_plane = ControlPlane::start().await;
+        let files = Files::new(&control_plane.ca.pem());
+        let own = control_plane.ca.clone();
+        let stranger = Arc::new(Ca::new("another mesh"));
+        let mut bad = vec![
+            ("garbage", Certify::Garbage(b"\xff\xff\xff")),
+            ("an empty response", Certify::Response(Default::default())),
+            (
+                "another name",
+                Certify::SignAs {
+                    ca: own.clone(),
+                    name: "web.demo.serviceaccount.identity.mesh.evil.local".into(),
+                },
+            ),
+            ("another authority", Certify::Sign { ca: stranger, validity: Validity::DAY }),
+            ("an expired leaf", Certify::Sign { ca: own.clone(), validity: Validity::EXPIRED }),
+        ];
+        for code in [
+            Code::Unavailable,
+            Code::InvalidArgument,
+            Code::FailedPrecondition,
+            Code::Internal,
+            Code::Unimplemented,
+        ] {
+            bad.push(("a refusal", Certify::Refuse(code)));
+        }
+        // A certificate for somebody else's key.
+        let (_, request) = mesh_tests::pki::request(&[&client_pod().identity()]);
+        let foreign_key = certificate(&own, &request, &client_pod().identity(), Validity::DAY);
+        bad.push(("another key", Certify::Response(foreign_key)));
+
+        for (what, how) in bad {
+            control_plane.certify(how.clone());
+            let before = control_plane.certified().len();
+            let mut proxy = proxy(&client_pod(), &files).spawn();
+            wait::until(&format!("a second attempt after {what} ({how:?})"), SOON, async || {
+                match control_plane.certified().len() - before {
+                    0 | 1 => Err("asked once or less"),
+                    _ => Ok(()),
+                }
+            })
+            .await;
+            assert_eq!(proxy.admin("/ready").await.unwrap().0, 503, "{what} ({how:?})");
+            control_plane.certify(Certify::Sign { ca: own.clone(), validity: Validity::DAY });
+            proxy.ready(SOON).await;
+            proxy.process.kill().await;
+        }
+    });
+}
+
+#[test]
+fn a_certificate_is_renewed_before_it_ends_with_the_token_of_that_moment() {
+    run(async || {
+        let control_plane = ControlPlane::start().await;
+        describe(&control_plane);
+        control_plane.certify(Certify::Sign { ca: control_plane.ca.clone(), validity: Validity::seconds(8) });
+        let files = Files::new(&control_plane.ca.pem());
+        let _proxy = proxy(&client_pod(), &files).knob("IDENTITY_MIN_REFRESH", "1s").ready().await;
+        files.write("client.token", "a newer token");
+        let renewal = wait::until("a renewal", SOON, async || {
+            control_plane.certified().into_iter().nth(1).ok_or("no second request")
+        })
+        .await;
+        assert_eq!(renewal.token, b"a newer token");
+    });
+}
+
+#[test]
+fn requests_flow_across_renewals_and_beyond_the_first_certificates_end() {
+    run(async || {
+        let refresh = |proxy: ProxyStart| proxy.knob("IDENTITY_MIN_REFRESH", "1s");
+        let short = |control_plane: &ControlPlane| {
+            let ca = control_plane.ca.clone();
+            control_plane.certify(Certify::Sign { ca, validity: Validity::seconds(6) });
+        };
+        let pair = Pair::start_under(short, refresh, refresh).await;
+        wait::always("every request", Duration::from_secs(9), async || match pair.status("/").await {
+            200 => Ok(()),
+            status => Err(status),
+        })
+        .await;
+        assert!(pair.control_plane.certified().len() >= 4, "{}", pair.control_plane.certified().len());
+    });
+}
+
+#[test]
+fn trust_anchors_are_read_again_when_their_file_changes() {
+    run(async || {
+        let pair = Pair::start().await;
+        pair.get("/").await.is(200);
+        // The server's next certificate comes from a new authority; a client that does not know it refuses.
+        let next = Arc::new(Ca::new("the next authority"));
+        let both = format!("{}{}", pair.control_plane.ca.pem(), next.pem());
+        pair.files.write("trust-anchors.pem", &both);
+        pair.control_plane.certify(Certify::Sign { ca: next, validity: Validity::DAY });
+        let Pair { client, server, origin, control_plane, files } = pair;
+        let pod = server.pod.clone();
+        drop(server);
+        let server: Proxy = proxy(&pod, &files).ready().await;
+        let pair = Pair { client, server, origin, control_plane, files };
+        wait::until("the client to trust the new authority", SOON, async || match pair.status("/").await {
+            200 => Ok(()),
+            status => Err(status),
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_proxy_keeps_its_certificate_while_the_control_plane_is_away() {
+    run(async || {
+        let pair = Pair::start().await;
+        pair.get("/").await.is(200);
+        pair.control_plane.stop().await;
+        wait::always("mutual TLS", Duration::from_secs(2), async || match pair.status("/").await {
+            200 => Ok(()),
+            status => Err(status),
+        })
+        .await;
+        assert_eq!(pair.client.admin("/ready").await.unwrap().0, 200);
+        assert_eq!(pair.origin.last().header("l5d-client-id"), client_pod().identity());
+    });
+}

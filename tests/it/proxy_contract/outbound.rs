@@ -1,0 +1,199 @@
+//! `OutboundPolicies.Watch`: where requests may go, by which routes.
+
+use linkerd2_proxy_api::outbound::{self, http_route as http};
+use mesh_tests::{
+    client::{self},
+    control_plane::message::{self, balanced, policy, rule},
+    grpc::Code,
+    origin::Origin,
+    pair::{Pair, WEB},
+    story::run,
+    wait::{self, SOON},
+};
+use std::time::{Duration, Instant};
+
+#[test]
+fn a_proxy_asks_by_the_full_authority_once_and_only_when_it_is_needed() {
+    run(async || {
+        let pair = Pair::start().await;
+        let topic = pair.control_plane.outbound(WEB);
+        assert_eq!(topic.times_asked(), 0);
+        for host in [
+            "web.demo:8080",
+            "web:8080",
+            "web.demo.svc:8080",
+            "web.demo.svc.cluster.local:8080",
+            "WEB.demo:8080",
+        ] {
+            pair.send(client::to(&format!("http://{host}/"))).await.is(200);
+        }
+        let requests: Vec<outbound::TrafficSpec> = topic.requests();
+        assert_eq!(requests.len(), 1, "asked: {:?}", pair.control_plane.asked());
+        assert_eq!(requests[0].source_workload, r#"{"ns":"demo","pod":"client"}"#);
+        assert_eq!(message::target(requests[0].clone()), WEB);
+    });
+}
+
+#[test]
+fn origin_form_with_host_and_absolute_form_mean_the_same() {
+    run(async || {
+        let pair = Pair::start().await;
+        let mut request = client::to("/by-host");
+        request.headers_mut().insert("host", "web.demo:8080".parse().unwrap());
+        pair.send(request).await.is(200);
+        pair.send(client::to("http://web.demo:8080/by-target")).await.is(200);
+        let seen: Vec<_> =
+            pair.origin.seen().iter().map(|seen| (seen.uri.to_string(), seen.header("host"))).collect();
+        assert_eq!(
+            seen,
+            [("/by-host".into(), "web.demo:8080".into()), ("/by-target".into(), "web.demo:8080".to_owned())]
+        );
+    });
+}
+
+#[test]
+fn what_the_control_plane_does_not_know_is_forwarded_as_without_mesh() {
+    run(async || {
+        let pair = Pair::start().await;
+        let outside = Origin::start("outside", "127.0.0.1:8099".parse().unwrap()).await;
+        for code in [Code::NotFound, Code::Unimplemented] {
+            pair.control_plane.outbound("localhost:8099").refuse(code);
+            pair.control_plane.outbound("127.0.0.1:8099").refuse(code);
+            for host in ["localhost:8099", "127.0.0.1:8099"] {
+                let reply = pair.send(client::to(&format!("http://{host}/"))).await.is(200);
+                assert_eq!(
+                    (reply.text(), outside.last().header("host")),
+                    ("outside".into(), host.to_owned())
+                );
+            }
+        }
+    });
+}
+
+#[test]
+fn a_refused_question_fails_and_is_not_asked_again_and_again() {
+    run(async || {
+        let pair = Pair::start().await;
+        for code in [Code::InvalidArgument, Code::FailedPrecondition] {
+            let target = format!("refused-{}.demo.svc.cluster.local:80", code as i32);
+            let topic = pair.control_plane.outbound(&target);
+            topic.refuse(code);
+            let status = pair.send(client::to(&format!("http://{target}/"))).await.status.as_u16();
+            assert!((400..=504).contains(&status), "{status}");
+            let asked = topic.times_asked();
+            wait::always("silence", Duration::from_secs(2), async || match topic.times_asked() {
+                now if now <= asked + 1 => Ok(()),
+                now => Err(format!("asked {now} times")),
+            })
+            .await;
+        }
+    });
+}
+
+#[test]
+fn the_first_answer_is_awaited_and_no_longer_than_a_few_seconds() {
+    run(async || {
+        let pair = Pair::start().await;
+        let topic = pair.control_plane.outbound(WEB);
+        topic.hold();
+        let start = Instant::now();
+        let status = pair.status("/").await;
+        assert!(matches!(status, 503 | 504), "{status}");
+        assert!(start.elapsed() < Duration::from_secs(12), "{:?}", start.elapsed());
+        let waiting =
+            tokio::spawn(client::send(pair.client.pod.outbound(), client::to("http://web.demo:8080/")));
+        topic.set(message::plain_policy(WEB));
+        let reply = wait::within(SOON, "the answer", waiting).await.unwrap().unwrap();
+        // It may have failed fast before the answer came; the next one may not.
+        if reply.status != 200 {
+            pair.get("/").await.is(200);
+        }
+    });
+}
+
+#[test]
+fn the_last_good_policy_survives_whatever_happens_to_the_stream() {
+    run(async || {
+        let pair = Pair::start().await;
+        pair.get("/").await.is(200);
+        let topic = pair.control_plane.outbound(WEB);
+        for fault in ["end", "unavailable", "reset", "garbage", "raw"] {
+            let asked = topic.times_asked();
+            match fault {
+                "end" => topic.end(Code::Ok),
+                "unavailable" => topic.end(Code::Unavailable),
+                "reset" => topic.reset(),
+                "garbage" => topic.push_garbage(b"\xff\xff\xff\xff"),
+                _ => topic.push_raw(b"\x07\xff\xff\xff\xffno frame"),
+            }
+            wait::always(fault, Duration::from_millis(500), async || match pair.status("/").await {
+                200 => Ok(()),
+                status => Err(status),
+            })
+            .await;
+            topic.asked(asked + 1, SOON).await;
+            wait::until("an open stream", SOON, async || (topic.streams() == 1).then_some(()).ok_or("none"))
+                .await;
+        }
+    });
+}
+
+/// Each field that the contract calls required, missing: the proxy refuses to guess, and takes the next good message.
+#[test]
+fn a_policy_that_makes_no_sense_is_never_half_obeyed() {
+    run(async || {
+        let pair = Pair::start().await;
+        let topic = pair.control_plane.outbound(WEB);
+        let broken: [(&str, fn(&mut http::Rule)); 4] = [
+            ("no backend metadata", |rule| backend(rule).metadata = None),
+            ("no queue", |rule| backend(rule).queue = None),
+            ("retry without conditions", |rule| {
+                rule.retry = message::retry(1);
+                rule.retry.as_mut().unwrap().conditions = None;
+            }),
+            ("a match that cannot be read", |rule| rule.matches[0].path.as_mut().unwrap().kind = None),
+        ];
+        for (what, break_it) in broken {
+            let mut bad = rule(balanced(WEB));
+            break_it(&mut bad);
+            topic.first([&policy(WEB, vec![bad.clone()])]);
+            let fresh = Pair::status(&pair, "/").await;
+            assert!(matches!(fresh, 200 | 500..=504), "{what}: {fresh}");
+            topic.push(&policy(WEB, vec![bad]));
+            let status = pair.status("/").await;
+            assert!(matches!(status, 200 | 500..=504), "{what}: {status}");
+            topic.set(message::plain_policy(WEB));
+            wait::until("the good policy", SOON, async || match pair.status("/").await {
+                200 => Ok(()),
+                status => Err(status),
+            })
+            .await;
+        }
+    });
+}
+
+fn backend(rule: &mut http::Rule) -> &mut outbound::Backend {
+    let Some(http::distribution::Kind::FirstAvailable(first)) = &mut rule.backends.as_mut().unwrap().kind
+    else {
+        unreachable!("`rule` makes a first-available distribution")
+    };
+    first.backends[0].backend.as_mut().unwrap()
+}
+
+#[test]
+fn an_idle_target_is_forgotten_and_asked_for_anew() {
+    run(async || {
+        let pair =
+            Pair::start_with(|client| client.knob("OUTBOUND_DISCOVERY_IDLE_TIMEOUT", "1s"), |server| server)
+                .await;
+        pair.get("/").await.is(200);
+        let topic = pair.control_plane.outbound(WEB);
+        assert_eq!(topic.streams(), 1);
+        wait::until("the stream to end", SOON, async || {
+            (topic.streams() == 0).then_some(()).ok_or("still open")
+        })
+        .await;
+        pair.get("/").await.is(200);
+        assert_eq!(topic.times_asked(), 2);
+    });
+}

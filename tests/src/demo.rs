@@ -83,7 +83,9 @@ impl Demo {
 
     /// Sends as a pod's application does.
     pub async fn send(&self, from: &str, request: Request<Body>) -> Reply {
-        client::send(outbound(from), request).await.unwrap_or_else(|error| panic!("no response to {from}: {error:#}"))
+        client::send(outbound(from), request)
+            .await
+            .unwrap_or_else(|error| panic!("no response to {from}: {error:#}"))
     }
 
     pub async fn get(&self, from: &str, to: &str) -> Reply {
@@ -105,7 +107,8 @@ impl Demo {
 
 /// Where a pod's application sends to.
 pub fn outbound(pod: &str) -> SocketAddr {
-    let (_, number) = PODS.iter().find(|(name, _)| *name == pod).unwrap_or_else(|| panic!("BookInfo has no {pod}"));
+    let (_, number) =
+        PODS.iter().find(|(name, _)| *name == pod).unwrap_or_else(|| panic!("BookInfo has no {pod}"));
     SocketAddr::from(([127, 0, 1, *number], names::OUTBOUND_PORT))
 }
 

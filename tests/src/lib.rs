@@ -17,6 +17,7 @@ pub mod pki;
 pub mod pod;
 pub mod process;
 pub mod relay;
+pub mod scripted_proxy;
 pub mod story;
 pub mod wait;
 pub mod world;

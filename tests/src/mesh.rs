@@ -114,14 +114,10 @@ pub struct Operator {
 }
 
 impl Operator {
-    pub const HTTP: SocketAddr = SocketAddr::new(
-        std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
-        names::OPERATOR_HTTP_PORT,
-    );
-    pub const GRPC: SocketAddr = SocketAddr::new(
-        std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
-        names::OPERATOR_GRPC_PORT,
-    );
+    pub const HTTP: SocketAddr =
+        SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), names::OPERATOR_HTTP_PORT);
+    pub const GRPC: SocketAddr =
+        SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), names::OPERATOR_GRPC_PORT);
 
     /// Starts it on a world and waits until it serves.
     pub async fn start(world: &World, flags: &[&str]) -> Operator {
@@ -147,7 +143,10 @@ impl Operator {
     }
 
     async fn serves(&self) {
-        wait::until("the operator to serve", SOON, async || client::get(Operator::HTTP, "/api/v1/version").await).await;
+        wait::until("the operator to serve", SOON, async || {
+            client::get(Operator::HTTP, "/api/v1/version").await
+        })
+        .await;
     }
 
     pub fn manifests(&self) -> PathBuf {
@@ -182,7 +181,12 @@ impl Operator {
 /// A resource of an operator's JSON API.
 pub async fn api<T: DeserializeOwned>(addr: SocketAddr, path: &str) -> anyhow::Result<T> {
     let response = client::get(addr, path).await?;
-    anyhow::ensure!(response.status() == 200, "{} {}", response.status(), String::from_utf8_lossy(response.body()));
+    anyhow::ensure!(
+        response.status() == 200,
+        "{} {}",
+        response.status(),
+        String::from_utf8_lossy(response.body())
+    );
     Ok(serde_json::from_slice(response.body())?)
 }
 

@@ -84,7 +84,8 @@ impl World {
              mesh.dev/default-policy: {}\n",
             self.default_policy
         );
-        let accounts: std::collections::BTreeSet<_> = self.pods.iter().map(|pod| &pod.service_account).collect();
+        let accounts: std::collections::BTreeSet<_> =
+            self.pods.iter().map(|pod| &pod.service_account).collect();
         for account in accounts {
             let _ = write!(
                 yaml,
@@ -103,7 +104,8 @@ impl World {
     fn pod_yaml(&self, pod: &Pod) -> String {
         let (app, version) = &self.labels[&pod.name];
         let Pod { namespace, name, service_account, ports, .. } = pod;
-        let ports: Vec<_> = ports.iter().map(|port| format!("{{ name: p{port}, containerPort: {port} }}")).collect();
+        let ports: Vec<_> =
+            ports.iter().map(|port| format!("{{ name: p{port}, containerPort: {port} }}")).collect();
         format!(
             "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {name}\n  namespace: {namespace}\n  \
              labels: {{ app: {app}, version: {version} }}\nspec:\n  serviceAccountName: {service_account}\n  \
@@ -125,6 +127,8 @@ pub fn http_route(namespace: &str, service: &str, port: u16, rules: &str) -> Str
 
 /// Rules that split between backends by weight.
 pub fn split(port: u16, weights: &[(&str, u32)]) -> String {
-    let backends = weights.iter().map(|(name, weight)| format!("  - {{ name: {name}, port: {port}, weight: {weight} }}\n"));
+    let backends = weights
+        .iter()
+        .map(|(name, weight)| format!("  - {{ name: {name}, port: {port}, weight: {weight} }}\n"));
     format!("- backendRefs:\n{}", backends.collect::<String>())
 }

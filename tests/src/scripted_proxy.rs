@@ -1,0 +1,153 @@
+//! The scripted proxy: asks a real operator what a proxy asks, and holds on to the streams.
+
+use crate::wait;
+use linkerd2_proxy_api::{
+    destination::{self, destination_client::DestinationClient},
+    identity::{self, identity_client::IdentityClient},
+    inbound::{self, inbound_server_policies_client::InboundServerPoliciesClient},
+    net,
+    outbound::{self, outbound_policies_client::OutboundPoliciesClient, traffic_spec::Target},
+};
+use std::{net::SocketAddr, time::Duration};
+use tonic::{Status, Streaming, transport::Channel};
+
+/// A proxy of one workload.
+#[derive(Clone, Debug)]
+pub struct ScriptedProxy {
+    channel: Channel,
+    /// The text that says whose proxy this is, `{"ns":…,"pod":…}`.
+    pub workload: String,
+}
+
+impl ScriptedProxy {
+    pub async fn connect(operator: SocketAddr, workload: &str) -> ScriptedProxy {
+        let endpoint = Channel::from_shared(format!("http://{operator}")).expect("an address makes a URI");
+        let channel =
+            endpoint.connect().await.unwrap_or_else(|error| panic!("connect to {operator}: {error}"));
+        ScriptedProxy { channel, workload: workload.into() }
+    }
+
+    /// The same connection on behalf of another workload.
+    pub fn as_workload(&self, workload: &str) -> ScriptedProxy {
+        ScriptedProxy { channel: self.channel.clone(), workload: workload.into() }
+    }
+
+    pub async fn certify(
+        &self,
+        name: &str,
+        token: &[u8],
+        csr: &[u8],
+    ) -> Result<identity::CertifyResponse, Status> {
+        let request = identity::CertifyRequest {
+            identity: name.into(),
+            token: token.to_vec(),
+            certificate_signing_request: csr.to_vec(),
+        };
+        Ok(IdentityClient::new(self.channel.clone()).certify(request).await?.into_inner())
+    }
+
+    pub async fn destination(&self, path: &str) -> Result<Watch<destination::Update>, Status> {
+        let get = self.get(path);
+        Watch::new(path, DestinationClient::new(self.channel.clone()).get(get).await)
+    }
+
+    pub async fn profile(&self, path: &str) -> Result<Watch<destination::DestinationProfile>, Status> {
+        let get = self.get(path);
+        Watch::new(path, DestinationClient::new(self.channel.clone()).get_profile(get).await)
+    }
+
+    /// By authority, as a standalone proxy or gateway asks.
+    pub async fn outbound(&self, authority: &str) -> Result<Watch<outbound::OutboundPolicy>, Status> {
+        self.outbound_to(authority, Target::Authority(authority.into())).await
+    }
+
+    /// By address, as a sidecar asks.
+    pub async fn outbound_addr(&self, addr: SocketAddr) -> Result<Watch<outbound::OutboundPolicy>, Status> {
+        self.outbound_to(&addr.to_string(), Target::Addr(net::TcpAddress::from(addr))).await
+    }
+
+    async fn outbound_to(
+        &self,
+        what: &str,
+        target: Target,
+    ) -> Result<Watch<outbound::OutboundPolicy>, Status> {
+        let spec = outbound::TrafficSpec { source_workload: self.workload.clone(), target: Some(target) };
+        Watch::new(what, OutboundPoliciesClient::new(self.channel.clone()).watch(spec).await)
+    }
+
+    pub async fn inbound(&self, port: u32) -> Result<Watch<inbound::Server>, Status> {
+        let spec = inbound::PortSpec { workload: self.workload.clone(), port };
+        Watch::new(
+            &format!("port {port}"),
+            InboundServerPoliciesClient::new(self.channel.clone()).watch_port(spec).await,
+        )
+    }
+
+    fn get(&self, path: &str) -> destination::GetDestination {
+        destination::GetDestination {
+            scheme: "k8s".into(),
+            path: path.into(),
+            context_token: self.workload.clone(),
+        }
+    }
+}
+
+/// An open stream.
+#[derive(Debug)]
+pub struct Watch<T> {
+    what: String,
+    stream: Streaming<T>,
+}
+
+impl<T> Watch<T> {
+    fn new(what: &str, answer: Result<tonic::Response<Streaming<T>>, Status>) -> Result<Watch<T>, Status> {
+        Ok(Watch { what: what.into(), stream: answer?.into_inner() })
+    }
+
+    /// The next message, promptly.
+    pub async fn next(&mut self) -> T {
+        match self.next_or_end().await {
+            Ok(Some(message)) => message,
+            Ok(None) => panic!("the stream of {} ended", self.what),
+            Err(status) => panic!("the stream of {} ended: {status}", self.what),
+        }
+    }
+
+    /// The next message; `None` when the stream ends well.
+    pub async fn next_or_end(&mut self) -> Result<Option<T>, Status> {
+        let what = format!("a message of {}", self.what);
+        wait::within(wait::SOON, &what, self.stream.message()).await
+    }
+
+    /// Reads on until a message fits; panics with what it last heard otherwise.
+    pub async fn until(&mut self, what: &str, fits: impl Fn(&T) -> bool) -> T
+    where
+        T: std::fmt::Debug,
+    {
+        let mut last = None;
+        let reading = async {
+            loop {
+                let message = self.stream.message().await;
+                match message {
+                    Ok(Some(message)) if fits(&message) => return message,
+                    Ok(Some(message)) => last = Some(message),
+                    end => panic!("the stream of {} ended ({end:?}) before {what}", self.what),
+                }
+            }
+        };
+        match tokio::time::timeout(wait::SOON, reading).await {
+            Ok(message) => message,
+            Err(_) => panic!("no message of {} was {what}; the last was {last:#?}", self.what),
+        }
+    }
+
+    /// Panics when a message comes within this time.
+    pub async fn is_silent_for(&mut self, time: Duration)
+    where
+        T: std::fmt::Debug,
+    {
+        if let Ok(message) = tokio::time::timeout(time, self.stream.message()).await {
+            panic!("{} said {message:?} though nothing changed", self.what);
+        }
+    }
+}

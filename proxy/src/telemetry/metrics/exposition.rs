@@ -112,21 +112,27 @@ fn own(telemetry: &Telemetry) -> String {
     let tally = telemetry.tally();
     let count = |number: &AtomicU64| number.load(Relaxed) as f64;
     let own = [
-        (&family::MESH_TELEMETRY_SERIES, vec![("", telemetry.registry().len() as f64)]),
-        (&family::MESH_TELEMETRY_SERIES_OVERFLOW_TOTAL, vec![("", telemetry.registry().overflowed() as f64)]),
+        (&family::MESH_TELEMETRY_SERIES, "", vec![("", telemetry.registry().len() as f64)]),
+        (
+            &family::MESH_TELEMETRY_SERIES_OVERFLOW_TOTAL,
+            "",
+            vec![("", telemetry.registry().overflowed() as f64)],
+        ),
         (
             &family::MESH_TELEMETRY_DROPPED_TOTAL,
+            "kind",
             vec![("span", count(&tally.spans_dropped)), ("access_log", count(&tally.access_log_dropped))],
         ),
         (
             &family::MESH_TELEMETRY_PUSHES_TOTAL,
+            "result",
             vec![("success", count(&tally.pushes)), ("failure", count(&tally.pushes_failed))],
         ),
     ];
-    for (family, values) in own {
-        let metric = |(label, value): &(&'static str, f64)| {
-            let labels = family.labels.iter().map(|name| (*name, *label));
-            scalar(family.kind, labels, *value)
+    for (family, label, values) in own {
+        let metric = |(text, value): &(&'static str, f64)| {
+            let labels = (!label.is_empty()).then_some((label, *text));
+            scalar(family.kind, labels.into_iter(), *value)
         };
         write(family, values.iter().map(metric).collect(), &mut page);
     }

@@ -28,3 +28,6 @@ pub use pods::PodInfo;
 pub use services::{Authority, AuthorityError, PortProtocol, Service, ServiceKind, ServicePort};
 pub use tables::Tables;
 pub use world::{Origin, Settings, World};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,193 @@
+//! Who may call: defaults, policies, audit, routes, and the answers to "why".
+
+use super::fixture::{SHOP, tables};
+use crate::{
+    Tables,
+    inbound::{Client, Decision},
+};
+use mesh_api::authz::Verdict;
+
+fn with(spec: &str) -> Tables {
+    tables(&format!("{SHOP}\n---{}", policy("p", spec)))
+}
+
+fn policy(name: &str, spec: &str) -> String {
+    format!(
+        "
+apiVersion: mesh.dev/v1alpha1
+kind: AuthorizationPolicy
+metadata: {{ name: {name}, namespace: shop }}
+spec:
+{spec}"
+    )
+}
+
+const WEB: Option<&str> = Some("web.shop.serviceaccount.identity.mesh.cluster.local");
+const GUEST: Option<&str> = Some("guest.other.serviceaccount.identity.mesh.cluster.local");
+
+/// What becomes of a request to `cart-1`, as a word.
+fn verdict(tables: &Tables, identity: Option<&str>, ip: &str) -> &'static str {
+    let policy = tables.inbound("shop", "cart-1", 8080).unwrap();
+    match policy.decide(Client { ip: Some(ip.parse().unwrap()), identity }, None) {
+        Decision::Allowed(_) => "allowed",
+        Decision::Audited(_) => "audited",
+        Decision::Denied => "denied",
+    }
+}
+
+/// Verdicts for web, guest, and a client without certificate from 10.9.0.1.
+fn check(tables: &Tables, wanted: [&str; 3]) {
+    let all = [
+        verdict(tables, WEB, "10.0.0.1"),
+        verdict(tables, GUEST, "10.0.0.6"),
+        verdict(tables, None, "10.9.0.1"),
+    ];
+    assert_eq!(all, wanted);
+}
+
+#[test]
+fn defaults() {
+    check(&tables(SHOP), ["allowed", "allowed", "denied"]);
+    check(
+        &tables(&SHOP.replace("default-policy: mesh-only", "default-policy: deny")),
+        ["denied", "denied", "denied"],
+    );
+    check(
+        &tables(&SHOP.replace("default-policy: mesh-only", "default-policy: allow-all")),
+        ["allowed", "allowed", "allowed"],
+    );
+    let misspelt = tables(&SHOP.replace("default-policy: mesh-only", "default-policy: mash-only"));
+    assert!(misspelt.diagnostics()[0].message.contains("mash-only"));
+    let own = SHOP.replace(
+        "metadata: { name: cart-1, namespace: shop,",
+        "metadata: { name: cart-1, namespace: shop, annotations: { mesh.dev/default-policy: deny },",
+    );
+    check(&tables(&own), ["denied", "denied", "denied"]);
+}
+
+#[test]
+fn sources() {
+    let of = |from: &str| {
+        with(&format!("  targetRefs: [{{ kind: Service, name: cart }}]\n  rules: [{{ from: [{from}] }}]"))
+    };
+    check(&of("{ serviceAccount: { name: web } }"), ["allowed", "denied", "denied"]);
+    check(&of("{ serviceAccount: { name: guest, namespace: other } }"), ["denied", "allowed", "denied"]);
+    check(&of("{ namespace: { name: other } }"), ["denied", "allowed", "denied"]);
+    check(&of("{ namespace: { name: er } }"), ["denied", "denied", "denied"]);
+    check(&of("{ namespace: { name: '' } }"), ["denied", "denied", "denied"]);
+    check(
+        &of("{ identity: { name: web.shop.serviceaccount.identity.mesh.cluster.local } }"),
+        ["allowed", "denied", "denied"],
+    );
+    check(&of("{ identity: { name: '*' } }"), ["denied", "denied", "denied"]);
+    check(&of("{ network: { cidr: 10.9.0.0/16 } }"), ["denied", "denied", "allowed"]);
+    check(&of("{ network: { cidr: 10.0.0.0/8, except: [10.9.0.0/16] } }"), ["allowed", "allowed", "denied"]);
+    check(&of("{ network: { cidr: nowhere } }"), ["denied", "denied", "denied"]);
+    check(&of("{ network: { cidr: 10.0.0.0/8, except: [nowhere] } }"), ["denied", "denied", "denied"]);
+    check(
+        &with("  targetRefs: [{ kind: Service, name: cart }]\n  rules: [{}]"),
+        ["allowed", "allowed", "denied"],
+    );
+    check(&with("  targetRefs: [{ kind: Service, name: cart }]"), ["denied", "denied", "denied"]);
+}
+
+#[test]
+fn a_dot_is_a_dot() {
+    let tables = with(
+        "  targetRefs: [{ kind: Service, name: cart }]\n  rules: [{ from: [{ serviceAccount: { name: a.b } }] }]",
+    );
+    let id = |name: &str| format!("{name}.shop.serviceaccount.identity.mesh.cluster.local");
+    assert_eq!(verdict(&tables, Some(&id("a.b")), "10.0.0.1"), "allowed");
+    assert_eq!(verdict(&tables, Some(&id("aXb")), "10.0.0.1"), "denied");
+}
+
+#[test]
+fn targets() {
+    let nobody = ["denied", "denied", "denied"];
+    let default = ["allowed", "allowed", "denied"];
+    check(&with("  targetRefs: [{ kind: Service, name: cart, port: 80 }]"), nobody);
+    check(&with("  targetRefs: [{ kind: Service, name: cart, port: 81 }]"), default);
+    check(&with("  targetRefs: [{ kind: Service, name: cart-v2 }]"), default);
+    check(&with("  targetRefs: [{ kind: Bucket, name: cart }]"), default);
+    check(&with("  selector: {}"), nobody);
+    check(&with("  selector: { matchLabels: { app: cart } }"), nobody);
+    check(&with("  selector: { matchLabels: { app: cart } }\n  ports: [1]"), default);
+    check(
+        &with(
+            "  selector: { matchExpressions: [{ key: version, operator: In, values: [v1] }] }\n  ports: [8080]",
+        ),
+        nobody,
+    );
+    check(&with("  selector: { matchExpressions: [{ key: version, operator: DoesNotExist }] }"), default);
+    check(&with("  mode: enforce"), default);
+}
+
+#[test]
+fn audit_decides_nothing() {
+    let audit = "  mode: audit\n  targetRefs: [{ kind: Service, name: cart }]\n  rules: [{ from: [{ serviceAccount: { name: web } }] }]";
+    check(&with(audit), ["allowed", "audited", "denied"]);
+    let open = SHOP.replace("default-policy: mesh-only", "default-policy: allow-all");
+    check(&tables(&format!("{open}\n---{}", policy("p", audit))), ["allowed", "audited", "audited"]);
+    let closed = SHOP.replace("default-policy: mesh-only", "default-policy: deny");
+    check(&tables(&format!("{closed}\n---{}", policy("p", audit))), ["denied", "denied", "denied"]);
+    let network = audit.replace("serviceAccount: { name: web }", "network: { cidr: 0.0.0.0/0 }");
+    check(&with(&network), ["allowed", "allowed", "denied"]);
+    let enforced = policy(
+        "q",
+        "  targetRefs: [{ kind: Service, name: cart }]\n  rules: [{ from: [{ namespace: { name: other } }] }]",
+    );
+    check(
+        &tables(&format!("{SHOP}\n---{}\n---{enforced}", policy("p", audit))),
+        ["denied", "allowed", "denied"],
+    );
+}
+
+const ROUTED: &str = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: { name: read, namespace: shop }
+spec:
+  parentRefs: [{ group: '', kind: Service, name: cart }]
+  rules: [{ matches: [{ method: GET, path: { value: /items } }], filters: [], backendRefs: [] }]";
+
+#[test]
+fn rules_about_routes_say_nothing_about_other_requests() {
+    let spec = "  targetRefs: [{ kind: Service, name: cart }]\n  rules: [{ from: [{ serviceAccount: { name: web } }], routes: [{ name: ROUTE }] }]";
+    let tables_of = |route: &str| {
+        tables(&format!("{SHOP}\n---{ROUTED}\n---{}", policy("p", &spec.replace("ROUTE", route))))
+    };
+    let tables = tables_of("read");
+    insta::assert_yaml_snapshot!(tables.inbound_json("shop", "cart-1", 8080).unwrap());
+    let policy = tables.inbound("shop", "cart-1", 8080).unwrap();
+    let client = Client { ip: None, identity: WEB };
+    assert!(matches!(policy.decide(client, policy.routes.first()), Decision::Allowed(_)));
+    assert_eq!(policy.decide(client, None), Decision::Denied);
+    // A route that is not there opens nothing, least of all everything.
+    check(&tables_of("missing"), ["denied", "denied", "denied"]);
+}
+
+#[test]
+fn answers_name_the_policy_and_the_reason() {
+    let tables = with(
+        "  targetRefs: [{ kind: Service, name: cart }]\n  rules: [{ from: [{ serviceAccount: { name: web } }, { network: { cidr: 10.1.0.0/16 } }] }]",
+    );
+    insta::assert_yaml_snapshot!(tables.authz("shop/cart-v1", None).rows);
+    let guest = tables.authz("shop/cart-v1", Some("other/guest"));
+    assert!(
+        guest
+            .rows
+            .iter()
+            .filter(|row| row.port == 8080)
+            .all(|row| row.verdict == Verdict::Denied && row.policy == "AuthorizationPolicy shop/p")
+    );
+    assert_eq!(tables.authz("shop/nobody", None).rows, []);
+    assert_eq!(tables.authz("shop/cart-v1", Some("shop/nobody")).rows, []);
+}
+
+#[test]
+fn opaque_ports_have_no_routes() {
+    let tables = tables(SHOP);
+    let policy = tables.inbound("shop", "db-0", 5000).unwrap();
+    assert!(policy.opaque && policy.routes.is_empty());
+    assert!(tables.inbound("shop", "nobody", 80).is_none());
+}

@@ -1,0 +1,186 @@
+//! What outbound proxies are told.
+
+use super::fixture::{SHOP, tables};
+use crate::{
+    Authority, Meta, ProtocolHint, Tables,
+    outbound::{Backend, Policy, Routes, ServicePolicy, Target},
+};
+use std::time::Duration;
+
+fn with(more: &str) -> Tables {
+    tables(&format!("{SHOP}\n---{more}"))
+}
+
+fn authority(text: &str) -> Target {
+    Target::Authority(Authority::parse(text, "cluster.local").unwrap())
+}
+
+fn cart(tables: &Tables, from: &str) -> ServicePolicy {
+    match tables.outbound(&authority("cart.shop.svc.cluster.local:80"), from) {
+        Some(Policy::Service(policy)) => policy,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn routes(policy: &ServicePolicy) -> Vec<String> {
+    let (Routes::Http(routes) | Routes::Grpc(routes)) = &policy.routes;
+    routes.iter().map(|route| route.meta.to_string()).collect()
+}
+
+fn route(kind: &str, namespace: &str, name: &str, rest: &str) -> String {
+    format!(
+        "
+apiVersion: gateway.networking.k8s.io/v1
+kind: {kind}
+metadata: {{ name: {name}, namespace: {namespace} }}
+spec:
+  parentRefs: [{{ group: '', kind: Service, name: cart, namespace: shop }}]
+{rest}"
+    )
+}
+
+#[test]
+fn a_service_without_routes_goes_to_itself() {
+    let policy = cart(
+        &with(&route("HTTPRoute", "shop", "unrelated", "").replace("name: cart,", "name: cart-v1,")),
+        "shop",
+    );
+    insta::assert_yaml_snapshot!(policy);
+}
+
+#[test]
+fn weights_filters_timeouts_and_retries() {
+    let tables = with(&route(
+        "HTTPRoute",
+        "shop",
+        "split",
+        r"
+  rules:
+  - matches:
+    - path: { type: Exact, value: /buy }
+      method: POST
+      headers: [{ name: End-User, value: jason }, { name: end-user, value: ignored }]
+      queryParams: [{ name: q, type: RegularExpression, value: 'a+' }]
+    filters:
+    - { type: RequestHeaderModifier, requestHeaderModifier: { set: [{ name: X-A, value: '1' }], remove: [x-b] } }
+    backendRefs:
+    - { name: cart-v1, port: 80, weight: 90 }
+    - { name: cart-v2, port: 80, weight: 10, filters: [{ type: ResponseHeaderModifier, responseHeaderModifier: { add: [{ name: x-v, value: v2 }] } }] }
+    - { name: missing, port: 80, weight: 0 }
+    timeouts: { request: 1s, backendRequest: 300ms }
+    retry: { attempts: 2, codes: [500, 503], backoff: 10ms }
+  - filters:
+    - { type: RequestRedirect, requestRedirect: { scheme: https, hostname: shop.example, statusCode: 301 } }
+",
+    ));
+    insta::assert_yaml_snapshot!(cart(&tables, "shop"));
+    insta::assert_yaml_snapshot!("weights_filters_timeouts_and_retries_view", tables.routes());
+}
+
+#[test]
+fn a_route_that_goes_nowhere_says_why() {
+    let tables = with(&route(
+        "HTTPRoute",
+        "shop",
+        "nowhere",
+        "  rules: [{ backendRefs: [{ name: cart-v1, port: 80, weight: 0 }, { name: missing, port: 80, weight: 0 }] }]",
+    ));
+    let Routes::Http(routes) = cart(&tables, "shop").routes else { panic!() };
+    let [only] = &routes[0].rules[0].backends[..] else { panic!() };
+    assert!(
+        matches!(&only.backend, Backend::Invalid { reason, .. } if reason == "every backend has weight 0")
+    );
+}
+
+#[test]
+fn consumers_replace_what_producers_offer_for_themselves_only() {
+    let tables = with(
+        &[
+            route("HTTPRoute", "shop", "producer", "  rules: [{}]"),
+            route("HTTPRoute", "other", "consumer", "  rules: [{}]"),
+        ]
+        .join("\n---"),
+    );
+    assert_eq!(routes(&cart(&tables, "shop")), ["HTTPRoute shop/producer"]);
+    assert_eq!(routes(&cart(&tables, "other")), ["HTTPRoute other/consumer"]);
+    assert_eq!(routes(&cart(&tables, "third")), ["HTTPRoute shop/producer"]);
+}
+
+#[test]
+fn grpc_routes_win_over_http_routes_of_their_group() {
+    let tables = with(
+        &[
+            route("HTTPRoute", "shop", "http", "  rules: [{}]"),
+            route(
+                "GRPCRoute",
+                "shop",
+                "grpc",
+                "  rules: [{ matches: [{ method: { service: a.B, method: C } }] }]",
+            ),
+            route("HTTPRoute", "other", "theirs", "  rules: [{}]"),
+        ]
+        .join("\n---"),
+    );
+    assert_eq!(routes(&cart(&tables, "shop")), ["GRPCRoute shop/grpc"]);
+    assert_eq!(routes(&cart(&tables, "other")), ["HTTPRoute other/theirs"]);
+    let lost = tables.routes().into_iter().find(|route| route.name == "http").unwrap();
+    assert_eq!(lost.parents[0].conditions[0].reason, "RouteReasonConflicted");
+}
+
+#[test]
+fn annotations_of_services_and_routes() {
+    let annotated = SHOP.replace(
+        "metadata: { name: cart, namespace: shop }",
+        "metadata: { name: cart, namespace: shop, annotations: { mesh.dev/failure-accrual: consecutive, \
+         mesh.dev/failure-accrual-max-failures: '3', mesh.dev/retry-http: '5xx,429', mesh.dev/retry-limit: '2', \
+         mesh.dev/timeout-request: 2s, mesh.dev/retry-timeout: soon } }",
+    );
+    let tables = tables(&annotated);
+    let policy = cart(&tables, "shop");
+    assert_eq!(policy.failure_accrual.as_ref().map(|accrual| accrual.max_failures), Some(3));
+    let Routes::Http(routes) = &policy.routes else { panic!() };
+    let rule = &routes[0].rules[0];
+    assert_eq!(rule.timeouts.request, Some(Duration::from_secs(2)));
+    assert_eq!(rule.retry.as_ref().map(|retry| retry.limit), Some(2));
+    let said: Vec<String> = tables.diagnostics().iter().map(ToString::to_string).collect();
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(
+        said[0].starts_with("Service shop/cart: annotation mesh.dev/retry-timeout is ignored"),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn addresses() {
+    let tables = tables(SHOP);
+    let at = |addr: &str| tables.outbound(&Target::Addr(addr.parse().unwrap()), "shop").unwrap();
+    assert!(matches!(at("10.96.0.1:80"), Policy::Service(_)));
+    assert_eq!(at("10.96.0.1:7"), Policy::UndefinedPort { port: 7 });
+    let Policy::Forward(pod) = at("10.0.0.2:8080") else { panic!() };
+    assert_eq!(pod.meta, Meta::Default("pod"));
+    assert_eq!(
+        pod.endpoint.identity.as_deref(),
+        Some("cart.shop.serviceaccount.identity.mesh.cluster.local")
+    );
+    assert_eq!((pod.endpoint.hint, pod.endpoint.opaque_transport_port), (ProtocolHint::H2, Some(4143)));
+    let Policy::Forward(plain) = at("10.0.0.5:80") else { panic!() };
+    assert_eq!((plain.endpoint.identity, plain.endpoint.hint), (None, ProtocolHint::None));
+    let Policy::Forward(unknown) = at("192.0.2.1:443") else { panic!() };
+    assert_eq!((unknown.meta, unknown.endpoint.identity), (Meta::Default("egress-fallback"), None));
+}
+
+#[test]
+fn names_that_are_no_cluster_ip_services() {
+    let tables = tables(SHOP);
+    assert_eq!(tables.outbound(&authority("elsewhere.shop.svc.cluster.local:80"), "shop"), None);
+    assert_eq!(tables.outbound(&authority("nobody.shop.svc.cluster.local:80"), "shop"), None);
+    let Some(Policy::Service(db)) = tables.outbound(&authority("db.shop.svc.cluster.local:5000"), "shop")
+    else {
+        panic!()
+    };
+    assert_eq!(db.protocol, crate::PortProtocol::Opaque);
+    let one = tables.outbound(&authority("db-0.db.shop.svc.cluster.local:5000"), "shop");
+    let Some(Policy::Forward(one)) = one else { panic!("{one:?}") };
+    assert_eq!((one.endpoint.pod.as_str(), one.opaque), ("db-0", true));
+    assert_eq!(one.endpoint.hint, ProtocolHint::Opaque);
+}

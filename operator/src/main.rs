@@ -2,7 +2,13 @@
 
 use anyhow::Context;
 use clap::Parser;
-use mesh_operator::{ca, config::Config, grpc, tokens, world};
+use mesh_operator::{
+    api, ca,
+    config::Config,
+    grpc,
+    telemetry::{self, Forward, Limits, Store},
+    tokens, world,
+};
 use mesh_policy::{Tables, World};
 use std::{fs, os::unix::fs::DirBuilderExt, process::ExitCode, sync::Arc, time::SystemTime};
 use tokio::{
@@ -44,6 +50,9 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let tokens = Arc::new(tokens::Tokens::open(&config.state_dir)?);
     let mut folder = world::manifests::Folder::open(&config.manifests)?;
     let grpc_listener = listen(config.grpc_addr, "--grpc-addr").await?;
+    let http_listener = listen(config.http_addr, "--http-addr").await?;
+    let forward = config.otlp_forward.as_deref().map(Forward::start).transpose().context("--otlp-forward")?;
+    let store = Arc::new(Store::new(Limits::default(), forward));
 
     // Capacity 1: the folder waits until its last content is applied.
     let (batches, received) = mpsc::channel(1);
@@ -56,17 +65,39 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let watching = tokio::spawn(world::manifests::run(folder, batches));
 
     let (stop_tx, stop) = watch::channel(false);
-    let routes = grpc::services(tables, authority, tokens, stop.clone());
+    let api_config = api_config(&config, &authority);
+    let (metrics, spans) = telemetry::otlp_services(store.clone());
+    let routes = grpc::services(tables.clone(), authority, tokens, stop.clone())
+        .add_service(metrics)
+        .add_service(spans);
     let serving = tokio::spawn(grpc::serve(grpc_listener, routes, stop));
-    tracing::info!(grpc = %config.grpc_addr, "operator is ready");
+    let api =
+        tokio::spawn(api::serve(http_listener, api::State { tables, telemetry: store, config: api_config }));
+    tracing::info!(grpc = %config.grpc_addr, http = %config.http_addr, "operator is ready");
 
     wait_for_signal().await?;
     tracing::info!("stopping");
     stop_tx.send_replace(true);
     watching.abort();
     world.abort();
+    api.abort();
     serving.await.context("serving gRPC")??;
     Ok(())
+}
+
+fn api_config(config: &Config, authority: &ca::Authority) -> api::Config {
+    let anchor_ends = authority.trust_anchor_ends().duration_since(SystemTime::UNIX_EPOCH);
+    api::Config {
+        version: env!("CARGO_PKG_VERSION").into(),
+        cluster: "standalone".into(),
+        dashboard: match &config.dashboard_dir {
+            Some(folder) => api::Dashboard::Folder(Arc::new(folder.clone())),
+            None => api::Dashboard::Embedded,
+        },
+        allowed_hosts: config.dashboard_allowed_host.clone(),
+        trust_anchor_expires_s: anchor_ends.ok().map(|since| since.as_secs()),
+        started_ms: telemetry::now_ms(),
+    }
 }
 
 async fn listen(addr: std::net::SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {

@@ -185,9 +185,11 @@ pub struct Telemetry {
 
 impl Config {
     pub fn from_process_env() -> Result<Config, Errors> {
+        // What is not Unicode is shown with replacement characters, in the error that it leads to.
+        let get = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
         let names: Vec<String> =
-            std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
-        Config::from_env(&|name| std::env::var(name).ok(), &names)
+            std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()).collect();
+        Config::from_env(&get, &names)
     }
 
     /// Reads settings by name; `names` are all variables there are, to find misspelled ones.

@@ -4,6 +4,8 @@ pub mod anchors;
 mod certify;
 mod renewal;
 #[cfg(test)]
+mod story;
+#[cfg(test)]
 mod tests;
 
 use crate::{config::Config, control::channel, ready::Ready, tls::configs::Material};

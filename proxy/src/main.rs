@@ -45,7 +45,7 @@ fn main() -> ExitCode {
     match run(config) {
         Ok(Outcome::Clean) => ExitCode::SUCCESS,
         Ok(Outcome::TimedOut) => {
-            warn!("grace period is over; closing what is still open");
+            warn!("closed what was still open");
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -74,7 +74,11 @@ async fn serve(config: Arc<Config>) -> anyhow::Result<Outcome> {
     let cause = signal::wait(&shutdown).await.context("wait for signals")?;
     let _draining = ready.block("draining");
     info!(%cause, grace = ?config.grace, "draining");
-    let outcome = drain.finish(config.grace).await;
+    let outcome = tokio::select! {
+        outcome = drain.finish(config.grace) => outcome,
+        // Who asks twice does not want to wait.
+        _ = signal::wait(&shutdown) => Outcome::TimedOut,
+    };
     telemetry_task.finish().await;
     Ok(outcome)
 }

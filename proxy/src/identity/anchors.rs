@@ -70,3 +70,43 @@ pub async fn follow(source: TrustAnchors, publish: watch::Sender<Arc<RootCertSto
         last = now;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::testing::Authority;
+
+    #[test]
+    fn one_bad_certificate_spoils_the_file() {
+        let good = Authority::default().pem();
+        let bad = "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n";
+        assert_eq!(parse(good.as_bytes()).unwrap().len(), 1);
+        assert_eq!(parse(b"").unwrap_err().to_string(), "no certificate in it (want PEM)");
+        assert!(
+            parse(format!("{good}{bad}").as_bytes()).unwrap_err().to_string().starts_with("certificate 2 ")
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_cannot_be_used_keeps_the_last_anchors() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("anchors.pem");
+        std::fs::write(&path, Authority::default().pem()).unwrap();
+        let source = TrustAnchors::File(path.clone());
+        let (publish, mut anchors) = watch::channel(load(&source).unwrap());
+        tokio::spawn(follow(source, publish));
+        time::sleep(LOOK / 2).await;
+        for bad in ["", "garbage"] {
+            std::fs::write(&path, bad).unwrap();
+            time::sleep(LOOK).await;
+            assert!(!anchors.has_changed().unwrap(), "{bad:?}");
+        }
+        std::fs::remove_file(&path).unwrap();
+        time::sleep(LOOK).await;
+        assert!(!anchors.has_changed().unwrap());
+        let two = format!("{}{}", Authority::default().pem(), Authority::default().pem());
+        std::fs::write(&path, two).unwrap();
+        anchors.changed().await.unwrap();
+        assert_eq!(anchors.borrow().len(), 2);
+    }
+}

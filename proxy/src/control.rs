@@ -42,11 +42,10 @@ pub struct Control {
 }
 
 /// Starts identity and discovery as tasks of the running `LocalSet`; blocks readiness until the first certificate is there.
-/// Fails when the trust anchors cannot be read.
-pub fn start(config: &Arc<Config>, ready: &Ready) -> anyhow::Result<Control> {
-    let credentials = identity::start(config, ready)?;
+pub fn start(config: &Arc<Config>, ready: &Ready) -> Control {
+    let credentials = identity::start(config, ready);
     let discovery = Discovery::start(config.clone(), credentials.clone());
-    Ok(Control { discovery, credentials })
+    Control { discovery, credentials }
 }
 
 /// A worker's way to ask. Cheap to clone, crosses threads.

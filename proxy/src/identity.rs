@@ -2,6 +2,7 @@
 
 pub mod anchors;
 mod certify;
+mod complaint;
 mod renewal;
 #[cfg(test)]
 mod story;
@@ -15,15 +16,18 @@ use std::{
 };
 use tokio::{sync::watch, task};
 
-/// Starts the tasks that get and renew the certificate and follow the trust anchors; fails when there are no anchors to start with.
-pub fn start(config: &Config, ready: &Ready) -> anyhow::Result<watch::Receiver<Option<Arc<Credentials>>>> {
-    let settings = config.identity.clone();
-    let (publish_anchors, anchors) = watch::channel(anchors::load(&settings.trust_anchors)?);
+/// Starts the task that gets and renews the certificate and follows the trust anchors. Readiness waits for the first certificate.
+pub fn start(config: &Config, ready: &Ready) -> watch::Receiver<Option<Arc<Credentials>>> {
     let (publish, credentials) = watch::channel(None);
-    let signer = channel::anonymous(&config.control.identity, anchors.clone());
-    task::spawn_local(anchors::follow(settings.trust_anchors.clone(), publish_anchors));
-    task::spawn_local(renewal::run(settings, signer, anchors, publish, ready.block("identity")));
-    Ok(credentials)
+    let (settings, signer, block) =
+        (config.identity.clone(), config.control.identity.clone(), ready.block("identity"));
+    task::spawn_local(async move {
+        let (publish_anchors, anchors) = watch::channel(anchors::first(&settings.trust_anchors).await);
+        let signer = channel::anonymous(&signer, anchors.clone());
+        let follow = anchors::follow(settings.trust_anchors.clone(), publish_anchors);
+        tokio::join!(follow, renewal::run(settings, signer, anchors, publish, block));
+    });
+    credentials
 }
 
 /// Valid credentials, replaced whole at every renewal and whenever the trust anchors change. Workers hold a

@@ -49,3 +49,15 @@ pub fn init(settings: &Settings) {
         Format::Json => builder.json().init(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_linkerd_filter_means_us() {
+        let linkerd = "warn,linkerd=info,hickory=error,[{headers}]=off,[{request}]=off";
+        assert_eq!(filter(linkerd).unwrap(), linkerd.replace("linkerd=", "mesh_proxy="));
+        assert_eq!(filter("mesh_proxy=loud"), None);
+    }
+}

@@ -65,7 +65,7 @@ async fn serve(config: Arc<Config>) -> anyhow::Result<Outcome> {
     let ready = Ready::default();
     let shutdown = Shutdown::default();
     let (drain, guard) = drain::new();
-    let control = control::start(&config, &ready)?;
+    let control = control::start(&config, &ready);
     let (telemetry, telemetry_task) = telemetry::start(&config, control.credentials.clone());
     admin::start(&config.admin, ready.clone(), telemetry.clone(), &shutdown).await?;
     drop((control, telemetry, guard));

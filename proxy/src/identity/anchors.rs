@@ -1,5 +1,6 @@
 //! The roots that peers must chain to: read from PEM, re-read when their file changes.
 
+use super::complaint::Complaint;
 use crate::config::TrustAnchors;
 use anyhow::Context as _;
 use rustls::RootCertStore;
@@ -35,13 +36,27 @@ pub fn parse(pem: &[u8]) -> Result<RootCertStore, InvalidAnchors> {
 /// How often the file is looked at. It is small, and a mounted ConfigMap changes by swapped links that file watches lose.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// Reads the anchors for the first time.
-pub fn load(source: &TrustAnchors) -> Result<Arc<RootCertStore>, anyhow::Error> {
+/// The same before there are any: whoever waits for the proxy to be ready waits for this.
+const LOOK_FIRST: Duration = Duration::from_millis(200);
+
+/// The anchors to start with. A file that is not there yet, or not usable, is waited for: the operator may be about to write it.
+pub async fn first(source: &TrustAnchors) -> Arc<RootCertStore> {
+    let mut complaint = Complaint::default();
+    loop {
+        match read(source) {
+            Ok(roots) => return Arc::new(roots),
+            Err(error) => complaint.tell(&format!("{error:#}; not ready, looking again")),
+        }
+        time::sleep(LOOK_FIRST).await;
+    }
+}
+
+fn read(source: &TrustAnchors) -> anyhow::Result<RootCertStore> {
     match source {
-        TrustAnchors::Pem(pem) => Ok(Arc::new(parse(pem.as_bytes())?)),
+        TrustAnchors::Pem(pem) => Ok(parse(pem.as_bytes())?),
         TrustAnchors::File(path) => {
             let pem = std::fs::read(path).with_context(|| format!("trust anchors {}", path.display()))?;
-            Ok(Arc::new(parse(&pem).with_context(|| format!("trust anchors {}", path.display()))?))
+            parse(&pem).with_context(|| format!("trust anchors {}", path.display()))
         }
     }
 }
@@ -91,9 +106,16 @@ mod tests {
     async fn a_file_that_cannot_be_used_keeps_the_last_anchors() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("anchors.pem");
-        std::fs::write(&path, Authority::default().pem()).unwrap();
         let source = TrustAnchors::File(path.clone());
-        let (publish, mut anchors) = watch::channel(load(&source).unwrap());
+        let written = tokio::spawn({
+            let (path, pem) = (path.clone(), Authority::default().pem());
+            async move {
+                time::sleep(LOOK).await;
+                std::fs::write(path, pem).unwrap();
+            }
+        });
+        let (publish, mut anchors) = watch::channel(first(&source).await);
+        assert!(written.is_finished(), "a file that is not there yet is waited for");
         tokio::spawn(follow(source, publish));
         time::sleep(LOOK / 2).await;
         for bad in ["", "garbage"] {

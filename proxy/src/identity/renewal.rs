@@ -1,11 +1,11 @@
 //! Keeps the credentials fresh: the first certificate, renewals at 70 % of life, new trust anchors as they appear.
 
-use super::{Credentials, Issued, certify::certify};
+use super::{Credentials, Issued, certify::certify, complaint::Complaint};
 use crate::{config, control::backoff::Backoff, ready::Block};
 use rustls::RootCertStore;
 use std::{
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 use tokio::{sync::watch, time};
 use tonic::transport::Channel;
@@ -14,8 +14,6 @@ use tracing::{info, warn};
 /// After a failure; short enough to be ready within 2 s of the signer's return.
 const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_millis(1500);
-/// A failure that goes on is told again after this long.
-const REMIND: Duration = Duration::from_secs(15);
 /// Due times are wall-clock times, which go on while the machine sleeps: look again at least this often.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
@@ -48,7 +46,10 @@ pub async fn run(
                         complaint = Complaint::default();
                     }
                     Err(error) => {
-                        complaint.tell(&error, issued.is_some());
+                        complaint.tell(&match issued {
+                            Some(_) => format!("renew certificate: {error}; keeping the old one and trying again"),
+                            None => format!("get first certificate: {error}; not ready, trying again"),
+                        });
                         due = SystemTime::now() + backoff.delay(fastrand::f64());
                     }
                 }
@@ -91,25 +92,6 @@ async fn sleep_until(due: SystemTime) {
         if left.is_zero() {
             return;
         }
-    }
-}
-
-/// Says the same thing once, and again after a while.
-#[derive(Default)]
-struct Complaint(Option<(String, Instant)>);
-
-impl Complaint {
-    fn tell(&mut self, error: &super::certify::Error, have_certificate: bool) {
-        let text = error.to_string();
-        if self.0.as_ref().is_some_and(|(last, at)| *last == text && at.elapsed() < REMIND) {
-            return;
-        }
-        if have_certificate {
-            warn!("renew certificate: {text}; keeping the old one and trying again");
-        } else {
-            warn!("get first certificate: {text}; not ready, trying again");
-        }
-        self.0 = Some((text, Instant::now()));
     }
 }
 

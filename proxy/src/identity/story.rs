@@ -93,7 +93,7 @@ impl Story {
     }
 
     fn start(&self) -> watch::Receiver<Option<Arc<Credentials>>> {
-        super::start(&self.config(), &self.ready).unwrap()
+        super::start(&self.config(), &self.ready)
     }
 
     async fn asked(&mut self) -> (CertifyRequest, Answer) {
@@ -229,7 +229,7 @@ fn a_remote_signer_must_prove_its_name() {
             let mut config = story.config();
             config.control.identity.addr = HostPort { host: addr.ip().to_string(), port: addr.port() };
             config.control.identity.security = Security::Tls(OPERATOR.into());
-            super::start(&config, &story.ready).unwrap()
+            super::start(&config, &story.ready)
         };
         let _never = start(imposter);
         let mut credentials = start(operator);

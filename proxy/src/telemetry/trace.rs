@@ -14,7 +14,7 @@ mod hex;
 mod uber;
 mod w3c;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use std::{sync::Arc, time::SystemTime};
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -85,18 +85,16 @@ impl Context {
 
     /// Continues the caller's trace or begins one. `sample` decides where the caller has not.
     pub fn of(headers: &HeaderMap, sample: impl FnOnce() -> bool) -> Context {
-        let state = w3c::read_state(headers);
-        let w3c = w3c::read(headers);
-        let single = b3::read_single(headers);
-        let multi = b3::read_multi(headers);
-        let uber = uber::read(headers);
+        let found = Found::scan(headers);
+        let w3c = w3c::read(&found);
+        let (single, multi) = (b3::read_single(&found), b3::read_multi(&found));
+        let uber = found.uber.and_then(|value| uber::parse(value.as_bytes()));
         let forms = Forms {
             w3c: w3c.is_some(),
-            remove_w3c: w3c.is_none()
-                && (state != w3c::State::Absent || headers.contains_key(w3c::TRACEPARENT)),
-            remove_tracestate: state == w3c::State::TooLong,
-            b3_single: single != b3::Found::Nothing,
-            b3_multi: multi != b3::Found::Nothing,
+            remove_w3c: w3c.is_none() && (found.traceparents > 0 || found.tracestate_bytes.is_some()),
+            remove_tracestate: found.tracestate_bytes.is_some_and(|bytes| bytes > w3c::MAX_TRACESTATE_BYTES),
+            b3_single: single != b3::Said::Nothing,
+            b3_multi: multi != b3::Said::Nothing,
             uber: uber.is_some(),
             ..Forms::default()
         };
@@ -160,6 +158,44 @@ impl Context {
         if uber {
             headers.insert(uber::NAME, uber::write(self));
         }
+    }
+}
+
+/// The headers that matter, found in one pass: nine lookups by hash would take several times as long.
+#[derive(Clone, Copy, Debug, Default)]
+struct Found<'a> {
+    traceparent: Option<&'a HeaderValue>,
+    traceparents: usize,
+    /// Of all `tracestate` together.
+    tracestate_bytes: Option<usize>,
+    b3: Option<&'a HeaderValue>,
+    b3_trace: Option<&'a HeaderValue>,
+    b3_span: Option<&'a HeaderValue>,
+    b3_sampled: Option<&'a HeaderValue>,
+    b3_flags: Option<&'a HeaderValue>,
+    uber: Option<&'a HeaderValue>,
+}
+
+impl Found<'_> {
+    fn scan(headers: &HeaderMap) -> Found<'_> {
+        let mut found = Found::default();
+        for (name, value) in headers {
+            match name.as_str() {
+                "traceparent" => {
+                    found.traceparent = Some(value);
+                    found.traceparents += 1;
+                }
+                "tracestate" => *found.tracestate_bytes.get_or_insert(0) += value.len(),
+                "b3" => found.b3 = Some(value),
+                "x-b3-traceid" => found.b3_trace = Some(value),
+                "x-b3-spanid" => found.b3_span = Some(value),
+                "x-b3-sampled" => found.b3_sampled = Some(value),
+                "x-b3-flags" => found.b3_flags = Some(value),
+                "uber-trace-id" => found.uber = Some(value),
+                _ => {}
+            }
+        }
+        found
     }
 }
 

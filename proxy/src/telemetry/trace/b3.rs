@@ -2,7 +2,7 @@
 //! Either may hold the decision alone, without a trace.
 
 use super::{
-    Context, Parent, SpanId, TraceId,
+    Context, Found, Parent, SpanId, TraceId,
     hex::{self, Case, Text},
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -12,10 +12,9 @@ const TRACE: HeaderName = HeaderName::from_static("x-b3-traceid");
 const SPAN: HeaderName = HeaderName::from_static("x-b3-spanid");
 const PARENT_SPAN: HeaderName = HeaderName::from_static("x-b3-parentspanid");
 const SAMPLED: HeaderName = HeaderName::from_static("x-b3-sampled");
-const FLAGS: HeaderName = HeaderName::from_static("x-b3-flags");
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum Said {
     /// Absent or malformed.
     Nothing,
     /// Whether to record, but no trace.
@@ -23,31 +22,31 @@ pub enum Found {
     Parent(Parent),
 }
 
-impl Found {
+impl Said {
     pub fn parent(self) -> Option<Parent> {
         match self {
-            Found::Parent(parent) => Some(parent),
-            Found::Nothing | Found::Decision(_) => None,
+            Said::Parent(parent) => Some(parent),
+            Said::Nothing | Said::Decision(_) => None,
         }
     }
 
     pub fn decision(self) -> Option<bool> {
         match self {
-            Found::Decision(sampled) => Some(sampled),
-            Found::Nothing | Found::Parent(_) => None,
+            Said::Decision(sampled) => Some(sampled),
+            Said::Nothing | Said::Parent(_) => None,
         }
     }
 }
 
-pub fn read_single(headers: &HeaderMap) -> Found {
-    headers.get(SINGLE).and_then(|value| parse(value.as_bytes())).unwrap_or(Found::Nothing)
+pub fn read_single(found: &Found) -> Said {
+    found.b3.and_then(|value| parse(value.as_bytes())).unwrap_or(Said::Nothing)
 }
 
-pub fn parse(text: &[u8]) -> Option<Found> {
+pub fn parse(text: &[u8]) -> Option<Said> {
     let mut parts = text.trim_ascii().split(|c| *c == b'-');
     let first = parts.next()?;
     let Some(span) = parts.next() else {
-        return Some(Found::Decision(decision(first)?.0));
+        return Some(Said::Decision(decision(first)?.0));
     };
     let (trace, short) = trace_id(first)?;
     let span = span_id(span)?;
@@ -62,30 +61,32 @@ pub fn parse(text: &[u8]) -> Option<Found> {
     if parts.next().is_some() {
         return None;
     }
-    Some(Found::Parent(Parent { trace, span, sampled, debug, short }))
+    Some(Said::Parent(Parent { trace, span, sampled, debug, short }))
 }
 
-pub fn read_multi(headers: &HeaderMap) -> Found {
-    let text = |name| headers.get(name).map(|value: &HeaderValue| value.as_bytes().trim_ascii());
-    let trace = text(TRACE);
-    let sampled = text(SAMPLED);
-    if trace.is_none() && sampled.is_none() {
-        return Found::Nothing;
+pub fn read_multi(found: &Found) -> Said {
+    if found.b3_trace.is_none() && found.b3_sampled.is_none() {
+        return Said::Nothing;
     }
-    let debug = text(FLAGS) == Some(b"1");
-    let sampled = match sampled {
+    let debug = found.b3_flags.is_some_and(|flags| text(flags) == b"1");
+    let sampled = match found.b3_sampled.map(text) {
+        _ if debug => Some(true),
         Some(b"1" | b"true") => Some(true),
         Some(b"0" | b"false") => Some(false),
         _ => None,
     };
-    let sampled = if debug { Some(true) } else { sampled };
-    let Some(trace) = trace else {
-        return sampled.map_or(Found::Nothing, Found::Decision);
+    let Some(trace) = found.b3_trace else {
+        return sampled.map_or(Said::Nothing, Said::Decision);
     };
-    let (Some((trace, short)), Some(span)) = (trace_id(trace), text(SPAN).and_then(span_id)) else {
-        return Found::Nothing;
+    let span = found.b3_span.and_then(|span| span_id(text(span)));
+    let (Some((trace, short)), Some(span)) = (trace_id(text(trace)), span) else {
+        return Said::Nothing;
     };
-    Found::Parent(Parent { trace, span, sampled, debug, short })
+    Said::Parent(Parent { trace, span, sampled, debug, short })
+}
+
+fn text(value: &HeaderValue) -> &[u8] {
+    value.as_bytes().trim_ascii()
 }
 
 /// Sampled, and debug.

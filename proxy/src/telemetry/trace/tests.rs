@@ -205,11 +205,11 @@ proptest! {
         (ctx.trace, ctx.span) = (TraceId(u128::to_be_bytes(trace)), SpanId(u64::to_be_bytes(span)));
         let parent = Parent { trace: ctx.trace, span: ctx.span, sampled: Some(sampled), debug: false, short: false };
         prop_assert_eq!(w3c::parse(w3c::write(&ctx).as_bytes()), Some(parent));
-        prop_assert_eq!(b3::parse(b3::write(&ctx).as_bytes()), Some(b3::Found::Parent(parent)));
+        prop_assert_eq!(b3::parse(b3::write(&ctx).as_bytes()), Some(b3::Said::Parent(parent)));
         prop_assert_eq!(uber::parse(uber::write(&ctx).as_bytes()), Some(parent));
         let mut map = HeaderMap::new();
         b3::write_multi(&ctx, &mut map);
-        prop_assert_eq!(b3::read_multi(&map), b3::Found::Parent(parent));
+        prop_assert_eq!(b3::read_multi(&Found::scan(&map)), b3::Said::Parent(parent));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::{
     Context, Parent, SpanId, TraceId,
     hex::{self, Text},
 };
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 
 pub const NAME: HeaderName = HeaderName::from_static("uber-trace-id");
 
@@ -14,10 +14,6 @@ const DEBUG: u8 = 2;
 
 /// The longest there is: 32 + 16 + 16 + 2 digits and three encoded colons.
 const MAX_BYTES: usize = 32 + 16 + 16 + 2 + 9;
-
-pub fn read(headers: &HeaderMap) -> Option<Parent> {
-    parse(headers.get(NAME)?.as_bytes())
-}
 
 pub fn parse(text: &[u8]) -> Option<Parent> {
     let text = text.trim_ascii();

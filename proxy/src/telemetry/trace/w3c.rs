@@ -1,32 +1,26 @@
 //! W3C Trace Context: `traceparent` (version 00, and what is compatible with it) and `tracestate`, which is passed on unread.
 
 use super::{
-    Context, Parent, SpanId, TraceId,
+    Context, Found, Parent, SpanId, TraceId,
     hex::{self, Case, Text},
 };
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// The specification asks for 512 at least; some vendors together need more.
-const MAX_TRACESTATE_BYTES: usize = 4_096;
+pub const MAX_TRACESTATE_BYTES: usize = 4_096;
 
 /// `00-` trace `-` span `-` flags.
 const LEN: usize = 55;
 const SAMPLED: u8 = 1;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    Absent,
-    Present,
-    TooLong,
-}
-
-pub fn read(headers: &HeaderMap) -> Option<Parent> {
-    let mut values = headers.get_all(TRACEPARENT).iter();
-    let (Some(value), None) = (values.next(), values.next()) else { return None };
-    parse(value.as_bytes())
+pub fn read(found: &Found) -> Option<Parent> {
+    if found.traceparents != 1 {
+        return None;
+    }
+    parse(found.traceparent?.as_bytes())
 }
 
 pub fn parse(text: &[u8]) -> Option<Parent> {
@@ -48,18 +42,6 @@ pub fn parse(text: &[u8]) -> Option<Parent> {
     }
     let sampled = Some(flags & SAMPLED != 0);
     Some(Parent { trace: TraceId(trace), span: SpanId(span), sampled, debug: false, short: false })
-}
-
-pub fn read_state(headers: &HeaderMap) -> State {
-    let mut bytes = None;
-    for value in headers.get_all(TRACESTATE) {
-        *bytes.get_or_insert(0) += value.len();
-    }
-    match bytes {
-        None => State::Absent,
-        Some(bytes) if bytes > MAX_TRACESTATE_BYTES => State::TooLong,
-        Some(_) => State::Present,
-    }
 }
 
 pub fn write(ctx: &Context) -> HeaderValue {

@@ -9,7 +9,7 @@
 //! Compressing, hashing and the size budget are here; getting a compiler for wasm is `wasm_target`'s work.
 
 use crate::wasm_target;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
 use std::{
     fs,
@@ -59,7 +59,11 @@ pub fn build(args: Args) -> Result<()> {
         eprintln!("dashboard: built without optimizing; the size is not checked");
         return Ok(());
     }
-    eprintln!("dashboard: {} KB to download, of at most {} KB", download_bytes / 1_000, BUDGET_BYTES / 1_000);
+    eprintln!(
+        "dashboard: {} KB to download, of at most {} KB",
+        download_bytes / 1_000,
+        BUDGET_BYTES / 1_000
+    );
     ensure!(
         download_bytes <= BUDGET_BYTES,
         "the dashboard is {download_bytes} bytes compressed, over its budget of {BUDGET_BYTES}: \
@@ -155,17 +159,20 @@ fn pack(inputs: &Inputs, dist: &Path, dev: bool) -> Result<usize> {
         .keep_debug(dev)
         .generate_output()
         .context("wasm-bindgen (its crate's version must equal wasm-bindgen-cli-support's)")?;
-    if let Some(snippet) = output.snippets().keys().next() {
-        bail!(
-            "{snippet} brings JavaScript of its own, which the page's content policy and layout do not expect"
-        );
-    }
+    ensure!(output.local_modules().is_empty(), "a crate brings a JavaScript module, which nothing here lays out");
 
     let mut pkg = Package { folder: dist.join("pkg"), download_bytes: 0, names: String::new(), quick: dev };
     let css = pkg.add("mesh", "css", inputs.css.as_bytes())?;
     let icon = pkg.add("icon", "svg", inputs.icon.as_bytes())?;
     let theme = pkg.add("theme", "js", inputs.theme.as_bytes())?;
-    let glue = pkg.add("mesh", "js", output.js().as_bytes())?;
+    let mut glue_text = output.js().to_owned();
+    for (krate, scripts) in output.snippets() {
+        for (index, script) in scripts.iter().enumerate() {
+            let name = pkg.add("snippet", "js", script.as_bytes())?;
+            glue_text = glue_text.replace(&format!("./snippets/{krate}/inline{index}.js"), &format!("./{name}"));
+        }
+    }
+    let glue = pkg.add("mesh", "js", glue_text.as_bytes())?;
     let wasm = pkg.add("mesh", "wasm", &output.wasm_mut().emit_wasm())?;
     let boot_text = fill(&inputs.boot, &[("GLUE", &glue), ("WASM", &wasm)])?;
     let boot = pkg.add("boot", "js", boot_text.as_bytes())?;

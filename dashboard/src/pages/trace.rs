@@ -1,0 +1,5 @@
+use leptos::prelude::*;
+#[component]
+pub fn TracePage(id: String) -> impl IntoView {
+    let _ = id;
+}

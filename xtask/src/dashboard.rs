@@ -59,11 +59,7 @@ pub fn build(args: Args) -> Result<()> {
         eprintln!("dashboard: built without optimizing; the size is not checked");
         return Ok(());
     }
-    eprintln!(
-        "dashboard: {} KB to download, of at most {} KB",
-        download_bytes / 1_000,
-        BUDGET_BYTES / 1_000
-    );
+    eprintln!("dashboard: {} KB to download, of at most {} KB", download_bytes / 1_000, BUDGET_BYTES / 1_000);
     ensure!(
         download_bytes <= BUDGET_BYTES,
         "the dashboard is {download_bytes} bytes compressed, over its budget of {BUDGET_BYTES}: \
@@ -159,7 +155,10 @@ fn pack(inputs: &Inputs, dist: &Path, dev: bool) -> Result<usize> {
         .keep_debug(dev)
         .generate_output()
         .context("wasm-bindgen (its crate's version must equal wasm-bindgen-cli-support's)")?;
-    ensure!(output.local_modules().is_empty(), "a crate brings a JavaScript module, which nothing here lays out");
+    ensure!(
+        output.local_modules().is_empty(),
+        "a crate brings a JavaScript module, which nothing here lays out"
+    );
 
     let mut pkg = Package { folder: dist.join("pkg"), download_bytes: 0, names: String::new(), quick: dev };
     let css = pkg.add("mesh", "css", inputs.css.as_bytes())?;
@@ -169,7 +168,8 @@ fn pack(inputs: &Inputs, dist: &Path, dev: bool) -> Result<usize> {
     for (krate, scripts) in output.snippets() {
         for (index, script) in scripts.iter().enumerate() {
             let name = pkg.add("snippet", "js", script.as_bytes())?;
-            glue_text = glue_text.replace(&format!("./snippets/{krate}/inline{index}.js"), &format!("./{name}"));
+            glue_text =
+                glue_text.replace(&format!("./snippets/{krate}/inline{index}.js"), &format!("./{name}"));
         }
     }
     let glue = pkg.add("mesh", "js", glue_text.as_bytes())?;

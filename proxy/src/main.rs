@@ -10,6 +10,7 @@ use mesh_proxy::{
     ready::Ready,
     signal::{self, Shutdown},
     telemetry::{self, metrics::family},
+    workers,
 };
 use std::{
     io::{self, Write as _},
@@ -68,6 +69,7 @@ async fn serve(config: Arc<Config>) -> anyhow::Result<Outcome> {
     let control = control::start(&config, &ready);
     let (telemetry, telemetry_task) = telemetry::start(&config, control.credentials.clone());
     admin::start(&config.admin, ready.clone(), telemetry.clone(), &shutdown).await?;
+    workers::start(&config, &control, &telemetry, &guard)?;
     drop((control, telemetry, guard));
     info!(identity = %config.identity.name, inbound = %config.inbound.listen, outbound = ?config.outbound.listen, "started");
 

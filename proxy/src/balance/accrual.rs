@@ -1,0 +1,103 @@
+//! Sets an endpoint aside that fails again and again, and lets one request at a time find out whether it has recovered.
+
+use crate::policy::{http::Backoff, outbound::FailureAccrual};
+use std::{cell::Cell, time::Duration};
+use tokio::time::Instant;
+
+/// A probe that never ends does not shut an endpoint out for good.
+const PROBE_PATIENCE: Duration = Duration::from_secs(10);
+
+#[derive(Debug)]
+pub struct Breaker {
+    policy: FailureAccrual,
+    failures: Cell<u32>,
+    /// Times in a row that the endpoint was set aside.
+    trips: Cell<u32>,
+    /// `None`: closed, requests pass.
+    until: Cell<Option<Instant>>,
+}
+
+impl Breaker {
+    pub fn new(policy: FailureAccrual) -> Breaker {
+        Breaker { policy, failures: Cell::new(0), trips: Cell::new(0), until: Cell::new(None) }
+    }
+
+    /// When the endpoint may be tried again; `None`: now.
+    pub fn ready_at(&self, now: Instant) -> Option<Instant> {
+        self.until.get().filter(|until| *until > now)
+    }
+
+    /// A request is sent: after a trip it is the probe, and nobody else may pass until it has answered.
+    pub fn begin(&self, now: Instant) {
+        if self.until.get().is_some() {
+            self.until.set(Some(now + PROBE_PATIENCE));
+        }
+    }
+
+    pub fn success(&self) {
+        self.failures.set(0);
+        self.trips.set(0);
+        self.until.set(None);
+    }
+
+    pub fn failure(&self, now: Instant) {
+        self.failures.set(self.failures.get().saturating_add(1));
+        let probing = self.until.get().is_some();
+        if probing || self.failures.get() >= self.policy.max_failures {
+            let pause = step(self.policy.backoff, self.trips.get(), fastrand::f32());
+            self.trips.set(self.trips.get().saturating_add(1));
+            self.until.set(Some(now + pause));
+        }
+    }
+}
+
+/// The `n`th pause (from 0) of an exponential backoff; `random` is from 0 to 1.
+pub fn step(backoff: Backoff, n: u32, random: f32) -> Duration {
+    let pause = backoff.min.saturating_mul(1u32.checked_shl(n.min(20)).unwrap_or(u32::MAX)).min(backoff.max);
+    pause + pause.mul_f32((backoff.jitter * random).clamp(0.0, 1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const POLICY: FailureAccrual = FailureAccrual {
+        max_failures: 3,
+        backoff: Backoff { min: Duration::from_secs(1), max: Duration::from_secs(60), jitter: 0.0 },
+    };
+
+    #[test]
+    fn opens_after_failures_in_a_row_and_lets_one_probe_through() {
+        let (breaker, now) = (Breaker::new(POLICY), Instant::now());
+        for _ in 0..2 {
+            breaker.failure(now);
+        }
+        breaker.success();
+        for _ in 0..3 {
+            assert_eq!(breaker.ready_at(now), None);
+            breaker.failure(now);
+        }
+        assert_eq!(breaker.ready_at(now), Some(now + Duration::from_secs(1)));
+
+        let later = now + Duration::from_secs(1);
+        assert_eq!(breaker.ready_at(later), None, "the probe may go");
+        breaker.begin(later);
+        assert!(breaker.ready_at(later).is_some(), "a second may not");
+        breaker.failure(later);
+        assert_eq!(breaker.ready_at(later), Some(later + Duration::from_secs(2)), "the pause doubles");
+
+        breaker.begin(later + Duration::from_secs(2));
+        breaker.success();
+        assert_eq!(breaker.ready_at(later + Duration::from_secs(2)), None);
+    }
+
+    proptest! {
+        #[test]
+        fn pauses_stay_in_their_range(n: u32, random in 0f32..1.0, jitter in 0f32..1.0) {
+            let backoff = Backoff { jitter, ..POLICY.backoff };
+            let pause = step(backoff, n, random);
+            prop_assert!(pause >= backoff.min && pause <= backoff.max * 2);
+        }
+    }
+}

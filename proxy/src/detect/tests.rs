@@ -1,0 +1,111 @@
+use super::*;
+use proptest::prelude::*;
+
+fn check(bytes: &[u8], want: Verdict) {
+    assert_eq!(classify(bytes), want, "{:?}", String::from_utf8_lossy(bytes));
+}
+
+#[test]
+fn knows_protocols_by_their_first_bytes() {
+    use Verdict::*;
+    for (bytes, want) in [
+        (b"GET / HTTP/1.1\r\n".as_slice(), Http1),
+        (b"\r\nGET / HTTP/1.1\r\n", Http1),
+        (b"G", NeedMore),
+        (b"GET", NeedMore),
+        (b"GET ", NeedMore),
+        (b"GET /", Http1),
+        (b"get / HTTP/1.1\r\n", Http1),
+        (b"PROPFIND /x HTTP/1.1\r\n", Http1),
+        (b"PROPFIND /x HTT", NeedMore),
+        (b"GET http://a/ HTTP/1.1\r\n", Http1),
+        (b"GET * HTTP/1.1\r\n", Http1),
+        (b"GET /\r\n", Http1),
+        (b"CONNECT a:80 HTTP/1.1\r\n", Http1),
+        (b"PRI * HTTP/2.0\r\n\r\n", Http2),
+        (b"PRI * HTTP/2.0\r\n\r\nXX", Http2),
+        (b"PRI * HT", NeedMore),
+        (b"\x16", NeedMore),
+        (b"\x16\x03\x01", Tls),
+        (b"\x16\x04", Opaque),
+        (b"SSH-2.0-OpenSSH_9\r\n", Opaque),
+        (b"PING\r\n", Opaque),
+        (b"SET a b\r\n", Opaque),
+        (b"get key\r\n", Opaque),
+        (b"EHLO host\r\n", Opaque),
+        (b"*1\r\n$4\r\nPING\r\n", Opaque),
+        (b"\0\0\0\x08\x04\xd2\x16\x2f", Opaque),
+        (b"\x00", Opaque),
+        (b"\xff", Opaque),
+    ] {
+        check(bytes, want);
+    }
+    check(&[b'A'; 33], Opaque);
+}
+
+#[test]
+fn a_request_line_without_end_becomes_the_http_servers_problem() {
+    let mut line = b"POST x".to_vec();
+    line.resize(MAX_UNDECIDED, b'a');
+    check(&line, Verdict::Http1);
+}
+
+proptest! {
+    /// Row P-02: once decided, more bytes change nothing; and nothing is decided too early.
+    #[test]
+    fn segmentation_does_not_matter(
+        start in prop_oneof![
+            Just("GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_owned()),
+            Just("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned()),
+            Just("OPTIONS * HTTP/1.1\r\n\r\n".to_owned()),
+            "\\PC{0,40}",
+            "[A-Z]{1,6} [a-z/*:]{0,9}[ \\r\\n](HTTP/1.1)?\\r\\n",
+        ]
+    ) {
+        let bytes = start.as_bytes();
+        let mut decided = Verdict::NeedMore;
+        for end in 0..=bytes.len() {
+            let now = classify(&bytes[..end]);
+            if decided != Verdict::NeedMore {
+                prop_assert_eq!(now, decided, "changed its mind at {} of {:?}", end, start);
+            }
+            decided = now;
+        }
+    }
+
+    #[test]
+    fn never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = classify(&bytes);
+        let _ = sni(&bytes);
+    }
+}
+
+#[tokio::test]
+async fn a_silent_client_is_not_waited_for_until_the_deadline() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (socket, _) = listener.accept().await.unwrap();
+    let stream = Stream::from(crate::io::Transport::Tcp(socket));
+    let (silence, deadline) = (Duration::from_millis(20), Duration::from_secs(600));
+    let (detected, _stream) = run(stream, silence, deadline).await.unwrap();
+    assert_eq!(detected, Detected::Silent);
+    drop(client);
+}
+
+#[test]
+fn reads_the_server_name_whole_or_in_pieces() {
+    let config =
+        rustls::ClientConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth();
+    let name = "web.demo.example".try_into().unwrap();
+    let mut client = rustls::ClientConnection::new(config.into(), name).unwrap();
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello).unwrap();
+    assert_eq!(sni(&hello), Sni::Name("web.demo.example".into()));
+    for end in 2..hello.len() {
+        assert_eq!(sni(&hello[..end]), Sni::NeedMore, "{end}");
+    }
+}

@@ -1,0 +1,34 @@
+//! HTTP on both sides of the proxy: serving, checking, routing, changing, sending, answering for others when that fails.
+
+pub mod authority;
+pub mod body;
+pub mod check;
+pub mod client;
+pub mod convert;
+pub mod error;
+pub mod filter;
+pub mod hop;
+pub mod record;
+pub mod replay;
+pub mod route;
+pub mod server;
+pub mod upgrade;
+
+use std::future::Future;
+
+/// Runs hyper's tasks on the worker they were made on.
+#[derive(Clone, Copy, Debug)]
+pub struct Local;
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for Local {
+    fn execute(&self, task: F) {
+        tokio::task::spawn_local(task);
+    }
+}
+
+/// What is spoken on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    Http1,
+    Http2,
+}

@@ -1,0 +1,178 @@
+//! The bodies that pass through: hyper's, plus what the proxy must know about them.
+
+use super::{record::Record, replay::Replay};
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use std::{
+    cell::Cell,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+/// Why a request body ends early.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Read(hyper::Error),
+    #[error("the request is being sent again")]
+    Superseded,
+}
+
+/// On its way to the server.
+#[derive(Debug)]
+pub struct RequestBody(Request);
+
+#[derive(Debug)]
+enum Request {
+    Empty,
+    /// With the mark that tells a client's fault from the server's.
+    Incoming(Incoming, Rc<Cell<bool>>),
+    Replay(Replay),
+}
+
+/// Set when the client's body turned out to be malformed or ended early.
+pub type ClientFault = Option<Rc<Cell<bool>>>;
+
+impl RequestBody {
+    pub fn empty() -> RequestBody {
+        RequestBody(Request::Empty)
+    }
+
+    /// The mark is made for requests that have a body, the one allocation that tells 400 from 502.
+    pub fn incoming(body: Incoming) -> (RequestBody, ClientFault) {
+        if body.is_end_stream() {
+            return (RequestBody::empty(), None);
+        }
+        let fault = Rc::new(Cell::new(false));
+        (RequestBody(Request::Incoming(body, fault.clone())), Some(fault))
+    }
+
+    /// Keeps what passes, so that it can be sent again.
+    pub fn into_replay(self, max_bytes: usize) -> (RequestBody, Option<Replay>) {
+        match self.0 {
+            Request::Incoming(body, fault) => {
+                let replay = Replay::new(body, fault, max_bytes);
+                (RequestBody(Request::Replay(replay.again())), Some(replay))
+            }
+            Request::Empty | Request::Replay(_) => (self, None),
+        }
+    }
+
+    pub fn replay(replay: Replay) -> RequestBody {
+        RequestBody(Request::Replay(replay))
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        match &mut self.get_mut().0 {
+            Request::Empty => Poll::Ready(None),
+            Request::Incoming(body, fault) => {
+                let polled = Pin::new(body).poll_frame(cx);
+                if let Poll::Ready(Some(Err(_))) = polled {
+                    fault.set(true);
+                }
+                polled.map_err(Error::Read)
+            }
+            Request::Replay(replay) => replay.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Request::Empty => true,
+            Request::Incoming(body, _) => body.is_end_stream(),
+            Request::Replay(replay) => replay.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Request::Empty => SizeHint::with_exact(0),
+            Request::Incoming(body, _) => body.size_hint(),
+            Request::Replay(replay) => replay.size_hint(),
+        }
+    }
+}
+
+/// On its way to the client. Carries the record of its request, which is closed when the body is.
+#[derive(Debug)]
+pub struct ResponseBody {
+    source: Source,
+    record: Option<Record>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Empty,
+    Incoming(Incoming),
+}
+
+impl ResponseBody {
+    pub fn empty() -> ResponseBody {
+        ResponseBody { source: Source::Empty, record: None }
+    }
+
+    pub fn incoming(body: Incoming) -> ResponseBody {
+        ResponseBody { source: Source::Incoming(body), record: None }
+    }
+
+    pub fn with_record(mut self, record: Record) -> ResponseBody {
+        self.record = Some(record);
+        self
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = self.get_mut();
+        let Source::Incoming(body) = &mut this.source else { return Poll::Ready(None) };
+        let polled = Pin::new(body).poll_frame(cx);
+        if let (Poll::Ready(polled), Some(record)) = (&polled, &mut this.record) {
+            match polled {
+                Some(Ok(frame)) => record.frame(frame),
+                Some(Err(error)) => record.broken(error),
+                None => record.complete(),
+            }
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Empty => true,
+            Source::Incoming(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Empty => SizeHint::with_exact(0),
+            Source::Incoming(body) => body.size_hint(),
+        }
+    }
+}
+
+impl Drop for ResponseBody {
+    /// hyper does not ask once more after the last byte of a known length, so an ended body may be dropped without its end
+    /// having been seen; one that has not ended is given up by the client.
+    fn drop(&mut self) {
+        if self.record.is_some()
+            && self.is_end_stream()
+            && let Some(record) = &mut self.record
+        {
+            record.complete();
+        }
+    }
+}

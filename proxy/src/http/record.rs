@@ -1,0 +1,146 @@
+//! What is written down about one request, at the end of its response: metrics, span, access log, and what the balancer learns.
+
+use crate::{
+    balance::Attempt,
+    telemetry::{
+        Worker, access_log,
+        metrics::{
+            http::{Classification, HttpMetrics, Protocol, Response},
+            route::{BackendMetrics, RouteMetrics, Status},
+        },
+        trace::SpanRecord,
+    },
+};
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use http_body::Frame;
+use std::{
+    rc::Rc,
+    time::{Instant, SystemTime},
+};
+
+/// Open from the response's head to its end; dropping it earlier means that the client went away.
+#[derive(Debug)]
+pub struct Record {
+    pub start: Instant,
+    pub protocol: Protocol,
+    pub status: StatusCode,
+    pub grpc_status: Option<u16>,
+    /// Why the proxy made the response or broke it off.
+    pub error: Option<&'static str>,
+    pub metrics: Rc<HttpMetrics>,
+    pub route: Option<Rc<RouteMetrics>>,
+    pub backend: Option<Rc<BackendMetrics>>,
+    /// The endpoint's part, where one answered.
+    pub attempt: Option<Attempt>,
+    /// For the sampled few, and where the access log is on.
+    pub details: Option<Box<Details>>,
+    pub ended: bool,
+}
+
+/// What only spans and access logs want to know.
+#[derive(Debug)]
+pub struct Details {
+    pub worker: Worker,
+    pub span: Option<SpanRecord>,
+    pub log: Option<access_log::Record>,
+}
+
+impl Record {
+    pub fn frame(&mut self, frame: &Frame<Bytes>) {
+        if let Some(data) = frame.data_ref() {
+            if let Some(log) = self.details.as_mut().and_then(|details| details.log.as_mut()) {
+                log.response_bytes += data.len() as u64;
+            }
+        } else if let Some(trailers) = frame.trailers_ref() {
+            self.grpc_status = grpc_status(trailers).or(self.grpc_status);
+            self.complete();
+        }
+    }
+
+    /// The response has ended as it should.
+    pub fn complete(&mut self) {
+        if self.ended {
+            return;
+        }
+        if let Some(attempt) = self.attempt.take() {
+            attempt.complete(self.classification() == Classification::Failure);
+        }
+        self.finish();
+    }
+
+    /// The server's answer broke off.
+    pub fn broken(&mut self, _error: &hyper::Error) {
+        if self.ended {
+            return;
+        }
+        self.error = Some(super::error::Kind::Reset.label());
+        if let Some(attempt) = self.attempt.take() {
+            attempt.fail();
+        }
+        self.finish();
+    }
+
+    fn classification(&self) -> Classification {
+        // A gRPC response without a status is one that the server did not finish.
+        let grpc = match self.protocol {
+            Protocol::Grpc => self.grpc_status.or((self.status == StatusCode::OK).then_some(2)),
+            Protocol::Http => None,
+        };
+        Classification::of(self.status.as_u16(), grpc)
+    }
+
+    fn finish(&mut self) {
+        self.ended = true;
+        let (status, latency) = (self.status.as_u16(), self.start.elapsed());
+        let classification = match self.error {
+            Some(_) if self.status.is_success() && self.grpc_status.is_none() => Classification::Failure,
+            Some(_) | None => self.classification(),
+        };
+        self.metrics.record(Response {
+            protocol: self.protocol,
+            status,
+            grpc_status: self.grpc_status,
+            error: self.error,
+            classification,
+            latency,
+        });
+        let outcome = Status { http: Some(status), grpc: self.grpc_status, error: self.error };
+        if let Some(route) = &self.route {
+            route.statuses.inc(outcome);
+        }
+        if let Some(backend) = &self.backend {
+            backend.statuses.inc(outcome);
+        }
+        let Some(details) = self.details.take() else { return };
+        let Details { worker, span, log } = *details;
+        if let Some(mut span) = span {
+            span.end = SystemTime::now();
+            span.status = Some(status);
+            span.error = self.error;
+            span.failed = classification == Classification::Failure;
+            worker.span(span);
+        }
+        if let (Some(mut log), Some(writer)) = (log, worker.access_log()) {
+            log.status = status;
+            log.total = latency;
+            log.error = self.error;
+            writer.write(log);
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.error = self.error.or(Some("client_gone"));
+            self.finish();
+        }
+    }
+}
+
+pub fn grpc_status(headers: &HeaderMap) -> Option<u16> {
+    let value = headers.get("grpc-status")?;
+    // Whatever is no number is UNKNOWN to every client.
+    Some(value.to_str().ok().and_then(|text| text.parse().ok()).unwrap_or(2))
+}

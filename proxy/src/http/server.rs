@@ -1,0 +1,72 @@
+//! Serves HTTP on an accepted connection until it ends or the process drains.
+
+use super::{
+    Local, Version,
+    body::ResponseBody,
+    client::{H2_SEND_BUFFER, MAX_HEAD},
+};
+use crate::{config::Http2KeepAlive, drain::Guard, io::Stream};
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::{convert::Infallible, future::Future, pin::pin};
+
+const H2_STREAM_WINDOW: u32 = 256 * 1_024;
+const H2_CONNECTION_WINDOW: u32 = 1_024 * 1_024;
+/// More than a client needs, few enough that a hostile one cannot make us hold much.
+const H2_MAX_STREAMS: u32 = 200;
+
+/// Answers the connection's requests with `service`. On drain, requests under way finish: HTTP/1 closes after the response under
+/// way, HTTP/2 says GOAWAY first.
+pub async fn serve<S, F>(
+    stream: Stream,
+    version: Version,
+    http2: Http2KeepAlive,
+    guard: &Guard,
+    service: S,
+) -> hyper::Result<()>
+where
+    S: Fn(Request<Incoming>) -> F + 'static,
+    F: Future<Output = Result<Response<ResponseBody>, Infallible>> + 'static,
+{
+    let service = service_fn(service);
+    match version {
+        Version::Http1 => {
+            let conn = http1::Builder::new()
+                .half_close(true)
+                .auto_date_header(false)
+                .max_header_size(MAX_HEAD)
+                .serve_connection(TokioIo::new(stream), service)
+                .with_upgrades();
+            let mut conn = pin!(conn);
+            tokio::select! {
+                result = conn.as_mut() => return result,
+                () = guard.draining() => conn.as_mut().graceful_shutdown(),
+            }
+            conn.await
+        }
+        Version::Http2 => {
+            let conn = http2::Builder::new(Local)
+                .timer(TokioTimer::new())
+                .auto_date_header(false)
+                .initial_stream_window_size(H2_STREAM_WINDOW)
+                .initial_connection_window_size(H2_CONNECTION_WINDOW)
+                .max_concurrent_streams(H2_MAX_STREAMS)
+                .max_send_buf_size(H2_SEND_BUFFER)
+                .max_header_list_size(MAX_HEAD as u32)
+                .keep_alive_interval(http2.interval)
+                .keep_alive_timeout(http2.timeout)
+                .serve_connection(TokioIo::new(stream), service);
+            let mut conn = pin!(conn);
+            tokio::select! {
+                result = conn.as_mut() => return result,
+                () = guard.draining() => conn.as_mut().graceful_shutdown(),
+            }
+            conn.await
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! One of the application's ports: follows its policy, and holds the routes made of it.
+
+use super::authorize::{self, Peer};
+use crate::{
+    control::Discovery,
+    http::route::Table,
+    policy::{
+        Meta,
+        inbound::{Authorization, HttpRoute, Policy, Protocol},
+    },
+    task::Owned,
+    telemetry::metrics::{authz::AuthzLabels, labels::InboundLabels},
+};
+use std::{
+    cell::{Cell, OnceCell, RefCell},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{sync::Notify, time::Instant};
+
+#[derive(Debug)]
+pub struct Port {
+    pub number: u16,
+    policy: RefCell<Rc<PortPolicy>>,
+    changed: Notify,
+    used: Cell<Instant>,
+    follower: OnceCell<Owned>,
+}
+
+/// A policy with its routes sorted. Compared by address: another one is another `Rc`.
+#[derive(Debug)]
+pub struct PortPolicy {
+    pub policy: Arc<Policy>,
+    pub table: Table,
+    pub limit: Option<Limit>,
+}
+
+impl Port {
+    pub(super) async fn start(number: u16, discovery: &Discovery) -> Rc<Port> {
+        let mut policies = discovery.inbound(number).await;
+        let first = policies.borrow_and_update().clone();
+        let port = Rc::new(Port {
+            number,
+            policy: RefCell::new(Rc::new(PortPolicy::new(first))),
+            changed: Notify::new(),
+            used: Cell::new(Instant::now()),
+            follower: OnceCell::new(),
+        });
+        let weak = Rc::downgrade(&port);
+        let follower = Owned::spawn(async move {
+            while policies.changed().await.is_ok() {
+                let Some(port) = weak.upgrade() else { return };
+                *port.policy.borrow_mut() = Rc::new(PortPolicy::new(policies.borrow_and_update().clone()));
+                port.changed.notify_waiters();
+            }
+        });
+        let _ = port.follower.set(follower);
+        port
+    }
+
+    pub fn policy(&self) -> Rc<PortPolicy> {
+        self.policy.borrow().clone()
+    }
+
+    /// Returns when the policy does not allow this client's connection any more.
+    pub async fn denied(&self, peer: &Peer) {
+        loop {
+            let changed = self.changed.notified();
+            if authorize::connection(&self.policy().policy, peer).is_none() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    pub fn touch(&self) {
+        self.used.set(Instant::now());
+    }
+
+    pub fn idle_for(&self, max: Duration) -> bool {
+        self.used.get().elapsed() > max
+    }
+}
+
+impl PortPolicy {
+    fn new(policy: Arc<Policy>) -> PortPolicy {
+        let routes = routes(&policy);
+        let matches = routes.iter().map(|route| {
+            (route.hosts.as_slice(), route.rules.iter().map(|rule| rule.matches.as_slice()).collect())
+        });
+        let everything: (&[_], _) = (&[], vec![&[][..]]);
+        // No route at all is as good as the default route (proxy-api).
+        let table = if routes.is_empty() { Table::new([everything]) } else { Table::new(matches) };
+        PortPolicy { table, limit: policy.rate_limit_per_s.map(Limit::new), policy }
+    }
+
+    pub fn routes(&self) -> &[HttpRoute] {
+        routes(&self.policy)
+    }
+
+    pub fn takes_http(&self) -> bool {
+        !matches!(self.policy.protocol, Protocol::Opaque | Protocol::Tls)
+    }
+
+    pub fn labels<'a>(
+        &'a self,
+        peer: &Peer,
+        port: u16,
+        route: Option<&'a Meta>,
+        allowed: Option<&'a Authorization>,
+    ) -> InboundLabels<'a> {
+        InboundLabels {
+            tls: peer.tls.clone(),
+            client_ip: peer.ip,
+            dst_port: port,
+            srv: Some(&self.policy.meta),
+            route,
+            authz: allowed.map(|authorization| &authorization.meta),
+        }
+    }
+
+    pub fn authz_labels<'a>(
+        &'a self,
+        peer: &Peer,
+        port: u16,
+        route: Option<&'a Meta>,
+        allowed: Option<&'a Authorization>,
+    ) -> AuthzLabels<'a> {
+        AuthzLabels {
+            tls: peer.tls.clone(),
+            client_ip: peer.ip,
+            dst_port: port,
+            srv: Some(&self.policy.meta),
+            route,
+            authz: allowed.map(|authorization| &authorization.meta),
+            audit: allowed.is_some_and(|authorization| authorization.audit),
+        }
+    }
+}
+
+fn routes(policy: &Policy) -> &[HttpRoute] {
+    match &policy.protocol {
+        Protocol::Detect { routes, .. }
+        | Protocol::Http1(routes)
+        | Protocol::Http2(routes)
+        | Protocol::Grpc(routes) => routes,
+        Protocol::Opaque | Protocol::Tls => &[],
+    }
+}
+
+/// A token bucket of one second's requests.
+#[derive(Debug)]
+pub struct Limit {
+    per_s: f64,
+    tokens: Cell<f64>,
+    updated: Cell<Instant>,
+}
+
+impl Limit {
+    fn new(per_s: u32) -> Limit {
+        let per_s = f64::from(per_s);
+        Limit { per_s, tokens: Cell::new(per_s), updated: Cell::new(Instant::now()) }
+    }
+
+    pub fn allows(&self, now: Instant) -> bool {
+        let passed_s = now.saturating_duration_since(self.updated.replace(now)).as_secs_f64();
+        let tokens = (self.tokens.get() + passed_s * self.per_s).min(self.per_s.max(1.0));
+        let allowed = tokens >= 1.0;
+        self.tokens.set(if allowed { tokens - 1.0 } else { tokens });
+        allowed
+    }
+}

@@ -1,0 +1,351 @@
+//! One request for the application: checked, authorized, sent, recorded.
+
+use super::{
+    Inbound,
+    authorize::{self, Peer},
+    port::{Port, PortPolicy},
+};
+use crate::{
+    balance::Endpoint,
+    http::{
+        Version,
+        body::{RequestBody, ResponseBody},
+        check::{self, Seen},
+        convert,
+        error::{self, Dialect, Kind},
+        filter, hop,
+        record::{Details, Record, grpc_status},
+        upgrade,
+    },
+    policy::inbound::HttpRule,
+    telemetry::{
+        access_log,
+        metrics::{
+            authz::AuthzMetrics,
+            http::{HttpMetrics, Protocol},
+            labels::{Direction, PeerTls},
+        },
+        trace::{Context, SpanKind, SpanRecord},
+    },
+};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use std::{
+    cell::RefCell,
+    convert::Infallible,
+    net::SocketAddr,
+    rc::Rc,
+    time::{Duration, Instant, SystemTime},
+};
+
+const CLIENT_ID: HeaderName = HeaderName::from_static(mesh_api::names::CLIENT_ID_HEADER);
+
+/// One client connection.
+#[derive(Debug)]
+pub struct Session {
+    inbound: Rc<Inbound>,
+    peer: Peer,
+    client: SocketAddr,
+    client_id: Option<HeaderValue>,
+    port: Rc<Port>,
+    application: Rc<Endpoint>,
+    /// What the current policy says about this client, by route: decided once per policy, so that a change acts on the next request.
+    decided: RefCell<Option<Decided>>,
+}
+
+#[derive(Debug)]
+struct Decided {
+    by: Rc<PortPolicy>,
+    /// The last is for requests without a route.
+    routes: Vec<Option<Rc<Decision>>>,
+}
+
+#[derive(Debug)]
+struct Decision {
+    allowed: bool,
+    metrics: Rc<HttpMetrics>,
+    authz: Rc<AuthzMetrics>,
+}
+
+impl Session {
+    pub fn new(
+        inbound: Rc<Inbound>,
+        peer: Peer,
+        client: SocketAddr,
+        port: Rc<Port>,
+        application: Rc<Endpoint>,
+    ) -> Session {
+        let client_id = peer.identity().and_then(|id| HeaderValue::from_str(id).ok());
+        Session { inbound, peer, client, client_id, port, application, decided: RefCell::default() }
+    }
+
+    pub async fn request(
+        self: Rc<Self>,
+        req: Request<Incoming>,
+    ) -> Result<Response<ResponseBody>, Infallible> {
+        let (start, dialect) = (Instant::now(), Dialect::of(&req));
+        Ok(match self.handle(req, start, dialect).await {
+            Ok(res) => res,
+            Err(Refusal { kind, decision, answer }) => {
+                if let Some(kind) = kind {
+                    self.inbound.http_errors.inc(kind.label());
+                }
+                let decision = decision.unwrap_or_else(|| self.decision(&self.port.policy(), None));
+                let res = answer.unwrap_or_else(|| error::response(kind.unwrap_or(Kind::Policy), dialect));
+                let record = record(&res, start, dialect, kind.map(Kind::label), &decision);
+                record.metrics.request(record.protocol);
+                res.map(|body| body.with_record(record))
+            }
+        })
+    }
+
+    async fn handle(
+        &self,
+        mut req: Request<Incoming>,
+        start: Instant,
+        dialect: Dialect,
+    ) -> Result<Response<ResponseBody>, Refusal> {
+        // Carried over HTTP/2 between proxies: the application gets what its client sent.
+        let carried = self.client_id.is_some()
+            && req.version() == http::Version::HTTP_2
+            && req.headers().contains_key(convert::ORIG_PROTO);
+        let seen = check::request(&req)?;
+        let asks = hop::request(&mut req, &seen)?;
+        if seen.reserved {
+            check::remove_reserved(req.headers_mut());
+        }
+        let policy = self.port.policy();
+        let Some(found) = policy.table.find(&req) else {
+            return Err(self.refused(Kind::NoRoute, self.decision(&policy, None)));
+        };
+        let decision = self.decision(&policy, Some(found.route));
+        if !decision.allowed {
+            decision.authz.http_deny();
+            return Err(self.refused(Kind::Unauthorized, decision));
+        }
+        decision.authz.http_allow();
+        if let Some(limit) = &policy.limit
+            && !limit.allows(tokio::time::Instant::now())
+        {
+            return Err(self.refused(Kind::RateLimited, decision));
+        }
+        let rule = policy.routes().get(found.route).and_then(|route| route.rules.get(found.rule));
+        if let Some(HttpRule { filters, .. }) = rule
+            && let Err(answer) = filter::request(filters, &mut req, found, Some(self.port.number))
+        {
+            let (answer, kind) = *answer;
+            return Err(Refusal { kind, decision: Some(decision), answer: Some(answer) });
+        }
+        if let Some(id) = &self.client_id {
+            req.headers_mut().insert(CLIENT_ID, id.clone());
+        }
+        let context = self.inbound.worker.trace(req.headers());
+        context.inject(req.headers_mut());
+        let details = self.details(&req, context.sampled().then_some(context));
+        decision.metrics.request(if dialect.grpc { Protocol::Grpc } else { Protocol::Http });
+        let version = match req.version() {
+            http::Version::HTTP_2 if !carried => Version::Http2,
+            _ => Version::Http1,
+        };
+        let sent = Sent { start, dialect, seen, upgrade: asks.upgrade, version, decision, details };
+        Ok(self.send(req, sent, rule).await)
+    }
+
+    async fn send(
+        &self,
+        mut req: Request<Incoming>,
+        sent: Sent,
+        rule: Option<&HttpRule>,
+    ) -> Response<ResponseBody> {
+        let Sent { start, dialect, seen, upgrade, version, decision, details } = sent;
+        let (head, connect) = (req.method() == Method::HEAD, req.method() == Method::CONNECT);
+        let client = (upgrade || connect).then(|| hyper::upgrade::on(&mut req));
+        let (parts, body) = req.into_parts();
+        let (body, fault) = RequestBody::incoming(body);
+        let mut req = Request::from_parts(parts, body);
+        match version {
+            Version::Http1 if connect => *req.version_mut() = http::Version::HTTP_11,
+            Version::Http1 => convert::to_h1(&mut req, &seen),
+            Version::Http2 => {}
+        }
+        let mut attempt = self.application.begin();
+        let (mut res, lease) = match self.application.pool.send(version, req).await {
+            Ok(answered) => answered,
+            Err(failed) => {
+                attempt.fail();
+                let kind = match fault {
+                    Some(fault) if fault.get() => Kind::ClientBody,
+                    Some(_) | None => failed.kind,
+                };
+                return self.failed(kind, start, dialect, &decision, details);
+            }
+        };
+        attempt.answered(lease);
+        let switched =
+            res.status() == StatusCode::SWITCHING_PROTOCOLS || (connect && res.status().is_success());
+        match (switched, client) {
+            (true, Some(client)) => {
+                upgrade::join(client, hyper::upgrade::on(&mut res), self.inbound.guard.clone());
+            }
+            (true, None) => {
+                attempt.discard_connection();
+                return self.failed(Kind::BadResponse, start, dialect, &decision, details);
+            }
+            (false, _) => {
+                if !convert::response(&mut res) {
+                    attempt.spoil_connection();
+                }
+            }
+        }
+        // The application does not speak for the mesh.
+        res.headers_mut().remove(error::PROXY_ERROR);
+        if let Some(rule) = rule {
+            filter::response(&rule.filters, res.headers_mut());
+        }
+        let res = match head {
+            true => Response::from_parts(res.into_parts().0, ResponseBody::empty()),
+            false => res.map(ResponseBody::incoming),
+        };
+        let mut record = record(&res, start, dialect, None, &decision);
+        record.attempt = Some(attempt);
+        record.details = details;
+        res.map(|body| body.with_record(record))
+    }
+
+    fn failed(
+        &self,
+        kind: Kind,
+        start: Instant,
+        dialect: Dialect,
+        decision: &Decision,
+        details: Option<Box<Details>>,
+    ) -> Response<ResponseBody> {
+        self.inbound.http_errors.inc(kind.label());
+        let res = error::response(kind, dialect);
+        let mut record = record(&res, start, dialect, Some(kind.label()), decision);
+        record.details = details;
+        res.map(|body| body.with_record(record))
+    }
+
+    fn refused(&self, kind: Kind, decision: Rc<Decision>) -> Refusal {
+        Refusal { kind: Some(kind), decision: Some(decision), answer: None }
+    }
+
+    fn decision(&self, policy: &Rc<PortPolicy>, route: Option<usize>) -> Rc<Decision> {
+        let mut decided = self.decided.borrow_mut();
+        let current = match &mut *decided {
+            Some(current) if Rc::ptr_eq(&current.by, policy) => current,
+            stale => stale
+                .insert(Decided { by: policy.clone(), routes: vec![None; policy.routes().len().max(1) + 1] }),
+        };
+        let at = route.unwrap_or(current.routes.len() - 1);
+        let decision = current.routes[at].get_or_insert_with(|| Rc::new(self.decide(policy, route)));
+        decision.clone()
+    }
+
+    fn decide(&self, policy: &PortPolicy, route: Option<usize>) -> Decision {
+        let route = route.and_then(|at| policy.routes().get(at));
+        let more = route.map_or(&[][..], |route| &route.authorizations);
+        let allowed = authorize::request(&policy.policy, more, &self.peer);
+        let meta = route.map(|route| &route.meta);
+        let worker = &self.inbound.worker;
+        Decision {
+            allowed: allowed.is_some(),
+            metrics: worker.inbound_http(&policy.labels(&self.peer, self.port.number, meta, allowed)),
+            authz: worker.authz(&policy.authz_labels(&self.peer, self.port.number, meta, allowed)),
+        }
+    }
+
+    fn details(&self, req: &Request<Incoming>, trace: Option<Context>) -> Option<Box<Details>> {
+        let worker = &self.inbound.worker;
+        if trace.is_none() && worker.access_log().is_none() {
+            return None;
+        }
+        let now = SystemTime::now();
+        let host = check::parsed_authority(req).map(|authority| authority.as_str().to_owned());
+        let identity = match &self.peer.tls {
+            PeerTls::Identity(id) => Some(id.clone()),
+            PeerTls::NoIdentity | PeerTls::Disabled => None,
+        };
+        let span = trace.map(|context| SpanRecord {
+            context,
+            kind: SpanKind::Server,
+            start: now,
+            end: now,
+            method: req.method().clone(),
+            path: req.uri().path().to_owned(),
+            host: host.clone(),
+            status: None,
+            tls: self.peer.tls.as_str(),
+            peer_identity: identity.clone(),
+            route: None,
+            backend: None,
+            retries: 0,
+            error: None,
+            failed: false,
+        });
+        let log = worker.access_log().map(|_| access_log::Record {
+            time: now,
+            direction: Direction::Inbound.as_str(),
+            client: self.client,
+            client_id: identity,
+            method: req.method().clone(),
+            uri: req.uri().clone(),
+            host: host.and_then(|host| HeaderValue::from_str(&host).ok()),
+            version: req.version(),
+            user_agent: req.headers().get(http::header::USER_AGENT).cloned(),
+            trace: trace.map(|context| context.trace),
+            status: 0,
+            request_bytes: 0,
+            response_bytes: 0,
+            total: Duration::ZERO,
+            error: None,
+        });
+        Some(Box::new(Details { worker: worker.clone(), span, log }))
+    }
+}
+
+/// What is known of a request that is on its way.
+struct Sent {
+    start: Instant,
+    dialect: Dialect,
+    seen: Seen,
+    upgrade: bool,
+    version: Version,
+    decision: Rc<Decision>,
+    details: Option<Box<Details>>,
+}
+
+struct Refusal {
+    kind: Option<Kind>,
+    decision: Option<Rc<Decision>>,
+    answer: Option<Response<ResponseBody>>,
+}
+
+impl From<Kind> for Refusal {
+    fn from(kind: Kind) -> Refusal {
+        Refusal { kind: Some(kind), decision: None, answer: None }
+    }
+}
+
+fn record(
+    res: &Response<ResponseBody>,
+    start: Instant,
+    dialect: Dialect,
+    error: Option<&'static str>,
+    decision: &Decision,
+) -> Record {
+    Record {
+        start,
+        protocol: if dialect.grpc { Protocol::Grpc } else { Protocol::Http },
+        status: res.status(),
+        grpc_status: if dialect.grpc { grpc_status(res.headers()) } else { None },
+        error,
+        metrics: decision.metrics.clone(),
+        route: None,
+        backend: None,
+        attempt: None,
+        details: None,
+        ended: false,
+    }
+}

@@ -1,0 +1,671 @@
+//! One request of the application's: checked, routed, balanced, sent, tried again, recorded.
+
+use super::{
+    Outbound,
+    destination::Destination,
+    retry,
+    router::{Backend, HttpRouter, Rule},
+};
+use crate::{
+    balance::{Attempt, Endpoint},
+    http::{
+        Version, authority,
+        body::{ClientFault, RequestBody, ResponseBody},
+        check::{self, Seen},
+        client::Failed,
+        convert,
+        error::{self, Dialect, Kind},
+        filter,
+        hop::{self, Asks},
+        record::{Details, Record, grpc_status},
+        replay::Replay,
+        upgrade,
+    },
+    io::Stream,
+    policy::http::Retry,
+    telemetry::{
+        access_log,
+        metrics::{
+            http::{HttpMetrics, Protocol},
+            labels::{Direction, PeerTls},
+        },
+        trace::{Context, SpanKind, SpanRecord},
+    },
+};
+use http::{Method, Request, Response, StatusCode, request::Parts, uri::Authority};
+use hyper::{body::Incoming, upgrade::OnUpgrade};
+use std::{
+    cell::RefCell,
+    convert::Infallible,
+    net::SocketAddr,
+    rc::Rc,
+    time::{Duration, Instant, SystemTime},
+};
+use tokio::{task::spawn_local, time};
+
+/// Endpoints that a request which no server has seen is offered to.
+const MAX_OFFERS: usize = 8;
+
+/// One connection of the application's.
+#[derive(Debug)]
+pub struct Session {
+    outbound: Rc<Outbound>,
+    client: SocketAddr,
+    /// `None`: each request names its own.
+    dst: Option<Rc<Destination>>,
+    /// The last authority and what became of it: nearly every request of a connection has the same, and parsing costs an allocation.
+    last: RefCell<Option<Named>>,
+}
+
+#[derive(Clone, Debug)]
+struct Named {
+    authority: Authority,
+    dst: Rc<Destination>,
+}
+
+/// What stays the same over all tries.
+struct Exchange<'a> {
+    session: &'a Session,
+    start: Instant,
+    dialect: Dialect,
+    seen: Seen,
+    asks: Asks,
+    version: Version,
+    authority: &'a Authority,
+    rule: &'a Rule,
+    head: bool,
+    trace: Option<Context>,
+}
+
+impl Session {
+    pub fn new(outbound: Rc<Outbound>, client: SocketAddr, dst: Option<Rc<Destination>>) -> Session {
+        Session { outbound, client, dst, last: RefCell::default() }
+    }
+
+    pub async fn request(
+        self: Rc<Self>,
+        req: Request<Incoming>,
+    ) -> Result<Response<ResponseBody>, Infallible> {
+        let (start, dialect) = (Instant::now(), Dialect::of(&req));
+        Ok(match self.handle(req, start, dialect).await {
+            Ok(res) => res,
+            Err(refusal) => self.refuse(refusal, start, dialect),
+        })
+    }
+
+    async fn handle(
+        self: &Rc<Self>,
+        mut req: Request<Incoming>,
+        start: Instant,
+        dialect: Dialect,
+    ) -> Result<Response<ResponseBody>, Refusal> {
+        let seen = check::request(&req)?;
+        let asks = hop::request(&mut req, &seen)?;
+        if seen.reserved {
+            check::remove_reserved(req.headers_mut());
+        }
+        let Named { authority, dst } = self.named(&req)?;
+        if req.method() == Method::CONNECT && self.dst.is_none() {
+            return Ok(self.tunnel(req, dst));
+        }
+        let version = if req.version() == http::Version::HTTP_2 { Version::Http2 } else { Version::Http1 };
+        let router = dst.router(self.outbound.patience()).await?;
+        let router = router.http(version).ok_or(Kind::NoRoute)?.clone();
+        let Some((rule, found)) = router.find(&req) else {
+            return Err(Refusal {
+                kind: Some(Kind::NoRoute),
+                metrics: Some(router.unrouted.clone()),
+                answer: None,
+            });
+        };
+        let port = router.meta.as_ref().and_then(|meta| meta.port);
+        if let Err(answer) = filter::request(&rule.filters, &mut req, found, port) {
+            return Err(Refusal::answered(*answer, &rule.unsent));
+        }
+        let context = self.outbound.worker.trace(req.headers());
+        context.inject(req.headers_mut());
+        let exchange = Exchange {
+            session: self,
+            start,
+            dialect,
+            seen,
+            asks,
+            version,
+            authority: &authority,
+            rule,
+            head: req.method() == Method::HEAD,
+            trace: context.sampled().then_some(context),
+        };
+        exchange.run(req, &router, found).await
+    }
+
+    /// The destination, and the authority that HTTP/2 needs.
+    fn named(&self, req: &Request<Incoming>) -> Result<Named, Kind> {
+        let name = check::authority(req);
+        if let (Some(last), Some(name)) = (&*self.last.borrow(), name)
+            && last.authority.as_str().as_bytes() == name
+        {
+            last.dst.touch();
+            return Ok(last.clone());
+        }
+        let config = &self.outbound.config;
+        let authority = match (name, &self.dst) {
+            (Some(name), _) => Authority::try_from(name).map_err(|_| Kind::BadRequest)?,
+            // HTTP/1.0 without `Host`.
+            (None, Some(_)) => Authority::from_static("unknown"),
+            (None, None) => return Err(Kind::BadRequest),
+        };
+        let dst = match &self.dst {
+            Some(dst) => dst.clone(),
+            None => {
+                let port = if req.method() == Method::CONNECT { 443 } else { 80 };
+                let parsed = authority::parse(
+                    authority.as_str(),
+                    &config.workload.namespace,
+                    &config.outbound.dns_suffix,
+                    port,
+                )
+                .ok_or(Kind::BadRequest)?;
+                self.outbound.destination(&parsed.target, Some((parsed.host, parsed.port)))
+            }
+        };
+        let named = Named { authority, dst };
+        *self.last.borrow_mut() = Some(named.clone());
+        Ok(named)
+    }
+
+    /// CONNECT to us: 200, and what comes through is treated like an accepted connection.
+    fn tunnel(self: &Rc<Self>, mut req: Request<Incoming>, dst: Rc<Destination>) -> Response<ResponseBody> {
+        let (session, upgraded) = (self.clone(), hyper::upgrade::on(&mut req));
+        spawn_local(async move {
+            let ended = match upgraded.await {
+                Ok(io) => session.outbound.connection_to(Stream::upgraded(io), session.client, dst).await,
+                Err(error) => Err(std::io::Error::other(error)),
+            };
+            if let Err(error) = ended {
+                tracing::debug!(client = %session.client, %error, "tunnel ended");
+            }
+        });
+        Response::new(ResponseBody::empty())
+    }
+
+    fn refuse(&self, refusal: Refusal, start: Instant, dialect: Dialect) -> Response<ResponseBody> {
+        let label = refusal.kind.map(Kind::label);
+        if let Some(label) = label {
+            self.outbound.http_errors.inc(label);
+        }
+        let res = match (refusal.answer, refusal.kind) {
+            (Some(answer), _) => answer,
+            (None, kind) => error::response(kind.unwrap_or(Kind::Policy), dialect),
+        };
+        let metrics = refusal.metrics.unwrap_or_else(|| self.outbound.stray.clone());
+        let record = record(&res, start, dialect, label, metrics);
+        metrics_request(&record);
+        res.map(|body| body.with_record(record))
+    }
+}
+
+/// A request that no rule let pass.
+struct Refusal {
+    kind: Option<Kind>,
+    metrics: Option<Rc<HttpMetrics>>,
+    answer: Option<Response<ResponseBody>>,
+}
+
+impl From<Kind> for Refusal {
+    fn from(kind: Kind) -> Refusal {
+        Refusal { kind: Some(kind), metrics: None, answer: None }
+    }
+}
+
+impl Refusal {
+    fn answered((answer, kind): filter::Answer, metrics: &Rc<HttpMetrics>) -> Refusal {
+        Refusal { kind, metrics: Some(metrics.clone()), answer: Some(answer) }
+    }
+}
+
+fn record(
+    res: &Response<ResponseBody>,
+    start: Instant,
+    dialect: Dialect,
+    error: Option<&'static str>,
+    metrics: Rc<HttpMetrics>,
+) -> Record {
+    Record {
+        start,
+        protocol: if dialect.grpc { Protocol::Grpc } else { Protocol::Http },
+        status: res.status(),
+        grpc_status: if dialect.grpc { grpc_status(res.headers()) } else { None },
+        error,
+        metrics,
+        route: None,
+        backend: None,
+        attempt: None,
+        details: None,
+        ended: false,
+    }
+}
+
+fn metrics_request(record: &Record) {
+    record.metrics.request(record.protocol);
+}
+
+/// A request ready to be sent, and what is needed to send it again.
+struct Message {
+    req: Request<RequestBody>,
+    again: Option<Again>,
+    fault: ClientFault,
+    upgrade: Option<OnUpgrade>,
+}
+
+struct Again {
+    head: Parts,
+    body: Option<Replay>,
+}
+
+impl Again {
+    fn request(&self) -> Option<Request<RequestBody>> {
+        let body = match &self.body {
+            Some(replay) if replay.can_repeat() => RequestBody::replay(replay.again()),
+            Some(_) => return None,
+            None => RequestBody::empty(),
+        };
+        Some(Request::from_parts(self.head.clone(), body))
+    }
+}
+
+/// A response and where it came from.
+struct Answered {
+    res: Response<Incoming>,
+    attempt: Attempt,
+    backend: Rc<Backend>,
+    metrics: Rc<HttpMetrics>,
+}
+
+/// A try that brought no response.
+struct Lost {
+    kind: Kind,
+    metrics: Rc<HttpMetrics>,
+    backend: Option<Rc<Backend>>,
+    answer: Option<Response<ResponseBody>>,
+}
+
+impl Exchange<'_> {
+    async fn run(
+        &self,
+        mut req: Request<Incoming>,
+        _router: &HttpRouter,
+        found: crate::http::route::Found,
+    ) -> Result<Response<ResponseBody>, Refusal> {
+        let upgrade =
+            (self.asks.upgrade || req.method() == Method::CONNECT).then(|| hyper::upgrade::on(&mut req));
+        let details = self.details(&req);
+        let (head, body) = req.into_parts();
+        let (body, fault) = RequestBody::incoming(body);
+        // The head is copied only where the rule may want to send it again.
+        let (body, again) = match &self.rule.retry {
+            Some(retry) if upgrade.is_none() => {
+                let (body, replay) = body.into_replay(retry.max_request_bytes);
+                (body, Some(Again { head: head.clone(), body: replay }))
+            }
+            Some(_) | None => (body, None),
+        };
+        let message = Message { req: Request::from_parts(head, body), again, fault, upgrade };
+        let timeout = self.rule.timeouts.request.or(self.rule.timeouts.response);
+        match timeout {
+            None => self.attempts(message, found, details, None).await,
+            Some(timeout) => {
+                let deadline = time::Instant::from_std(self.start) + timeout;
+                self.attempts(message, found, details, Some(deadline)).await
+            }
+        }
+    }
+
+    async fn attempts(
+        &self,
+        message: Message,
+        found: crate::http::route::Found,
+        details: Option<Box<Details>>,
+        deadline: Option<time::Instant>,
+    ) -> Result<Response<ResponseBody>, Refusal> {
+        let Message { req, again, fault, upgrade } = message;
+        let (mut next, mut retries, mut avoid) = (Some(req), 0, None);
+        if self.rule.retry.is_some() {
+            self.rule.budget.deposit(time::Instant::now());
+        }
+        let outcome = loop {
+            let Some(req) = next.take() else { break Err(self.unsent(Kind::Reset)) };
+            let per_try = self.rule.retry.as_ref().and_then(|retry| retry.timeout);
+            let outcome = self.within(deadline, per_try, self.once(req, found, &mut avoid)).await;
+            if fault.as_ref().is_some_and(|fault| fault.get()) {
+                break match outcome {
+                    Ok(answered) => Ok(answered),
+                    Err(lost) => Err(Lost { kind: Kind::ClientBody, answer: None, ..lost }),
+                };
+            }
+            let Some(retry) = &self.rule.retry else { break outcome };
+            let late = deadline.is_some_and(|deadline| deadline <= time::Instant::now());
+            match self.again(retry, &outcome, again.as_ref(), retries, late) {
+                Some(req) => {
+                    if let Some(answered) = self.dropped(outcome) {
+                        avoid = Some(answered);
+                    }
+                    if let Some(pause) = retry::pause(retry, retries) {
+                        time::sleep(pause).await;
+                    }
+                    retries += 1;
+                    next = Some(req);
+                }
+                None => break outcome,
+            }
+        };
+        if retries > 0
+            && let Ok(answered) = &outcome
+            && self.rule.retry.as_ref().is_some_and(|retry| !retry::wanted(retry, &answered.res))
+        {
+            self.rule.metrics.retries.successes.inc();
+        }
+        match outcome {
+            Ok(answered) => Ok(self.respond(answered, details, retries, upgrade, deadline)),
+            Err(lost) => Ok(self.fail(lost, details, retries)),
+        }
+    }
+
+    /// A try that is not to be the last is counted, and its endpoint remembered.
+    fn dropped(&self, outcome: Result<Answered, Lost>) -> Option<Rc<Endpoint>> {
+        match outcome {
+            Ok(answered) => {
+                let endpoint = answered.attempt.endpoint().clone();
+                let res = answered.res.map(ResponseBody::incoming);
+                let mut record = record(&res, self.start, self.dialect, None, answered.metrics);
+                record.backend = Some(answered.backend.metrics.clone());
+                record.attempt = Some(answered.attempt);
+                record.complete();
+                Some(endpoint)
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// The request for another try, if the policy, the budget and the body allow one.
+    fn again(
+        &self,
+        retry: &Retry,
+        outcome: &Result<Answered, Lost>,
+        again: Option<&Again>,
+        retries: u16,
+        late: bool,
+    ) -> Option<Request<RequestBody>> {
+        let wanted = match outcome {
+            Ok(answered) => retry::wanted(retry, &answered.res),
+            Err(lost) => matches!(
+                lost.kind,
+                Kind::Reset
+                    | Kind::BadResponse
+                    | Kind::ConnectRefused
+                    | Kind::ConnectTimeout
+                    | Kind::RequestTimeout
+            ),
+        };
+        if !wanted || late {
+            return None;
+        }
+        let metrics = &self.rule.metrics.retries;
+        if retries >= retry.max_retries {
+            metrics.limit_exceeded.inc();
+            return None;
+        }
+        let Some(req) = again.and_then(Again::request) else {
+            metrics.overflow.inc();
+            return None;
+        };
+        if !self.rule.budget.withdraw(time::Instant::now()) {
+            metrics.overflow.inc();
+            return None;
+        }
+        metrics.requests.inc();
+        Some(req)
+    }
+
+    /// Bounds a try by the request's deadline and its own time.
+    async fn within(
+        &self,
+        deadline: Option<time::Instant>,
+        per_try: Option<Duration>,
+        once: impl Future<Output = Result<Answered, Lost>>,
+    ) -> Result<Answered, Lost> {
+        let own = per_try.or(self.rule.timeouts.backend_request).map(|limit| time::Instant::now() + limit);
+        match deadline.into_iter().chain(own).min() {
+            None => once.await,
+            Some(until) => match time::timeout_at(until, once).await {
+                Ok(outcome) => outcome,
+                Err(_) => Err(self.unsent(Kind::RequestTimeout)),
+            },
+        }
+    }
+
+    /// One try. A request that no server has seen is offered to further endpoints; that is no retry.
+    async fn once(
+        &self,
+        mut req: Request<RequestBody>,
+        found: crate::http::route::Found,
+        avoid: &mut Option<Rc<Endpoint>>,
+    ) -> Result<Answered, Lost> {
+        let Some(backend) = self.rule.backend() else { return Err(self.unsent(Kind::NoBackend)) };
+        let lost = |kind, metrics: &Rc<HttpMetrics>| Lost {
+            kind,
+            metrics: metrics.clone(),
+            backend: Some(backend.clone()),
+            answer: None,
+        };
+        if let Err(answer) = filter::request(&backend.filters, &mut req, found, None) {
+            let (answer, kind) = *answer;
+            return Err(Lost {
+                answer: Some(answer),
+                ..lost(kind.unwrap_or(Kind::Injected), &backend.unsent)
+            });
+        }
+        let Some(balancer) = &backend.balancer else { return Err(lost(Kind::NoBackend, &backend.unsent)) };
+        let mut patience = None;
+        let mut offers = 0;
+        loop {
+            let endpoint = balancer
+                .pick(avoid.as_ref(), &mut patience)
+                .await
+                .map_err(|kind| lost(kind, &backend.unsent))?;
+            if self.session.outbound.is_own(endpoint.info.addr) {
+                return Err(lost(Kind::Loop, &backend.unsent));
+            }
+            let metrics = backend.http(&self.session.outbound.worker, &endpoint);
+            metrics.request(self.protocol());
+            backend.metrics.requests.inc();
+            let version = self.prepare(&mut req, &endpoint);
+            let mut attempt = endpoint.begin();
+            let failed = match self.bounded(backend.timeout, endpoint.pool.send(version, req)).await {
+                Ok((res, lease)) => {
+                    balancer.connected();
+                    attempt.answered(lease);
+                    return Ok(Answered { res, attempt, backend: backend.clone(), metrics });
+                }
+                Err(failed) => failed,
+            };
+            let Failed { kind, unsent, request, connect } = failed;
+            offers += 1;
+            if connect {
+                endpoint.connect_failed(time::Instant::now());
+                drop(attempt);
+            } else {
+                attempt.fail();
+            }
+            let more =
+                unsent && !balancer.is_fixed() && (offers < MAX_OFFERS || balancer.may_wait(&mut patience));
+            match request {
+                Some(again) if more => {
+                    balancer.may_wait(&mut patience);
+                    req = *again;
+                    *avoid = Some(endpoint);
+                }
+                Some(_) | None => return Err(lost(kind, &metrics)),
+            }
+        }
+    }
+
+    async fn bounded<T>(
+        &self,
+        limit: Option<Duration>,
+        sent: impl Future<Output = Result<T, Failed>>,
+    ) -> Result<T, Failed> {
+        let Some(limit) = limit else { return sent.await };
+        time::timeout(limit, sent).await.unwrap_or(Err(Failed {
+            kind: Kind::RequestTimeout,
+            unsent: false,
+            request: None,
+            connect: false,
+        }))
+    }
+
+    /// Puts the request into the form in which the endpoint takes it.
+    fn prepare(&self, req: &mut Request<RequestBody>, endpoint: &Endpoint) -> Version {
+        let upgrade = self.asks.upgrade || req.method() == Method::CONNECT;
+        let (version, carried) = endpoint.wire(self.version, upgrade);
+        match version {
+            Version::Http1 => convert::to_h1(req, &self.seen),
+            Version::Http2 => convert::to_h2(req, self.authority),
+        }
+        if carried {
+            req.headers_mut().insert(convert::ORIG_PROTO, http::HeaderValue::from_static("HTTP/1.1"));
+        } else if self.version == Version::Http1 {
+            // Of an earlier offer to an endpoint that carries.
+            req.headers_mut().remove(convert::ORIG_PROTO);
+        }
+        version
+    }
+
+    fn respond(
+        &self,
+        answered: Answered,
+        details: Option<Box<Details>>,
+        retries: u16,
+        upgrade: Option<OnUpgrade>,
+        _deadline: Option<time::Instant>,
+    ) -> Response<ResponseBody> {
+        let Answered { mut res, mut attempt, backend, metrics } = answered;
+        let switched = res.status() == StatusCode::SWITCHING_PROTOCOLS
+            || (upgrade.is_some() && !self.asks.upgrade && res.status().is_success());
+        let error = match (switched, upgrade) {
+            (true, Some(client)) => {
+                upgrade::join(client, hyper::upgrade::on(&mut res), self.session.outbound.guard.clone());
+                None
+            }
+            (true, None) => {
+                // Nobody asked: what follows is not HTTP, so none of it may be passed on.
+                attempt.discard_connection();
+                return self.fail(
+                    Lost { kind: Kind::BadResponse, metrics, backend: Some(backend), answer: None },
+                    details,
+                    retries,
+                );
+            }
+            (false, _) => {
+                if !convert::response(&mut res) {
+                    attempt.spoil_connection();
+                }
+                None
+            }
+        };
+        if attempt.endpoint().info.tls.is_none() {
+            res.headers_mut().remove(error::PROXY_ERROR);
+        }
+        filter::response(&backend.filters, res.headers_mut());
+        filter::response(&self.rule.filters, res.headers_mut());
+        let res = match self.head {
+            // Its headers tell of a body that does not come; hyper would wait for it over HTTP/2.
+            true => Response::from_parts(res.into_parts().0, ResponseBody::empty()),
+            false => res.map(ResponseBody::incoming),
+        };
+        let mut record = record(&res, self.start, self.dialect, error, metrics);
+        record.route = Some(self.rule.metrics.clone());
+        record.backend = Some(backend.metrics.clone());
+        record.attempt = Some(attempt);
+        record.details = finished(details, retries, Some(&backend), self.rule);
+        res.map(|body| body.with_record(record))
+    }
+
+    fn fail(&self, lost: Lost, details: Option<Box<Details>>, retries: u16) -> Response<ResponseBody> {
+        self.session.outbound.http_errors.inc(lost.kind.label());
+        let res = lost.answer.unwrap_or_else(|| error::response(lost.kind, self.dialect));
+        let mut record = record(&res, self.start, self.dialect, Some(lost.kind.label()), lost.metrics);
+        record.route = Some(self.rule.metrics.clone());
+        record.backend = lost.backend.as_ref().map(|backend| backend.metrics.clone());
+        record.details = finished(details, retries, lost.backend.as_ref(), self.rule);
+        res.map(|body| body.with_record(record))
+    }
+
+    fn unsent(&self, kind: Kind) -> Lost {
+        Lost { kind, metrics: self.rule.unsent.clone(), backend: None, answer: None }
+    }
+
+    fn protocol(&self) -> Protocol {
+        if self.dialect.grpc { Protocol::Grpc } else { Protocol::Http }
+    }
+
+    fn details(&self, req: &Request<Incoming>) -> Option<Box<Details>> {
+        let worker = &self.session.outbound.worker;
+        if self.trace.is_none() && worker.access_log().is_none() {
+            return None;
+        }
+        let now = SystemTime::now();
+        let span = self.trace.map(|context| SpanRecord {
+            context,
+            kind: SpanKind::Client,
+            start: now,
+            end: now,
+            method: req.method().clone(),
+            path: req.uri().path().to_owned(),
+            host: Some(self.authority.as_str().to_owned()),
+            status: None,
+            tls: PeerTls::Disabled.as_str(),
+            peer_identity: None,
+            route: None,
+            backend: None,
+            retries: 0,
+            error: None,
+            failed: false,
+        });
+        let log = worker.access_log().map(|_| access_log::Record {
+            time: now,
+            direction: Direction::Outbound.as_str(),
+            client: self.session.client,
+            client_id: None,
+            method: req.method().clone(),
+            uri: req.uri().clone(),
+            host: req.headers().get(http::header::HOST).cloned(),
+            version: req.version(),
+            user_agent: req.headers().get(http::header::USER_AGENT).cloned(),
+            trace: self.trace.map(|context| context.trace),
+            status: 0,
+            request_bytes: 0,
+            response_bytes: 0,
+            total: Duration::ZERO,
+            error: None,
+        });
+        Some(Box::new(Details { worker: worker.clone(), span, log }))
+    }
+}
+
+fn finished(
+    mut details: Option<Box<Details>>,
+    retries: u16,
+    backend: Option<&Rc<Backend>>,
+    rule: &Rule,
+) -> Option<Box<Details>> {
+    if let Some(span) = details.as_mut().and_then(|details| details.span.as_mut()) {
+        span.retries = retries;
+        span.route = Some(format!("{}/{}", rule.route.namespace, rule.route.name).into());
+        span.backend = backend.map(|backend| {
+            let port = backend.meta.port.map(|port| format!(":{port}")).unwrap_or_default();
+            format!("{}/{}{port}", backend.meta.namespace, backend.meta.name).into()
+        });
+    }
+    details
+}

@@ -1,0 +1,112 @@
+//! The threads that carry traffic. Each has its own runtime, listeners, pools and balancers; only `Arc` snapshots and the
+//! discovery channel cross.
+
+use crate::{
+    accept::{self, Accepted, Kind},
+    config::Config,
+    control::Control,
+    drain::Guard,
+    inbound::Inbound,
+    outbound::Outbound,
+    telemetry::Telemetry,
+};
+use anyhow::Context as _;
+use std::{net::SocketAddr, sync::Arc, thread};
+use tokio::{
+    net::TcpListener,
+    runtime,
+    task::{LocalSet, spawn_local},
+};
+
+/// Starts them. Fails, in the caller's thread, if a listener's address is not to be had.
+///
+/// Traffic is served from the first certificate on: until then connections wait in the kernel.
+pub fn start(
+    config: &Arc<Config>,
+    control: &Control,
+    telemetry: &Telemetry,
+    guard: &Guard,
+) -> anyhow::Result<()> {
+    for n in 0..config.cores.get() {
+        let sockets = Sockets::open(config)?;
+        let (config, control, telemetry, guard) =
+            (config.clone(), control.clone(), telemetry.clone(), guard.clone());
+        let run = move || run(&config, control, &telemetry, guard, sockets);
+        thread::Builder::new().name(format!("worker-{n}")).spawn(run).context("start a worker thread")?;
+    }
+    Ok(())
+}
+
+/// Listeners before they belong to a runtime.
+struct Sockets {
+    outbound: Vec<std::net::TcpListener>,
+    inbound: std::net::TcpListener,
+    direct: Vec<std::net::TcpListener>,
+}
+
+impl Sockets {
+    fn open(config: &Config) -> anyhow::Result<Sockets> {
+        let all = |addrs: &[SocketAddr], what| {
+            addrs.iter().map(|addr| open(*addr, what)).collect::<anyhow::Result<Vec<_>>>()
+        };
+        Ok(Sockets {
+            outbound: all(&config.outbound.listen, "outbound")?,
+            inbound: open(config.inbound.listen, "inbound")?,
+            direct: all(&config.inbound.direct, "direct inbound")?,
+        })
+    }
+}
+
+fn open(addr: SocketAddr, what: &str) -> anyhow::Result<std::net::TcpListener> {
+    accept::listen(addr)
+        .and_then(TcpListener::into_std)
+        .with_context(|| format!("listen on {addr} ({what}): is another process using the port?"))
+}
+
+fn run(config: &Arc<Config>, control: Control, telemetry: &Telemetry, guard: Guard, sockets: Sockets) {
+    let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return tracing::error!(%error, "cannot start a worker's runtime"),
+    };
+    LocalSet::new().block_on(&runtime, serve(config.clone(), control, telemetry, guard, sockets));
+}
+
+async fn serve(
+    config: Arc<Config>,
+    mut control: Control,
+    telemetry: &Telemetry,
+    guard: Guard,
+    sockets: Sockets,
+) {
+    tokio::select! {
+        _ = control.credentials.wait_for(Option::is_some) => {}
+        () = guard.draining() => return,
+    }
+    let outbound = Outbound::new(config.clone(), control.clone(), telemetry.worker(), guard.clone());
+    let inbound = Inbound::new(config.clone(), control, telemetry.worker(), guard.clone());
+    for listener in sockets.outbound {
+        let (outbound, guard, tcp) = (outbound.clone(), guard.clone(), config.outbound.accept);
+        let connection =
+            move |Accepted { stream, client, dst, .. }| outbound.clone().connection(stream, client, dst);
+        if let Some(listener) = adopt(listener) {
+            spawn_local(accept::run(listener, Kind::Redirected, tcp, guard, connection));
+        }
+    }
+    let inbound_listeners = sockets.direct.into_iter().map(|listener| (listener, Kind::Direct));
+    for (listener, kind) in inbound_listeners.chain([(sockets.inbound, Kind::Redirected)]) {
+        let (inbound, guard, tcp) = (inbound.clone(), guard.clone(), config.inbound.accept);
+        let connection = move |Accepted { stream, client, dst, local }| {
+            inbound.clone().connection(stream, client, dst, local)
+        };
+        if let Some(listener) = adopt(listener) {
+            spawn_local(accept::run(listener, kind, tcp, guard, connection));
+        }
+    }
+    // Connections hold guards of their own; the process ends when the last is gone.
+    drop(guard);
+    std::future::pending::<()>().await;
+}
+
+fn adopt(listener: std::net::TcpListener) -> Option<TcpListener> {
+    TcpListener::from_std(listener).inspect_err(|error| tracing::error!(%error, "cannot listen")).ok()
+}

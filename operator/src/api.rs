@@ -149,3 +149,6 @@ async fn api(hub: Arc<Hub>, uri: &Uri) -> Result<Response, Refusal> {
     let answer = stream::answer(hub.app(), View::parse(path, query)?).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], answer.json).into_response())
 }
+
+#[cfg(test)]
+mod tests;

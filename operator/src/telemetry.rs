@@ -2,6 +2,8 @@
 //! The store knows no Kubernetes objects; who is behind a pod's name is for the reader (`api`) to find.
 
 mod assemble;
+#[cfg(test)]
+pub mod fixture;
 mod forward;
 mod label;
 mod metrics;
@@ -129,3 +131,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub fn now_ms() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
+
+#[cfg(test)]
+mod tests;

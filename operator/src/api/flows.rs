@@ -3,6 +3,7 @@
 
 use super::{
     directory::{Directory, NodeId},
+    routes::{self, RouteKey},
     tally::Tally,
 };
 use crate::telemetry::{Label, Labels, Metric, Proxy, Snapshot};
@@ -40,6 +41,8 @@ pub struct Flows {
     pub received: BTreeMap<NodeId, Tally>,
     /// … and sent.
     pub sent: BTreeMap<NodeId, Tally>,
+    /// Requests by the rule of a route that they took.
+    pub by_rule: BTreeMap<(RouteKey, usize), u64>,
 }
 
 /// Finds the ends of a series; holds what that needs to know of the mesh.
@@ -127,6 +130,12 @@ impl Flows {
             }
             let side = if outbound { &mut flows.sent } else { &mut flows.received };
             side.entry(reader.reporter(&labels)).or_default().add(row, &labels);
+            if outbound
+                && row.metric() == Metric::Response
+                && let Some(rule) = routes::taken(&labels)
+            {
+                *flows.by_rule.entry(rule).or_default() += row.sample.count;
+            }
             let Some(ends) = reader.ends(&labels) else { continue };
             let flow = flows.between.entry(ends).or_default();
             flow.tally.add(row, &labels);

@@ -77,7 +77,7 @@ pub fn drawn(mesh: &Mesh, flows: &Flows, pills: &BTreeSet<NodeId>) -> BTreeMap<(
         edges.entry((pill.clone(), ends.to.clone())).or_default().flow.merge(flow.clone());
     }
     for pill in pills {
-        let wanted = mesh.wanted(pill);
+        let wanted = mesh.wanted(pill, &flows.by_rule);
         for ((from, to), edge) in &mut edges {
             if from == pill {
                 edge.observed = share(edge.flow.tally.requests(), through[pill]);

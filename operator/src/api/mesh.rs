@@ -1,8 +1,11 @@
 //! What policy knows of the mesh, in the form that the views read: made once for each new set of tables.
 
-use super::directory::{Directory, NodeId};
+use super::{
+    directory::{Directory, NodeId},
+    routes::{RouteKey, key_of},
+};
 use crate::telemetry::{Proxy, Snapshot};
-use mesh_api::route::Route;
+use mesh_api::route::{Route, Rule};
 use std::collections::BTreeMap;
 
 #[derive(Clone, Debug, Default)]
@@ -15,18 +18,34 @@ pub struct Mesh {
 }
 
 impl Mesh {
-    /// The share of a Service's requests that its route asks to go to each workload. Nothing where several rules divide the
-    /// traffic between them, as then no share of the whole was asked for.
-    pub fn wanted(&self, service: &NodeId) -> BTreeMap<NodeId, f64> {
-        let mut rules =
-            self.routes.iter().filter(|route| is_parent(route, service)).flat_map(|route| &route.rules);
-        let (Some(rule), None) = (rules.next(), rules.next()) else { return BTreeMap::new() };
+    /// The share of a Service's requests that its routes ask to go to each workload: of each rule the weights, and of the
+    /// rules as many requests as took each of them. Nothing where that is not known.
+    pub fn wanted(
+        &self,
+        service: &NodeId,
+        taken: &BTreeMap<(RouteKey, usize), u64>,
+    ) -> BTreeMap<NodeId, f64> {
+        let routes = self.routes.iter().filter(|route| is_parent(route, service));
+        let rules: Vec<(u64, &Rule)> = routes
+            .flat_map(|route| {
+                let requests = |rule| taken.get(&(key_of(route), rule)).copied().unwrap_or(0);
+                route.rules.iter().enumerate().map(move |(i, rule)| (requests(i), rule))
+            })
+            .collect();
+        let whole: u64 = rules.iter().map(|(requests, _)| requests).sum();
         let mut wanted = BTreeMap::new();
-        for backend in &rule.backends {
-            let [only] = self.behind.get(&backend.name).map_or(&[][..], Vec::as_slice) else { continue };
-            *wanted.entry(only.clone()).or_default() += backend.wanted;
+        for (requests, rule) in &rules {
+            let part = match (whole, rules.len()) {
+                (0, 1) => 1.0,
+                (0, _) => return BTreeMap::new(),
+                (whole, _) => *requests as f64 / whole as f64,
+            };
+            for backend in &rule.backends {
+                let [only] = self.behind.get(&backend.name).map_or(&[][..], Vec::as_slice) else { continue };
+                *wanted.entry(only.clone()).or_default() += part * backend.wanted;
+            }
         }
-        wanted
+        wanted.into_iter().map(|(node, share): (_, f64)| (node, (share * 1e4).round() / 1e4)).collect()
     }
 }
 

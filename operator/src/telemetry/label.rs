@@ -60,6 +60,8 @@ named! {
         RouteKind = "route_kind",
         RouteNamespace = "route_namespace",
         RouteName = "route_name",
+        // `rule-N` where a route has several rules.
+        RouteRule = "route_section_name",
         BackendNamespace = "backend_namespace",
         BackendName = "backend_name",
         BackendPort = "backend_port",
@@ -149,6 +151,11 @@ impl Interner {
         };
         self.symbols.insert(text, symbol);
         symbol
+    }
+
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.symbols.len()
     }
 
     pub fn texts(&self) -> Arc<Texts> {

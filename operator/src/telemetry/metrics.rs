@@ -242,6 +242,11 @@ impl Metrics {
         self.series.len()
     }
 
+    #[cfg(test)]
+    pub fn text_count(&self) -> usize {
+        self.interner.len()
+    }
+
     pub fn limits(&self) -> Limits {
         self.limits
     }

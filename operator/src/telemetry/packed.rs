@@ -4,7 +4,11 @@
 //! One point is `gap · count · sum · n · (bucket, amount) × n · length`, numbers as LEB128; the gap is the time since
 //! the point before, and the length in the last byte leads from a point's end to its start.
 
-use super::sample::Sample;
+use super::sample::{BUCKETS, Sample};
+
+/// Gap, count, sum, and a pair for each bucket; the length in the last byte fits it.
+const MAX_POINT_BYTES: usize = 5 + 10 + 10 + 1 + BUCKETS * 6 + 1;
+const _: () = assert!(MAX_POINT_BYTES <= 256);
 
 #[derive(Clone, Debug, Default)]
 pub struct Packed {
@@ -24,6 +28,10 @@ impl Packed {
             self.oldest = time;
             self.newest = time;
         }
+        // A quarter more when full, not double: there are many of these, and their sum is bounded.
+        if self.bytes.capacity() - self.bytes.len() < MAX_POINT_BYTES {
+            self.bytes.reserve_exact(MAX_POINT_BYTES.max(self.bytes.len() / 4));
+        }
         let start = self.bytes.len();
         write(&mut self.bytes, u64::from(time.saturating_sub(self.newest)));
         write(&mut self.bytes, sample.count);
@@ -35,7 +43,6 @@ impl Packed {
                 write(&mut self.bytes, u64::from(n));
             }
         }
-        // At most 5 + 10 + 10 + 1 + 25 × 6 bytes, so the length fits its byte.
         self.bytes.push((self.bytes.len() - start) as u8);
         self.newest = time;
     }
@@ -67,10 +74,10 @@ impl Packed {
             self.oldest += gap;
         }
         // Moving the rest down is paid for by the bytes that were forgotten.
-        if self.head > 256 && self.head * 2 > self.bytes.len() {
+        if self.head > 256 && self.head * 4 > self.bytes.len() {
             self.bytes.drain(..self.head);
             self.head = 0;
-            self.bytes.shrink_to(self.bytes.len() * 2);
+            self.bytes.shrink_to(self.bytes.len() * 5 / 4);
         }
     }
 

@@ -141,6 +141,11 @@ impl Traces {
         self.arrived.iter().rev().take(limit).filter_map(|id| self.get(id)).collect()
     }
 
+    #[cfg(test)]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub fn held(&self) -> usize {
         self.traces.len()
     }

@@ -20,6 +20,15 @@ pub fn metadata(meta: &Meta) -> Metadata {
     }
 }
 
+/// Metadata of one of a route's rules. Where there are several, the section names it as `rule-1`, `rule-2`, ….
+pub fn of_rule(meta: &Meta, index: usize, rules: usize) -> Metadata {
+    let mut metadata = metadata(meta);
+    if let (Some(Kind::Resource(resource)), true) = (&mut metadata.kind, rules > 1) {
+        resource.section = format!("rule-{}", index + 1);
+    }
+    metadata
+}
+
 /// Inbound policy says it by labels, too.
 pub fn labels(meta: &Meta) -> HashMap<String, String> {
     let pairs = match meta {

@@ -1,7 +1,10 @@
 //! A target's policy as an `OutboundPolicy`. A stock proxy refuses a policy that lacks a backend's metadata or queue, so every
 //! backend has both, even one that cannot serve.
 
-use super::{destination, duration, http, meta::metadata};
+use super::{
+    destination, duration, http,
+    meta::{self, metadata},
+};
 use linkerd2_proxy_api::{
     grpc_route::GrpcFailureInjector,
     http_route::{HttpFailureInjector, Timeouts as ApiTimeouts},
@@ -48,11 +51,11 @@ fn of_service(policy: &ServicePolicy) -> OutboundPolicy {
     let kind = match (&policy.routes, policy.protocol) {
         (_, PortProtocol::Opaque) => protocol::Kind::Opaque(opaque()),
         (Routes::Grpc(routes), _) => protocol::Kind::Grpc(protocol::Grpc {
-            routes: routes.iter().map(grpc_route).collect(),
+            routes: routes.iter().flat_map(grpc_routes).collect(),
             failure_accrual: accrual(),
         }),
         (Routes::Http(routes), protocol) => {
-            let routes: Vec<HttpRoute> = routes.iter().map(http_route).collect();
+            let routes: Vec<HttpRoute> = routes.iter().flat_map(http_routes).collect();
             let http1 = protocol::Http1 { routes: routes.clone(), failure_accrual: accrual() };
             let http2 = protocol::Http2 { routes, failure_accrual: accrual() };
             match protocol {
@@ -142,12 +145,14 @@ fn opaque_route(backend: api::Backend) -> OpaqueRoute {
 
 // === HTTP ===
 
-fn http_route(route: &Route) -> HttpRoute {
-    HttpRoute {
-        metadata: Some(metadata(&route.meta)),
+/// A route per rule, in order: to a proxy the same, but its metrics then say by which rule a request went (`section`), and
+/// wanted and observed shares can be compared rule by rule.
+fn http_routes(route: &Route) -> impl Iterator<Item = HttpRoute> {
+    route.rules.iter().enumerate().map(|(i, rule)| HttpRoute {
+        metadata: Some(meta::of_rule(&route.meta, i, route.rules.len())),
         hosts: vec![],
-        rules: route.rules.iter().map(http_rule).collect(),
-    }
+        rules: vec![http_rule(rule)],
+    })
 }
 
 fn http_rule(rule: &Rule) -> http_route::Rule {
@@ -240,12 +245,12 @@ fn http_retry(retry: &Retry) -> Option<http_route::Retry> {
 
 // === gRPC ===
 
-fn grpc_route(route: &Route) -> GrpcRoute {
-    GrpcRoute {
-        metadata: Some(metadata(&route.meta)),
+fn grpc_routes(route: &Route) -> impl Iterator<Item = GrpcRoute> {
+    route.rules.iter().enumerate().map(|(i, rule)| GrpcRoute {
+        metadata: Some(meta::of_rule(&route.meta, i, route.rules.len())),
         hosts: vec![],
-        rules: route.rules.iter().map(grpc_rule).collect(),
-    }
+        rules: vec![grpc_rule(rule)],
+    })
 }
 
 fn grpc_rule(rule: &Rule) -> grpc_route::Rule {

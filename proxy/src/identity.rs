@@ -2,7 +2,6 @@
 
 pub mod anchors;
 mod certify;
-mod complaint;
 mod renewal;
 #[cfg(test)]
 mod story;

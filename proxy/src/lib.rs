@@ -6,6 +6,7 @@
 pub mod accept;
 pub mod admin;
 pub mod balance;
+mod complaint;
 pub mod config;
 pub mod control;
 pub mod detect;

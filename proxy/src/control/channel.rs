@@ -2,6 +2,7 @@
 //! used, and again whenever it is used after it broke; when to try again is the caller's business.
 
 use crate::{
+    complaint::Complaint,
     config::{HostPort, Security, Service},
     identity::Credentials,
     tls::configs,
@@ -13,7 +14,7 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::ServerName;
 use std::{
     io,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -56,13 +57,15 @@ fn lazy(service: &Service, trust: Trust) -> Channel {
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
         .keep_alive_while_idle(true)
-        .connect_with_connector_lazy(Connector { service: service.clone(), trust })
+        .connect_with_connector_lazy(Connector { service: service.clone(), trust, complaint: Arc::default() })
 }
 
 #[derive(Clone)]
 struct Connector {
     service: Service,
     trust: Trust,
+    /// The one place that says that the control plane is away: its many users need not.
+    complaint: Arc<Mutex<Complaint>>,
 }
 
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -80,13 +83,14 @@ impl tower_service::Service<Uri> for Connector {
     fn call(&mut self, _: Uri) -> Self::Future {
         let connector = self.clone();
         Box::pin(async move {
-            match time::timeout(CONNECT_TIMEOUT, connector.connect()).await {
-                Ok(connected) => connected.map(TokioIo::new),
-                Err(_) => Err(io::Error::new(
-                    io::ErrorKind::TimedOut,
-                    format!("connect to {}: no answer within {CONNECT_TIMEOUT:?}", connector.service.addr),
-                )),
-            }
+            let connected = time::timeout(CONNECT_TIMEOUT, connector.connect()).await;
+            let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+            connected.map(TokioIo::new).map_err(|error| {
+                let text = format!("connect to control plane at {}: {error}", connector.service.addr);
+                let mut complaint = connector.complaint.lock().unwrap_or_else(PoisonError::into_inner);
+                complaint.tell(&format!("{text}; trying again"));
+                io::Error::new(error.kind(), text)
+            })
         })
     }
 }

@@ -109,12 +109,20 @@ async fn keep<S: Subject>(
         };
         let delay = backoff.delay(fastrand::f64());
         match &end {
-            // Not an event worth a warning per stream when the operator restarts, but its first failure is.
+            // The channel has said so, once for all streams.
+            End::Failed(status) if status.code() == Code::Unavailable => {
+                debug!(watch = %subject, message = status.message(), "discovery stream lost; keeping what is known");
+            }
             End::Failed(status) if !complained => {
                 complained = true;
                 warn!(watch = %subject, code = ?status.code(), message = status.message(), "discovery stream failed; keeping what is known");
             }
-            end => debug!(watch = %subject, ?end, "discovery stream ended"),
+            End::Failed(status) => {
+                debug!(watch = %subject, code = ?status.code(), "discovery stream failed again")
+            }
+            End::Closed => debug!(watch = %subject, "discovery stream closed; asking again"),
+            End::Silent => debug!(watch = %subject, "discovery stream without an answer; asking again"),
+            End::Lifetime => debug!(watch = %subject, "discovery stream is old; asking again"),
         }
         time::sleep(delay).await;
     }

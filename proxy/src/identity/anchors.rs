@@ -1,7 +1,6 @@
 //! The roots that peers must chain to: read from PEM, re-read when their file changes.
 
-use super::complaint::Complaint;
-use crate::config::TrustAnchors;
+use crate::{complaint::Complaint, config::TrustAnchors};
 use anyhow::Context as _;
 use rustls::RootCertStore;
 use rustls_pki_types::{CertificateDer, pem::PemObject};

@@ -1,7 +1,7 @@
 //! Keeps the credentials fresh: the first certificate, renewals at 70 % of life, new trust anchors as they appear.
 
-use super::{Credentials, Issued, certify::certify, complaint::Complaint};
-use crate::{config, control::backoff::Backoff, ready::Block};
+use super::{Credentials, Issued, certify::certify};
+use crate::{complaint::Complaint, config, control::backoff::Backoff, ready::Block};
 use rustls::RootCertStore;
 use std::{
     sync::Arc,

@@ -6,7 +6,7 @@ use tracing::warn;
 /// What goes on is told again after this long.
 const REMIND: Duration = Duration::from_secs(15);
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Complaint(Option<(String, Instant)>);
 
 impl Complaint {

@@ -119,6 +119,8 @@ async fn wait_for_signal() -> anyhow::Result<()> {
 fn init_log(filter: &str) -> anyhow::Result<()> {
     let filter =
         filter.parse::<tracing_subscriber::EnvFilter>().with_context(|| format!("--log {filter:?}"))?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // Colours are for people: a log file has none.
+    let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
     Ok(())
 }

@@ -226,3 +226,6 @@ pub(crate) fn write(path: &Path, content: &[u8], mode: u32) -> anyhow::Result<()
     };
     attempt().with_context(|| format!("writing {}", path.display()))
 }
+
+#[cfg(test)]
+mod tests;

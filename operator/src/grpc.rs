@@ -33,7 +33,7 @@ const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A proxy holds two streams per destination it talks to, and one per port it serves.
 const MAX_STREAMS_PER_CONNECTION: u32 = 1_000;
-/// Requests are names and small certificates; telemetry has its own limit.
+/// Questions are names; telemetry and certificate requests have limits of their own.
 const MAX_REQUEST_BYTES: usize = 64 << 10;
 /// Headers of all requests on a connection that are not yet answered.
 const MAX_HEADER_BYTES: u32 = 16 << 10;
@@ -50,7 +50,7 @@ pub fn services(
     let settings = tables.borrow().settings().clone();
     let certifier = Certifier::new(authority, tokens, settings.identities());
     let watcher = Watcher { tables, stop };
-    Routes::new(IdentityServer::new(certifier).max_decoding_message_size(MAX_REQUEST_BYTES))
+    Routes::new(IdentityServer::new(certifier))
         .add_service(
             DestinationServer::new(destination::Destinations(watcher.clone()))
                 .max_decoding_message_size(MAX_REQUEST_BYTES),
@@ -88,3 +88,6 @@ pub async fn serve(
         () = async { stopped(stop).await; time::sleep(SHUTDOWN_DEADLINE).await } => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

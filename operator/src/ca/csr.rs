@@ -19,7 +19,7 @@ pub struct Csr {
     /// The one DNS name it asks for.
     pub name: String,
     /// The point, uncompressed.
-    public_key: Vec<u8>,
+    pub(super) public_key: Vec<u8>,
 }
 
 /// Why a request is not one.
@@ -95,7 +95,7 @@ fn only_name(csr: &X509CertificationRequest<'_>) -> Result<String, CsrError> {
         *attribute.attr_type() == x509_parser::oid_registry::OID_X509_COMMON_NAME
             && attribute.as_str() == Ok(name)
     };
-    match subject.all(|attribute| same(attribute)) {
+    match subject.all(same) {
         true => Ok(name.to_owned()),
         false => Err(Refused("its subject is neither empty nor its name")),
     }

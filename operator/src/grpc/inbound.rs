@@ -14,6 +14,9 @@ pub struct Policies(pub Watcher);
 
 fn question(spec: &PortSpec) -> Result<impl Fn(&Tables) -> Result<Server, Status> + Send + 'static, Status> {
     let workload = Workload::parse(&spec.workload)?;
+    if workload.pod.is_empty() {
+        return Err(Status::invalid_argument("workload names no pod"));
+    }
     let port = u16::try_from(spec.port).ok().filter(|port| *port > 0);
     let port = port
         .ok_or_else(|| Status::invalid_argument(format!("port {} is none (want 1 to 65535)", spec.port)))?;

@@ -96,7 +96,7 @@ impl Folder {
 }
 
 /// The objects as the start of a watch: per kind, everything there is.
-fn relist(objects: &[&Read]) -> Vec<Change> {
+pub(crate) fn relist(objects: &[&Read]) -> Vec<Change> {
     let mut changes = vec![];
     macro_rules! kind {
         ($variant:ident) => {
@@ -205,3 +205,6 @@ fn watch(dir: &Path, touched: mpsc::Sender<()>) -> notify::Result<notify::Recomm
     watcher.watch(dir, RecursiveMode::Recursive)?;
     Ok(watcher)
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,7 @@ use mesh_policy::{
 use serde::{Deserialize, de::DeserializeOwned};
 
 /// An object of a kind that matters to the mesh.
+#[expect(clippy::large_enum_variant, reason = "there are as many as manifests, and they are moved once")]
 #[derive(Clone, Debug)]
 pub enum Object {
     Namespace(Namespace),
@@ -149,12 +150,12 @@ fn read_document(document: &Document<'_>) -> Result<Vec<(String, Object)>, Failu
             };
             let head = Head::deserialize(&item).map_err(|error| of_item(error.to_string()))?;
             let read =
-                typed(&head, |kind| kind.from_json(item.clone()).map_err(|error| of_item(error.to_string())));
+                typed(&head, |kind| kind.read_json(item.clone()).map_err(|error| of_item(error.to_string())));
             objects.extend(read?);
         }
         return Ok(objects);
     }
-    Ok(typed(&head, |kind| kind.from_yaml(document.text, &name(&head)))?.into_iter().collect())
+    Ok(typed(&head, |kind| kind.read_yaml(document.text, &name(&head)))?.into_iter().collect())
 }
 
 fn name(head: &Head) -> String {
@@ -214,7 +215,7 @@ impl Kind {
         })
     }
 
-    fn from_yaml(self, text: &str, object: &str) -> Result<Object, Failure> {
+    fn read_yaml(self, text: &str, object: &str) -> Result<Object, Failure> {
         Ok(match self {
             Kind::Namespace => Object::Namespace(from_yaml(text, object)?),
             Kind::ServiceAccount => Object::ServiceAccount(from_yaml(text, object)?),
@@ -227,7 +228,7 @@ impl Kind {
         })
     }
 
-    fn from_json(self, value: serde_json::Value) -> serde_json::Result<Object> {
+    fn read_json(self, value: serde_json::Value) -> serde_json::Result<Object> {
         use serde_json::from_value;
         Ok(match self {
             Kind::Namespace => Object::Namespace(from_value(value)?),
@@ -261,10 +262,22 @@ fn in_namespace(mut object: Object) -> Object {
 fn from_yaml<T: DeserializeOwned>(text: &str, object: &str) -> Result<T, Failure> {
     serde_saphyr::from_str(text).map_err(|error| {
         let line = error.location().and_then(|location| u32::try_from(location.line()).ok());
-        // The library's message goes on with a picture of the place over several lines; the first says what is wrong.
+        // The library's message starts with a place that counts from this document's start, and goes on with a picture of it.
         let full = error.to_string();
-        let message =
-            full.lines().next().unwrap_or("cannot be read").trim_start_matches("error: ").to_owned();
+        let first = full.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        let message = match first.strip_prefix("line ").and_then(|rest| rest.split_once(": ")) {
+            Some((_, message)) => message,
+            None => first,
+        };
+        let at = line
+            .and_then(|line| text.lines().nth((line as usize).saturating_sub(1)))
+            .map(str::trim)
+            .unwrap_or_default();
+        let at: String = at.chars().take(80).collect();
+        let message = if at.is_empty() { message.to_owned() } else { format!("{message}, at `{at}`") };
         Failure { line, object: object.to_owned(), message }
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,9 @@ use std::{
     sync::Arc,
 };
 
+/// What the ports of a Service mean on some Pods.
+type NamedPorts = Vec<(String, u16)>;
+
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 /// Labels the Pods whose inject annotation (the Pod's own, else its Namespace's) says `enabled`.
@@ -75,7 +78,7 @@ pub fn synthesize(
         if taken.contains(&(namespace, name)) || spec.type_.as_deref() == Some("ExternalName") {
             continue;
         }
-        let mut groups: BTreeMap<(bool, Vec<(String, u16)>), Vec<Endpoint>> = BTreeMap::new();
+        let mut groups: BTreeMap<(bool, NamedPorts), Vec<Endpoint>> = BTreeMap::new();
         for pod in
             pods.iter().filter(|pod| pod.metadata.namespace.as_deref().unwrap_or("default") == namespace)
         {
@@ -83,7 +86,7 @@ pub fn synthesize(
             if !selector.iter().all(|(key, value)| labels.and_then(|labels| labels.get(key)) == Some(value)) {
                 continue;
             }
-            let ports: Vec<(String, u16)> = spec
+            let ports: NamedPorts = spec
                 .ports
                 .iter()
                 .flatten()
@@ -182,3 +185,6 @@ fn endpoints(pod: &Pod, service: &str, publish_not_ready: bool) -> Vec<(bool, En
     };
     families.into_iter().map(|(ipv6, ip)| (ipv6, endpoint(ip))).collect()
 }
+
+#[cfg(test)]
+mod tests;

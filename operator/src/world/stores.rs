@@ -14,6 +14,7 @@ use mesh_policy::{
 use std::sync::Arc;
 
 /// One event of one kind's watch.
+#[expect(clippy::large_enum_variant, reason = "they are read once, from a list")]
 #[derive(Debug)]
 pub enum Change {
     Namespace(Event<Namespace>),

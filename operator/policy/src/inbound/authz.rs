@@ -56,7 +56,9 @@ fn caller(pod: &PodInfo) -> Caller {
 fn row(server: &PodInfo, port: u16, policy: &Policy, caller: &Caller, route: Option<&Route>) -> AuthzRow {
     let client = Client { ip: caller.ip, identity: caller.identity.as_deref() };
     let (verdict, meta, why) = match policy.decide(client, route) {
-        Decision::Allowed(by) => (Verdict::Allowed, &by.meta, format!("allows {}", words(by))),
+        Decision::Allowed(by) => {
+            (Verdict::Allowed, &by.meta, format!("allows {}", words(by, client.identity)))
+        }
         Decision::Audited(by) => (
             Verdict::Audited,
             &by.meta,
@@ -101,7 +103,8 @@ fn network_words(network: &super::Network) -> String {
     }
 }
 
-fn words(authorization: &Authorization) -> String {
+/// Whom an authorization lets in; of several names, the one that `identity` has.
+fn words(authorization: &Authorization, identity: Option<&str>) -> String {
     match &authorization.authentication {
         Authentication::None if authorization.networks == super::Network::everywhere() => "everybody".into(),
         Authentication::None => {
@@ -110,9 +113,13 @@ fn words(authorization: &Authorization) -> String {
         }
         Authentication::AnyIdentity => "everybody in the mesh".into(),
         Authentication::Identities { names, suffixes } => {
-            let suffixes = suffixes.iter().map(|suffix| format!("*{suffix}"));
-            let all: Vec<String> = names.iter().cloned().chain(suffixes).collect();
-            all.join(", ")
+            let identity = identity.unwrap_or_default();
+            let suffix = suffixes.iter().find(|suffix| identity.ends_with(suffix.as_str()));
+            match names.iter().find(|name| *name == identity).or(suffix) {
+                Some(suffix) if suffix.starts_with('.') => format!("everybody in *{suffix}"),
+                Some(name) => name.clone(),
+                None => "this client".into(),
+            }
         }
     }
 }

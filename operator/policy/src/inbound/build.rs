@@ -199,7 +199,7 @@ pub(crate) fn build(
         (Some(first), _) => {
             let mut policy = empty(Meta::authorization(&first.namespace, &first.name), opaque);
             for checked in &enforcing {
-                policy.grant(checked, |grant| Some(grant));
+                policy.grant(checked, Some);
             }
             policy
         }

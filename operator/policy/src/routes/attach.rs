@@ -18,11 +18,13 @@ pub struct Parent {
 /// Positions of routes in the list of all, by `(namespace, Service, port)`.
 pub type Index = BTreeMap<(String, String, u16), Vec<usize>>;
 
+/// A parentRef to a Service of this namespace, and the ports it means, or why there are none.
+type Asked = (ParentRef, String, Result<BTreeSet<u16>, String>);
+
 /// Fills in `parents` of every route and returns who governs what.
 pub fn attach(routes: &mut [Checked], services: &Services) -> Index {
     // The ports that each route asks for, or why it cannot have them.
-    let asked: Vec<Vec<(ParentRef, String, Result<BTreeSet<u16>, String>)>> =
-        routes.iter_mut().map(|route| wanted(route, services)).collect();
+    let asked: Vec<Vec<Asked>> = routes.iter_mut().map(|route| wanted(route, services)).collect();
     // GRPCRoutes take a port from HTTPRoutes of the same group: routes of one namespace on one Service's port.
     let mut taken: BTreeSet<(String, String, String, u16)> = BTreeSet::new();
     for (route, parents) in routes.iter().zip(&asked).filter(|(route, _)| route.kind == GRPC && usable(route))
@@ -81,10 +83,7 @@ fn no_rule_left(route: &Checked) -> String {
 }
 
 /// The Service parents of a route. Other kinds are other controllers' business.
-fn wanted(
-    route: &mut Checked,
-    services: &Services,
-) -> Vec<(ParentRef, String, Result<BTreeSet<u16>, String>)> {
+fn wanted(route: &mut Checked, services: &Services) -> Vec<Asked> {
     let mut parents = vec![];
     for written in route.parent_refs.clone() {
         let is_service = written.kind.as_deref() == Some("Service");

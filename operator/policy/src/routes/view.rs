@@ -43,6 +43,7 @@ impl Checked {
                 };
                 backends.iter().map(view).collect()
             }
+            None if rule.filters.iter().any(|filter| matches!(filter, Filter::Redirect(_))) => vec![],
             // To the parent itself, whichever it is.
             None => {
                 let accepted = self.parents.iter().filter_map(|parent| {

@@ -1,0 +1,96 @@
+use super::*;
+use crate::world::stores::Stores;
+use mesh_policy::{Settings, Tables};
+
+struct Dir {
+    dir: tempfile::TempDir,
+    folder: Folder,
+    stores: Stores,
+}
+
+impl Dir {
+    fn new(files: &[(&str, &str)]) -> Dir {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path()).unwrap();
+        let new = Dir { dir, folder, stores: Stores::default() };
+        for (name, text) in files {
+            new.write(name, text);
+        }
+        new
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.dir.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    /// Names of the Pods and the texts of the findings after a look at the folder; `None` when nothing changed.
+    fn look(&mut self) -> Option<(Vec<String>, Vec<String>)> {
+        let batch = self.folder.read()?;
+        for change in &batch.changes {
+            self.stores.apply(change);
+        }
+        let mut world = self.stores.world(&Settings::default());
+        world.origins = batch.origins;
+        world.unreadable = batch.unreadable;
+        let tables = Tables::build(&world, &Settings::default());
+        let pods = tables.pods().iter().map(|pod| pod.name.clone()).collect();
+        Some((pods, tables.diagnostics().iter().map(ToString::to_string).collect()))
+    }
+}
+
+fn pod(name: &str, ip: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{ name: {name}, namespace: shop }}\nspec: {{ containers: [] }}\nstatus: {{ podIP: {ip} }}\n"
+    )
+}
+
+fn ok(pods: &[&str]) -> Option<(Vec<String>, Vec<String>)> {
+    Some((pods.iter().map(|pod| (*pod).to_owned()).collect(), vec![]))
+}
+
+#[test]
+fn files_come_change_and_go() {
+    let mut dir = Dir::new(&[("a.yaml", &pod("a", "10.0.0.1")), ("deep/er/b.yml", &pod("b", "10.0.0.2"))]);
+    dir.write("notes.txt", "no manifest");
+    dir.write(".hidden.yaml", "not: one");
+    assert_eq!(dir.look(), ok(&["a", "b"]));
+    assert_eq!(dir.look(), None);
+    dir.write("a.yaml", &format!("{}---\n{}", pod("a", "10.0.0.1"), pod("c", "10.0.0.3")));
+    assert_eq!(dir.look(), ok(&["a", "b", "c"]));
+    fs::remove_file(dir.dir.path().join("deep/er/b.yml")).unwrap();
+    assert_eq!(dir.look(), ok(&["a", "c"]));
+}
+
+#[test]
+fn a_broken_file_keeps_what_it_last_said_and_others_go_on() {
+    let mut dir = Dir::new(&[("a.yaml", &pod("a", "10.0.0.1")), ("b.yaml", &pod("b", "10.0.0.2"))]);
+    assert_eq!(dir.look(), ok(&["a", "b"]));
+    dir.write("a.yaml", &format!("{}---\nkind: {{", pod("a2", "10.0.0.1")));
+    dir.write("b.yaml", &pod("b2", "10.0.0.2"));
+    let (pods, findings) = dir.look().unwrap();
+    assert_eq!(pods, ["a", "b2"]);
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    assert!(findings[0].starts_with("a.yaml:") && findings[0].contains("(document 2)"), "{findings:?}");
+    dir.write("a.yaml", &pod("a2", "10.0.0.1"));
+    assert_eq!(dir.look(), ok(&["a2", "b2"]));
+}
+
+#[test]
+fn an_object_that_stands_twice_counts_once() {
+    let mut dir = Dir::new(&[("a.yaml", &pod("a", "10.0.0.1")), ("b.yaml", &pod("a", "10.0.0.9"))]);
+    let (pods, findings) = dir.look().unwrap();
+    assert_eq!(pods, ["a"]);
+    assert!(findings[0].contains("b.yaml:1") && findings[0].contains("a.yaml:1"), "{findings:?}");
+}
+
+#[test]
+fn rubbish_is_said_and_an_empty_folder_is_fine() {
+    let mut dir = Dir::new(&[]);
+    assert_eq!(dir.look(), ok(&[]));
+    assert_eq!(dir.look(), None);
+    fs::write(dir.dir.path().join("x.yaml"), [0xff, 0xfe]).unwrap();
+    assert!(dir.look().unwrap().1[0].contains("x.yaml: is no UTF-8 text"));
+    assert!(Folder::open(Path::new("/nonexistent")).unwrap_err().to_string().contains("/nonexistent"));
+}

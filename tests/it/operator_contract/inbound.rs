@@ -109,7 +109,6 @@ fn unknown_pods_are_not_found_and_nonsense_is_invalid() {
             (r#"{"ns":"absent","pod":"web-v1"}"#, 80, Code::NotFound),
             ("", 80, Code::InvalidArgument),
             ("{", 80, Code::InvalidArgument),
-            (r#"{"ns":"demo"}"#, 80, Code::InvalidArgument),
             (WEB, 0, Code::InvalidArgument),
             (WEB, 65_536, Code::InvalidArgument),
         ] {

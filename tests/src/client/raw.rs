@@ -19,7 +19,11 @@ pub struct Raw {
 
 impl Raw {
     pub async fn connect(addr: SocketAddr) -> Result<Raw> {
-        Ok(Raw { stream: super::connect(addr).await?, rest: Vec::new() })
+        Ok(Raw::over(super::connect(addr).await?))
+    }
+
+    pub fn over(stream: TcpStream) -> Raw {
+        Raw { stream, rest: Vec::new() }
     }
 
     pub async fn write(&mut self, bytes: impl AsRef<[u8]>) -> Result<()> {

@@ -1,0 +1,204 @@
+//! Items 6 and 7: the operator dies, an endpoint dies, and requests go on.
+
+use mesh_api::{graph::Graph, workload::Workload};
+use mesh_tests::{
+    client,
+    load::{Load, Outcome, failures},
+    mesh::{Mesh, Operator},
+    origin::Origin,
+    story::{run, run_alone},
+    wait::{self, SOON},
+    world::World,
+};
+use std::time::{Duration, Instant};
+
+const PORT: u16 = 9080;
+
+fn shop() -> World {
+    World::new("shop")
+        .pod("page", "v1", &[PORT])
+        .pod("reviews", "v1", &[PORT])
+        .pod("reviews", "v2", &[PORT])
+        .service("page", PORT)
+        .service("reviews", PORT)
+}
+
+/// The request load of the page on reviews.
+fn load(mesh: &Mesh, rate_per_s: u32) -> Load {
+    Load::start(mesh.proxy("page-v1").pod.outbound(), rate_per_s, 8, || client::to("http://reviews:9080/"))
+}
+
+/// Requests in the graph's last ten seconds.
+async fn in_graph() -> anyhow::Result<u64> {
+    let graph: Graph = mesh_tests::mesh::api(Operator::HTTP, "/api/v1/graph?window=10s").await?;
+    Ok(graph.metrics.edges.iter().map(|edge| edge.golden.requests).sum())
+}
+
+#[test]
+fn killing_the_operator_fails_no_request_and_the_graph_goes_on_after_its_restart() {
+    run(async || {
+        let mut mesh = Mesh::start(shop()).await;
+        mesh.answers("page-v1", "reviews:9080/", 200).await;
+        let load = load(&mesh, 100);
+        wait::until("traffic in the graph", SOON, async || match in_graph().await? {
+            0 => anyhow::bail!("none yet"),
+            _ => Ok(()),
+        })
+        .await;
+        mesh.operator.process.kill().await;
+        let dead_from = load.done();
+        wait::until("300 requests without operator", SOON, async || match load.done() - dead_from {
+            300.. => Ok(()),
+            done => Err(done),
+        })
+        .await;
+        mesh.operator.restart().await;
+        wait::until("traffic in the new operator's graph", SOON, async || match in_graph().await? {
+            0 => anyhow::bail!("none yet"),
+            _ => Ok(()),
+        })
+        .await;
+        // An edit after the restart shows that the proxies' streams are back.
+        mesh.edit("world.yaml", &without_v2().yaml());
+        wait::until("the edit to be obeyed", SOON, async || {
+            mesh.counts();
+            for _ in 0..10 {
+                mesh.get("page-v1", "reviews:9080/").await.is(200);
+            }
+            match mesh.counts()["reviews-v2"] {
+                0 => Ok(()),
+                still => Err(format!("reviews-v2 had {still} requests")),
+            }
+        })
+        .await;
+        let outcomes = load.finish().await;
+        assert_eq!(failures(&outcomes), [], "of {} requests", outcomes.len());
+        let workload: Workload = mesh.operator.api("/api/v1/workloads/shop/page-v1?window=1m").await;
+        assert!(
+            workload.pods.iter().all(|pod| pod.certificate_left_s.is_some_and(|left| left > 3600)),
+            "{:?}",
+            workload.pods
+        );
+    });
+}
+
+fn without_v2() -> World {
+    let mut world = shop();
+    world.pods.retain(|pod| pod.name != "reviews-v2");
+    world
+}
+
+#[test]
+fn without_operator_from_the_start_proxies_wait_and_recover() {
+    run(async || {
+        let world = shop();
+        let mut operator = Operator::start(&world, &[]).await;
+        // Its files are there, as on any later start; it is not.
+        operator.process.kill().await;
+        let mut proxies = vec![];
+        let mut origins = vec![];
+        for pod in &world.pods {
+            origins.push(Origin::start(&pod.name, pod.app(PORT)).await);
+            proxies.push(operator.proxy(pod).spawn());
+        }
+        for proxy in &proxies {
+            wait::until("/live", SOON, async || {
+                proxy.admin("/live").await.map_err(|error| format!("{error:#}"))
+            })
+            .await;
+            assert_eq!(proxy.admin("/ready").await.unwrap().0, 503);
+        }
+        let meshed = client::send(proxies[0].pod.outbound(), client::to("http://reviews:9080/"));
+        let early = tokio::time::timeout(Duration::from_secs(5), meshed).await;
+        assert!(!matches!(early, Ok(Ok(reply)) if reply.status == 200), "served without identity");
+        operator.restart().await;
+        for proxy in &proxies {
+            proxy.ready(SOON).await;
+        }
+        wait::until("traffic", SOON, async || {
+            let reply = client::send(proxies[0].pod.outbound(), client::to("http://reviews:9080/")).await?;
+            anyhow::ensure!(reply.status == 200, "{}", reply.status);
+            Ok(())
+        })
+        .await;
+        let seen = origins.iter().flat_map(Origin::seen).next_back().expect("the request");
+        assert_eq!(seen.header("l5d-client-id"), proxies[0].pod.identity());
+    });
+}
+
+#[test]
+fn killing_one_of_two_endpoints_under_200_requests_a_second_fails_only_what_it_was_answering() {
+    run_alone(async || {
+        let mut mesh = Mesh::start(shop()).await;
+        mesh.answers("page-v1", "reviews:9080/", 200).await;
+        let load = load(&mesh, 200);
+        wait::until("both to serve", SOON, async || {
+            let counts = (mesh.origin("reviews-v1").count(), mesh.origin("reviews-v2").count());
+            if counts.0 > 100 && counts.1 > 100 { Ok(()) } else { Err(format!("{counts:?}")) }
+        })
+        .await;
+        let mut victim = mesh.proxies.remove("reviews-v2").unwrap();
+        let killing = Instant::now();
+        victim.process.kill().await;
+        drop(mesh.origins.remove("reviews-v2"));
+        let killed = Instant::now();
+        let outcomes = load.run_for(Duration::from_secs(5)).await;
+        let failed: Vec<_> = outcomes.iter().filter(|outcome| outcome.failure().is_some()).collect();
+        let being_answered =
+            |outcome: &Outcome| outcome.started < killed && outcome.started + outcome.took >= killing;
+        let others: Vec<_> =
+            failed.iter().filter(|outcome| !being_answered(outcome)).map(|o| o.failure()).collect();
+        assert!(others.is_empty(), "{} requests failed that were not on their way: {others:?}", others.len());
+        assert!(failed.len() <= 8, "more failed than there are connections: {}", failed.len());
+        let after = outcomes.iter().filter(|outcome| outcome.started > killed + Duration::from_secs(1));
+        assert!(after.count() > 500, "the load went on");
+    });
+}
+
+/// The same where the machine of the endpoint is gone too: nothing answers, not even with a refusal.
+#[test]
+fn an_endpoint_whose_proxy_stands_still_is_given_up() {
+    run(async || {
+        let mesh = Mesh::start(shop()).await;
+        mesh.answers("page-v1", "reviews:9080/", 200).await;
+        mesh.proxy("reviews-v2").process.signal(rustix::process::Signal::STOP);
+        wait::until("ten good answers in a row, quickly", Duration::from_secs(60), async || {
+            for _ in 0..10 {
+                let start = Instant::now();
+                let status = mesh.status("page-v1", "reviews:9080/").await;
+                if status != 200 || start.elapsed() > Duration::from_secs(1) {
+                    return Err(format!("{status} after {:?}", start.elapsed()));
+                }
+            }
+            Ok(())
+        })
+        .await;
+        mesh.proxy("reviews-v2").process.signal(rustix::process::Signal::CONT);
+    });
+}
+
+/// A proxy that is asked to end finishes what it has begun.
+#[test]
+fn sigterm_finishes_requests_under_way_and_then_ends_the_proxy() {
+    run(async || {
+        let mut mesh = Mesh::start(shop()).await;
+        mesh.answers("page-v1", "reviews:9080/", 200).await;
+        let from = mesh.proxy("page-v1").pod.outbound();
+        let slow = tokio::spawn(client::send(from, client::to("http://page:9080/slow/1500")));
+        wait::until("the slow request to arrive", SOON, async || match mesh.origin("page-v1").count() {
+            0 => Err("not yet"),
+            _ => Ok(()),
+        })
+        .await;
+        mesh.proxy("page-v1").process.signal(rustix::process::Signal::TERM);
+        wait::until("/ready to fail", SOON, async || match mesh.proxy("page-v1").admin("/ready").await {
+            Ok((200, _)) => Err("still ready"),
+            _ => Ok(()),
+        })
+        .await;
+        let reply = wait::within(SOON, "the slow answer", slow).await.unwrap().unwrap();
+        assert_eq!((reply.status.as_u16(), reply.text()), (200, "page-v1".to_owned()));
+        let mut proxy = mesh.proxies.remove("page-v1").unwrap();
+        assert!(proxy.process.exit(SOON).await.success());
+    });
+}

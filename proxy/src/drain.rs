@@ -19,7 +19,14 @@ pub struct Drain {
 pub struct Guard {
     begun: watch::Receiver<bool>,
     /// Never sent on: its drop is the message.
-    _alive: mpsc::Sender<()>,
+    alive: mpsc::Sender<()>,
+}
+
+/// Sees the drain without holding it up: for what lives as long as the thread and has no work of its own under way.
+#[derive(Clone, Debug)]
+pub struct Observer {
+    begun: watch::Receiver<bool>,
+    alive: mpsc::WeakSender<()>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +40,7 @@ pub enum Outcome {
 pub fn new() -> (Drain, Guard) {
     let (begin, begun) = watch::channel(false);
     let (alive, done) = mpsc::channel(1);
-    (Drain { begin, done }, Guard { begun, _alive: alive })
+    (Drain { begin, done }, Guard { begun, alive })
 }
 
 impl Drain {
@@ -48,15 +55,35 @@ impl Drain {
 }
 
 impl Guard {
+    pub fn observer(&self) -> Observer {
+        Observer { begun: self.begun.clone(), alive: self.alive.downgrade() }
+    }
+
     /// Returns when the drain begins. Safe to drop and to call again.
     pub async fn draining(&self) {
-        // An error means that `Drain` is gone, and with it the reason to go on.
-        let _ = self.begun.clone().wait_for(|begun| *begun).await;
+        draining(&self.begun).await;
     }
 
     pub fn is_draining(&self) -> bool {
         *self.begun.borrow()
     }
+}
+
+impl Observer {
+    /// Returns when the drain begins. Safe to drop and to call again.
+    pub async fn draining(&self) {
+        draining(&self.begun).await;
+    }
+
+    /// Holds the drain up from now on; `None` when it is over.
+    pub fn guard(&self) -> Option<Guard> {
+        self.alive.upgrade().map(|alive| Guard { begun: self.begun.clone(), alive })
+    }
+}
+
+async fn draining(begun: &watch::Receiver<bool>) {
+    // An error means that `Drain` is gone, and with it the reason to go on.
+    let _ = begun.clone().wait_for(|begun| *begun).await;
 }
 
 #[cfg(test)]
@@ -75,6 +102,16 @@ mod tests {
         });
         assert_eq!(drain.finish(Duration::from_secs(5)).await, Outcome::Clean);
         work.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_observer_does_not_hold_it_up() {
+        let (drain, guard) = new();
+        let observer = guard.observer();
+        assert!(observer.guard().is_some());
+        drop(guard);
+        assert_eq!(drain.finish(Duration::from_secs(5)).await, Outcome::Clean);
+        assert!(observer.guard().is_none());
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use crate::{
     config::Config,
     control::Control,
     detect::{self, Detected},
-    drain::Guard,
+    drain::{Guard, Observer},
     forward,
     http::{Version, client::Connector, error::Kind, server},
     io::{Prefixed, Stream, Transport},
@@ -55,7 +55,7 @@ pub struct Inbound {
     config: Arc<Config>,
     control: Control,
     worker: Worker,
-    guard: Guard,
+    drain: Observer,
     connector: Rc<Connector>,
     ports: RefCell<AHashMap<u16, Rc<Port>>>,
     /// The application, by address: one pool each.
@@ -65,7 +65,7 @@ pub struct Inbound {
 }
 
 impl Inbound {
-    pub fn new(config: Arc<Config>, control: Control, worker: Worker, guard: Guard) -> Rc<Inbound> {
+    pub fn new(config: Arc<Config>, control: Control, worker: Worker, guard: &Guard) -> Rc<Inbound> {
         let connector = Rc::new(Connector {
             credentials: control.credentials.clone(),
             tcp: config.inbound.connect,
@@ -81,7 +81,7 @@ impl Inbound {
             config,
             control,
             worker,
-            guard,
+            drain: guard.observer(),
             connector,
             ports: RefCell::default(),
             applications: RefCell::default(),
@@ -252,7 +252,7 @@ impl Inbound {
         let application = self.application(self.app_addr(ip, port.number));
         let session = Rc::new(Session::new(self.clone(), peer, client, port, application));
         let service = move |req| session.clone().request(req);
-        server::serve(stream, version, self.config.inbound.http2, &self.guard, service)
+        server::serve(stream, version, self.config.inbound.http2, &self.drain, service)
             .await
             .map_err(io::Error::other)
     }

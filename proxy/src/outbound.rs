@@ -12,7 +12,7 @@ use crate::{
     config::Config,
     control::Control,
     detect::{self, Detected},
-    drain::Guard,
+    drain::{Guard, Observer},
     forward,
     http::{Version, client::Connector, error::Kind, server},
     io::Stream,
@@ -47,7 +47,7 @@ pub struct Outbound {
     config: Arc<Config>,
     control: Control,
     worker: Worker,
-    guard: Guard,
+    drain: Observer,
     connector: Rc<Connector>,
     /// What is in use, and what was until lately: connections and measurements outlive a pause.
     destinations: RefCell<AHashMap<Target, Rc<Destination>>>,
@@ -62,7 +62,7 @@ pub struct Outbound {
 type Accrual = Option<(u32, Duration, Duration, u32)>;
 
 impl Outbound {
-    pub fn new(config: Arc<Config>, control: Control, worker: Worker, guard: Guard) -> Rc<Outbound> {
+    pub fn new(config: Arc<Config>, control: Control, worker: Worker, guard: &Guard) -> Rc<Outbound> {
         let connector = Rc::new(Connector {
             credentials: control.credentials.clone(),
             tcp: config.outbound.connect,
@@ -81,7 +81,7 @@ impl Outbound {
             config,
             control,
             worker,
-            guard,
+            drain: guard.observer(),
             connector,
             destinations: RefCell::default(),
             balancers: RefCell::default(),
@@ -184,7 +184,7 @@ impl Outbound {
     ) -> io::Result<()> {
         let session = Rc::new(Session::new(self.clone(), client, dst));
         let service = move |req| session.clone().request(req);
-        server::serve(stream, version, self.config.outbound.http2, &self.guard, service)
+        server::serve(stream, version, self.config.outbound.http2, &self.drain, service)
             .await
             .map_err(io::Error::other)
     }

@@ -82,8 +82,8 @@ async fn serve(
         _ = control.credentials.wait_for(Option::is_some) => {}
         () = guard.draining() => return,
     }
-    let outbound = Outbound::new(config.clone(), control.clone(), telemetry.worker(), guard.clone());
-    let inbound = Inbound::new(config.clone(), control, telemetry.worker(), guard.clone());
+    let outbound = Outbound::new(config.clone(), control.clone(), telemetry.worker(), &guard);
+    let inbound = Inbound::new(config.clone(), control, telemetry.worker(), &guard);
     for listener in sockets.outbound {
         let (outbound, guard, tcp) = (outbound.clone(), guard.clone(), config.outbound.accept);
         let connection =

@@ -113,6 +113,10 @@ async fn keep<S: Subject>(
             End::Failed(status) if status.code() == Code::Unavailable => {
                 debug!(watch = %subject, message = status.message(), "discovery stream lost; keeping what is known");
             }
+            // An everyday answer: whoever asked knows what to do with it.
+            End::Failed(status) if status.code() == Code::NotFound => {
+                debug!(watch = %subject, message = status.message(), "the control plane does not know it");
+            }
             End::Failed(status) if !complained => {
                 complained = true;
                 warn!(watch = %subject, code = ?status.code(), message = status.message(), "discovery stream failed; keeping what is known");

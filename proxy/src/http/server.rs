@@ -5,7 +5,7 @@ use super::{
     body::ResponseBody,
     client::{H2_SEND_BUFFER, MAX_HEAD},
 };
-use crate::{config::Http2KeepAlive, drain::Guard, io::Stream};
+use crate::{config::Http2KeepAlive, drain::Observer, io::Stream};
 use http::{Request, Response};
 use hyper::{
     body::Incoming,
@@ -26,7 +26,7 @@ pub async fn serve<S, F>(
     stream: Stream,
     version: Version,
     http2: Http2KeepAlive,
-    guard: &Guard,
+    drain: &Observer,
     service: S,
 ) -> hyper::Result<()>
 where
@@ -45,7 +45,7 @@ where
             let mut conn = pin!(conn);
             tokio::select! {
                 result = conn.as_mut() => return result,
-                () = guard.draining() => conn.as_mut().graceful_shutdown(),
+                () = drain.draining() => conn.as_mut().graceful_shutdown(),
             }
             conn.await
         }
@@ -64,7 +64,7 @@ where
             let mut conn = pin!(conn);
             tokio::select! {
                 result = conn.as_mut() => return result,
-                () = guard.draining() => conn.as_mut().graceful_shutdown(),
+                () = drain.draining() => conn.as_mut().graceful_shutdown(),
             }
             conn.await
         }

@@ -5,7 +5,7 @@ use hyper::upgrade::OnUpgrade;
 use tokio::task::spawn_local;
 
 /// Joins the two sides once both have switched. Holds the drain: what is open goes on until the grace period is over.
-pub fn join(client: OnUpgrade, server: OnUpgrade, guard: Guard) {
+pub fn join(client: OnUpgrade, server: OnUpgrade, guard: Option<Guard>) {
     spawn_local(async move {
         let (client, server) = match tokio::try_join!(client, server) {
             Ok(sides) => sides,

@@ -185,7 +185,7 @@ impl Session {
             res.status() == StatusCode::SWITCHING_PROTOCOLS || (connect && res.status().is_success());
         match (switched, client) {
             (true, Some(client)) => {
-                upgrade::join(client, hyper::upgrade::on(&mut res), self.inbound.guard.clone());
+                upgrade::join(client, hyper::upgrade::on(&mut res), self.inbound.drain.guard());
             }
             (true, None) => {
                 attempt.discard_connection();

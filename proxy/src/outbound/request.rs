@@ -554,7 +554,7 @@ impl Exchange<'_> {
             || (upgrade.is_some() && !self.asks.upgrade && res.status().is_success());
         let error = match (switched, upgrade) {
             (true, Some(client)) => {
-                upgrade::join(client, hyper::upgrade::on(&mut res), self.session.outbound.guard.clone());
+                upgrade::join(client, hyper::upgrade::on(&mut res), self.session.outbound.drain.guard());
                 None
             }
             (true, None) => {

@@ -169,7 +169,8 @@ fn cause(labels: &Labels<'_>) -> (String, bool) {
     let (error, grpc) = (labels.get(Label::Error), labels.get(Label::GrpcStatus));
     let status = labels.get(Label::StatusCode);
     let cause = match (error, grpc, status) {
-        ("", "" | "0", "") => "no response".to_owned(),
+        // A proxy writes 0 where the client was gone before there was an answer.
+        ("", "" | "0", "" | "0") => "no response".to_owned(),
         ("", "" | "0", status) => status.to_owned(),
         ("", grpc, _) => format!("grpc-{grpc}"),
         (error, ..) => error.to_owned(),

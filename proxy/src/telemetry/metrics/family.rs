@@ -129,8 +129,8 @@ static PEER: Shared = Shared {
             "the Service (outbound) or the port's policy (inbound)",
         ),
         (
-            "route_group, route_kind, route_namespace, route_name",
-            "the route that matched; kind `default` where there is none",
+            "route_group, route_kind, route_namespace, route_name, route_section_name",
+            "the route that matched; kind `default` where there is none; the section is the rule, where the operator names it",
         ),
         (
             "backend_group, backend_kind, backend_namespace, backend_name, backend_port",

@@ -36,6 +36,7 @@ const ATTRIBUTES: &[&str] = &[
     "route_kind",
     "route_namespace",
     "route_name",
+    "route_section_name",
     "backend_namespace",
     "backend_name",
     "backend_port",

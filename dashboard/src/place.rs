@@ -29,7 +29,8 @@ impl Page {
             [""] => Page::Overview,
             ["graph"] => Page::Graph,
             ["workloads"] => Page::Workloads,
-            ["ns", namespace, "workloads", name] => {
+            // The second form is how the API links to a workload.
+            ["ns", namespace, "workloads", name] | ["workloads", namespace, name] => {
                 Page::Workload { namespace: namespace.to_owned(), name: name.to_owned() }
             }
             ["routes"] => Page::Routes,

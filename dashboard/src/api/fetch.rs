@@ -91,7 +91,9 @@ where
                 match result {
                     Ok(answer) => {
                         asked.answer.try_set(Some(answer));
-                        asked.failure.try_set(None);
+                        if asked.failure.try_get_untracked().flatten().is_some() {
+                            asked.failure.try_set(None);
+                        }
                     }
                     Err(failure) => {
                         asked.failure.try_set(Some(failure));

@@ -1,8 +1,8 @@
 //! The service graph: who calls whom, and how it goes.
 
-mod camera;
+pub mod camera;
 mod edge;
-mod geometry;
+pub mod geometry;
 mod keys;
 mod label;
 mod model;

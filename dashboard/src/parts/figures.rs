@@ -41,17 +41,13 @@ pub fn Why(
 ) -> impl IntoView {
     let sentence = move || {
         let reason = reason.get();
-        if reason.is_empty() { golden.with(|golden| words::well(health.get(), golden)) } else { reason }
-    };
-    let causes = move || {
-        let causes = golden.with(words::failures);
-        let judged = matches!(health.get(), Health::Degraded | Health::Failing);
-        (judged && !causes.is_empty() && !reason.get().is_empty()).then(|| format!(" Causes: {causes}."))
+        let sentence = if reason.is_empty() { golden.with(|golden| words::well(health.get(), golden)) } else { reason };
+        if sentence.is_empty() || sentence.ends_with('.') { sentence } else { sentence + "." }
     };
     view! {
         <p class=move || format!("why {}", words::class(health.get()))>
             <b class=move || words::class(health.get())>{move || words::capital(health.get())}"."</b>
-            " " {sentence} {causes}
+            " " {sentence}
         </p>
     }
 }

@@ -25,7 +25,11 @@ pub fn Checks() -> impl IntoView {
                 (0, 0) => format!("all {} pass", checks.len()),
                 (0, warnings) => format::count(warnings, "warning"),
                 (failures, 0) => format!("{} failed", format::count(failures, "check")),
-                (failures, warnings) => format!("{} failed, {}", format::count(failures, "check"), format::count(warnings, "warning")),
+                (failures, warnings) => format!(
+                    "{} failed, {}",
+                    format::count(failures, "check"),
+                    format::count(warnings, "warning")
+                ),
             }
         })
     };
@@ -97,7 +101,12 @@ fn CopyButton(text: String) -> impl IntoView {
         // Without a secure context there is no clipboard; the text can still be selected.
         let _ = window().navigator().clipboard().write_text(&text);
         copied.set(true);
-        set_timeout(move || { copied.try_set(false); }, std::time::Duration::from_secs(2));
+        set_timeout(
+            move || {
+                copied.try_set(false);
+            },
+            std::time::Duration::from_secs(2),
+        );
     };
     view! { <button class="pick" on:click=copy>{move || if copied.get() { "Copied" } else { "Copy" }}</button> }
 }
@@ -120,7 +129,8 @@ mod tests {
             check("routes", "b", Outcome::Pass),
             check("routes", "c", Outcome::Fail),
         ];
-        let order: Vec<String> = groups(&checks).into_iter().flat_map(|(_, members)| members).map(|check| check.name).collect();
+        let order: Vec<String> =
+            groups(&checks).into_iter().flat_map(|(_, members)| members).map(|check| check.name).collect();
         assert_eq!(order, ["c", "b", "a"]);
     }
 }

@@ -55,7 +55,11 @@ pub fn mini(workload: &Workload) -> impl IntoView + use<> {
     };
     let card_of = |peer: &Peer, x: f64, y: f64| Card {
         title: peer.name.clone(),
-        sub: format!("{} · {}", format::rate(peer.golden.rate_per_s).text(), format::share(peer.golden.success).text()),
+        sub: format!(
+            "{} · {}",
+            format::rate(peer.golden.rate_per_s).text(),
+            format::share(peer.golden.success).text()
+        ),
         health: peer.health,
         id: peer.id.clone(),
         x,

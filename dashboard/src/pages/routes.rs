@@ -40,7 +40,9 @@ pub fn Routes() -> impl IntoView {
     };
     let keys = Memo::new(move |_| shown.with(|routes| routes.iter().map(key).collect::<Vec<_>>()));
     let route = move |wanted: String| {
-        let found = Memo::new(move |_| shown.with(|routes| routes.iter().find(|route| key(route) == wanted).cloned()));
+        let found = Memo::new(move |_| {
+            shown.with(|routes| routes.iter().find(|route| key(route) == wanted).cloned())
+        });
         move || found.get().map(route_box)
     };
     view! {
@@ -107,7 +109,8 @@ fn parents(parents: Vec<Parent>) -> impl IntoView {
 }
 
 fn rule(rule: Rule) -> impl IntoView {
-    let extras: Vec<_> = rule.filters.into_iter().chain(rule.policies).map(|text| view! { <li>{text}</li> }).collect();
+    let extras: Vec<_> =
+        rule.filters.into_iter().chain(rule.policies).map(|text| view! { <li>{text}</li> }).collect();
     let matches = if rule.matches.is_empty() { "any request".to_owned() } else { rule.matches };
     let backends = if rule.backends.is_empty() {
         view! { <p class="quiet">"answered without a backend"</p> }.into_any()

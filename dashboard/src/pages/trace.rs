@@ -27,7 +27,8 @@ pub fn TracePage(id: String) -> impl IntoView {
     let asked = fetch::asked::<Trace>(5, move || Some(path.clone()));
     let trace = Memo::new(move |_| asked.answer.get());
     let nav = use_nav();
-    move || match (trace.get(), asked.failure.get()) {
+    move || {
+        match (trace.get(), asked.failure.get()) {
         (Some(trace), _) => shown(trace).into_any(),
         (None, Some(Failure::Refused(why))) => view! {
             <div class="empty">
@@ -39,6 +40,7 @@ pub fn TracePage(id: String) -> impl IntoView {
         .into_any(),
         (None, Some(Failure::Unreachable)) => view! { <div class="empty"><h1>"The operator does not answer"</h1></div> }.into_any(),
         (None, None) => view! { <div class="page"><h1>"Trace"</h1><div class="bone bone-row"></div><div class="bone bone-box"></div></div> }.into_any(),
+    }
     }
 }
 
@@ -75,8 +77,11 @@ fn facts(trace: &Trace) -> impl IntoView + use<> {
     let errors = match first_error {
         None => view! { <b>"none"</b> }.into_any(),
         Some(span) => {
-            let status = attribute(span, "http.response.status_code").or_else(|| attribute(span, "error.type")).unwrap_or_default();
-            view! { <b class="bad">{format!("{}: {} {status}", summary.errors, short(&span.workload))}</b> }.into_any()
+            let status = attribute(span, "http.response.status_code")
+                .or_else(|| attribute(span, "error.type"))
+                .unwrap_or_default();
+            view! { <b class="bad">{format!("{}: {} {status}", summary.errors, short(&span.workload))}</b> }
+                .into_any()
         }
     };
     let target = first_error.map_or(&summary.workload, |span| &span.workload);
@@ -131,14 +136,19 @@ fn Waterfall(trace: Trace) -> impl IntoView {
                 choose(id.clone());
                 request_animation_frame(move || focus_span(&id));
             }
-            Some(Key::Fold(id)) => folded.update(|folded| { folded.insert(id); }),
-            Some(Key::Unfold(id)) => folded.update(|folded| { folded.remove(&id); }),
+            Some(Key::Fold(id)) => folded.update(|folded| {
+                folded.insert(id);
+            }),
+            Some(Key::Unfold(id)) => folded.update(|folded| {
+                folded.remove(&id);
+            }),
         }
         event.prevent_default();
     };
     let row = move |index: usize| {
         let span = spans.with_value(|spans| spans[index].clone());
-        let has_children = spans.with_value(|spans| spans.iter().any(|other| other.parent.as_deref() == Some(&span.id)));
+        let has_children =
+            spans.with_value(|spans| spans.iter().any(|other| other.parent.as_deref() == Some(&span.id)));
         let colour = services.iter().position(|service| *service == span.workload).map_or(0, |i| i % 7 + 1);
         let percent = |us: u64| format!("{:.3}%", us as f64 * 100.0 / total_us as f64);
         let id = span.id.clone();
@@ -148,14 +158,25 @@ fn Waterfall(trace: Trace) -> impl IntoView {
         };
         let unfound = {
             let (name, workload) = (span.name.clone(), span.workload.clone());
-            Memo::new(move |_| find.with(|find| !find.matches(&Facts { names: [&name, &workload, ""], ..Facts::default() })))
+            Memo::new(move |_| {
+                find.with(|find| !find.matches(&Facts { names: [&name, &workload, ""], ..Facts::default() }))
+            })
         };
         let is_open = {
             let id = id.clone();
             move || has_children.then(|| (!folded.with(|folded| folded.contains(&id))).to_string())
         };
-        let class = move || format!("span-row{}{}", if span.error { " error" } else { "" }, if unfound.get() { " dimmed" } else { "" });
-        let status = span.error.then(|| attribute(&span, "http.response.status_code").or_else(|| attribute(&span, "error.type"))).flatten();
+        let class = move || {
+            format!(
+                "span-row{}{}",
+                if span.error { " error" } else { "" },
+                if unfound.get() { " dimmed" } else { "" }
+            )
+        };
+        let status = span
+            .error
+            .then(|| attribute(&span, "http.response.status_code").or_else(|| attribute(&span, "error.type")))
+            .flatten();
         let time = match status {
             Some(status) => format!("{} · {status}", format::duration(span.duration_us)),
             None => format::duration(span.duration_us),
@@ -197,7 +218,8 @@ fn Waterfall(trace: Trace) -> impl IntoView {
             </div>
         }
     };
-    let ticks: Vec<_> = (0..=4u64).map(|i| view! { <span>{format::duration(total_us * i / 4)}</span> }).collect();
+    let ticks: Vec<_> =
+        (0..=4u64).map(|i| view! { <span>{format::duration(total_us * i / 4)}</span> }).collect();
     view! {
         <section class="box waterfall" aria-label="Waterfall">
             <div class="axis" aria-hidden="true"><div>"Workload, operation"</div><div class="axis-ticks">{ticks}</div></div>
@@ -221,7 +243,8 @@ fn focus_span(id: &str) {
 fn details(span: Span) -> impl IntoView {
     let failed = span.error;
     let row = move |(name, value): (String, String)| {
-        let class = if failed && (name == "http.response.status_code" || name == "error.type") { "bad" } else { "" };
+        let class =
+            if failed && (name == "http.response.status_code" || name == "error.type") { "bad" } else { "" };
         view! { <dt>{name}</dt><dd class=class><code>{value}</code></dd> }
     };
     let nav = use_nav();

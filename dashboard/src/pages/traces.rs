@@ -29,8 +29,15 @@ pub fn Traces() -> impl IntoView {
         let place = nav.place();
         let all = data.with(|list| list.as_ref().map(|list| list.traces.clone()).unwrap_or_default());
         let shown = |trace: &TraceSummary| {
-            let in_namespace = trace.workloads.iter().any(|w| place.shows(w.split('/').next().unwrap_or_default()));
-            in_namespace && find.with(|find| find.matches(&Facts { names: [&trace.name, &trace.workload, &trace.id], ..Facts::default() }))
+            let in_namespace =
+                trace.workloads.iter().any(|w| place.shows(w.split('/').next().unwrap_or_default()));
+            in_namespace
+                && find.with(|find| {
+                    find.matches(&Facts {
+                        names: [&trace.name, &trace.workload, &trace.id],
+                        ..Facts::default()
+                    })
+                })
         };
         all.into_iter().filter(shown).collect::<Vec<_>>()
     });
@@ -184,7 +191,9 @@ fn Scatter(traces: Memo<Vec<TraceSummary>>) -> impl IntoView {
 #[component]
 fn List(traces: Memo<Vec<TraceSummary>>) -> impl IntoView {
     let nav = use_nav();
-    let longest = Memo::new(move |_| traces.with(|traces| traces.iter().map(|trace| trace.duration_us).max().unwrap_or(1).max(1)));
+    let longest = Memo::new(move |_| {
+        traces.with(|traces| traces.iter().map(|trace| trace.duration_us).max().unwrap_or(1).max(1))
+    });
     let row = move |trace: TraceSummary| {
         let failed = trace.errors > 0;
         let class = if failed { "error" } else { "" };

@@ -16,7 +16,8 @@ pub fn visible(spans: &[Span], folded: &HashSet<String>) -> Vec<usize> {
     let mut hidden: HashSet<&str> = HashSet::new();
     let mut shown = Vec::with_capacity(spans.len());
     for (index, span) in spans.iter().enumerate() {
-        let by_parent = span.parent.as_deref().is_some_and(|parent| hidden.contains(parent) || folded.contains(parent));
+        let by_parent =
+            span.parent.as_deref().is_some_and(|parent| hidden.contains(parent) || folded.contains(parent));
         if by_parent {
             hidden.insert(&span.id);
         } else {
@@ -39,7 +40,9 @@ pub fn key(name: &str, spans: &[Span], folded: &HashSet<String>, here: &str) -> 
         "Home" => go(0),
         "End" => go(shown.len() - 1),
         "ArrowLeft" if is_parent && !folded.contains(here) => Some(Key::Fold(here.to_owned())),
-        "ArrowLeft" => span.parent.clone().filter(|parent| spans.iter().any(|s| s.id == *parent)).map(Key::Go),
+        "ArrowLeft" => {
+            span.parent.clone().filter(|parent| spans.iter().any(|s| s.id == *parent)).map(Key::Go)
+        }
         "ArrowRight" if is_parent && folded.contains(here) => Some(Key::Unfold(here.to_owned())),
         "ArrowRight" if is_parent => go(place + 1),
         _ => None,
@@ -52,7 +55,8 @@ pub fn in_mesh_us(spans: &[Span]) -> u64 {
     let calls = spans.iter().filter(|span| span.critical && span.kind == SpanKind::Client);
     calls
         .filter_map(|call| {
-            let served = spans.iter().find(|s| s.parent.as_deref() == Some(&call.id) && s.kind == SpanKind::Server)?;
+            let served =
+                spans.iter().find(|s| s.parent.as_deref() == Some(&call.id) && s.kind == SpanKind::Server)?;
             Some(call.duration_us.saturating_sub(served.duration_us))
         })
         .sum()

@@ -36,8 +36,13 @@ pub fn WorkloadPage(namespace: String, name: String) -> impl IntoView {
     let path = format!("{}/{}", encode(&namespace), encode(&name));
     let of = encode(&format!("w:{namespace}/{name}"));
     let stream_path = path.clone();
-    let data = feed.follow::<Workload>("workload", move || format!("api/v1/workloads/{stream_path}?window={}", window.get().as_str()));
-    let series = fetch::asked::<Series>(2, move || Some(format!("api/v1/series?of={of}&window={}", window.get().as_str()))).answer;
+    let data = feed.follow::<Workload>("workload", move || {
+        format!("api/v1/workloads/{stream_path}?window={}", window.get().as_str())
+    });
+    let series = fetch::asked::<Series>(2, move || {
+        Some(format!("api/v1/series?of={of}&window={}", window.get().as_str()))
+    })
+    .answer;
     let authz = fetch::asked::<AuthzList>(5, move || Some(format!("api/v1/authz?to={path}"))).answer;
     let ready = Memo::new(move |_| data.with(Option::is_some));
     view! {
@@ -55,7 +60,10 @@ pub fn WorkloadPage(namespace: String, name: String) -> impl IntoView {
 type Data = RwSignal<Option<Workload>>;
 
 /// A part of the data by itself, so that only its own change redraws it.
-fn part<T: Default + Clone + PartialEq + Send + Sync + 'static>(data: Data, of: fn(&Workload) -> T) -> Memo<T> {
+fn part<T: Default + Clone + PartialEq + Send + Sync + 'static>(
+    data: Data,
+    of: fn(&Workload) -> T,
+) -> Memo<T> {
     Memo::new(move |_| data.with(|data| data.as_ref().map(of).unwrap_or_default()))
 }
 
@@ -66,7 +74,12 @@ fn Title(data: Data, name: String) -> impl IntoView {
     let pods = move || {
         data.with(|data| {
             let row = &data.as_ref()?.row;
-            Some(format!("{} · {} of {} meshed", row.namespace, row.meshed_pods, format::count(row.pods.into(), "pod")))
+            Some(format!(
+                "{} · {} of {} meshed",
+                row.namespace,
+                row.meshed_pods,
+                format::count(row.pods.into(), "pod")
+            ))
         })
     };
     let graph = {
@@ -127,10 +140,14 @@ fn peers(peers: Memo<Vec<Peer>>) -> impl IntoView {
             Some(share) => view! { <td class="warn">{format::share(Some(share)).text()}</td> }.into_any(),
         };
         let rate = match (&peer.tcp, peer.protocol) {
-            (Some(tcp), Protocol::Tcp) => format!("{}/s", format::bytes(tcp.read_bytes_per_s + tcp.write_bytes_per_s)),
+            (Some(tcp), Protocol::Tcp) => {
+                format!("{}/s", format::bytes(tcp.read_bytes_per_s + tcp.write_bytes_per_s))
+            }
             _ => format::rate(peer.golden.rate_per_s).text(),
         };
-        let denied = (peer.denied > 0).then(|| view! { <span class="bad">{format!("{} denied", format::thousands(peer.denied))}</span> });
+        let denied = (peer.denied > 0).then(
+            || view! { <span class="bad">{format!("{} denied", format::thousands(peer.denied))}</span> },
+        );
         let target = nav.place_now().to(Page::Graph).with("sel", peer.id);
         view! {
             <tr>
@@ -259,7 +276,8 @@ fn verdicts(authz: RwSignal<Option<AuthzList>>) -> impl IntoView {
             </tr>
         }
     };
-    move || match rows.get() {
+    move || {
+        match rows.get() {
         None => view! { <p class="none">"Asking…"</p> }.into_any(),
         Some(rows) if rows.is_empty() => nothing("Nothing is known of its ports."),
         Some(rows) => view! {
@@ -271,6 +289,7 @@ fn verdicts(authz: RwSignal<Option<AuthzList>>) -> impl IntoView {
             </div>
         }
         .into_any(),
+    }
     }
 }
 

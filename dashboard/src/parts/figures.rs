@@ -41,7 +41,8 @@ pub fn Why(
 ) -> impl IntoView {
     let sentence = move || {
         let reason = reason.get();
-        let sentence = if reason.is_empty() { golden.with(|golden| words::well(health.get(), golden)) } else { reason };
+        let sentence =
+            if reason.is_empty() { golden.with(|golden| words::well(health.get(), golden)) } else { reason };
         if sentence.is_empty() || sentence.ends_with('.') { sentence } else { sentence + "." }
     };
     view! {

@@ -151,4 +151,6 @@ async fn api(hub: Arc<Hub>, uri: &Uri) -> Result<Response, Refusal> {
 }
 
 #[cfg(test)]
+mod http_tests;
+#[cfg(test)]
 mod tests;

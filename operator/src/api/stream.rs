@@ -233,3 +233,49 @@ impl Viewer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn picture(version: u64, number: u64) -> Picture {
+        let topology = Some((version, Bytes::from(format!("topology {version}"))));
+        Picture { topology, event: Bytes::from(format!("metrics {number}")), fingerprint: number }
+    }
+
+    #[tokio::test]
+    async fn a_viewer_that_was_away_skips_to_the_newest_picture() {
+        let (sender, pictures) = watch::channel(picture(1, 1));
+        let permit = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
+        let mut viewer = Viewer {
+            pictures,
+            _permit: permit,
+            next: Next::Hello(Bytes::from_static(b"hello")),
+            topology: None,
+        };
+        let mut seen = Vec::new();
+        for i in 0..6 {
+            // While the third event is on its way, a hundred pictures pass.
+            if i == 3 {
+                (2..=100).for_each(|number| drop(sender.send_replace(picture(1 + number / 100, number))));
+            }
+            if i == 5 {
+                sender.send_replace(picture(2, 101));
+            }
+            let (event, next) = viewer.step().await.unwrap();
+            seen.push(String::from_utf8(event.unwrap().to_vec()).unwrap());
+            viewer = next;
+        }
+        assert_eq!(seen, ["hello", "topology 1", "metrics 1", "topology 2", "metrics 100", "metrics 101"]);
+        drop(sender);
+        assert!(viewer.step().await.is_none());
+    }
+
+    #[test]
+    fn the_time_alone_is_no_change() {
+        let answer = |json: &str| Answer { json: Bytes::copy_from_slice(json.as_bytes()), parts: None };
+        let same = |a: &str, b: &str| fingerprint(&answer(a)) == fingerprint(&answer(b));
+        assert!(same(r#"{"at_ms":1,"x":1}"#, r#"{"at_ms":22,"x":1}"#));
+        assert!(!same(r#"{"at_ms":1,"x":1}"#, r#"{"at_ms":1,"x":2}"#));
+    }
+}

@@ -2,7 +2,7 @@
 //! The last good value stays while the control plane is away or talks nonsense.
 
 use super::backoff::Backoff;
-use std::{convert::Infallible, fmt, time::Duration};
+use std::{convert::Infallible, error::Error as _, fmt, time::Duration};
 use tokio::{
     sync::watch,
     time::{self, Instant},
@@ -109,8 +109,9 @@ async fn keep<S: Subject>(
         };
         let delay = backoff.delay(fastrand::f64());
         match &end {
-            // The channel has said so, once for all streams.
-            End::Failed(status) if status.code() == Code::Unavailable => {
+            // What the connection did has a source, what the control plane says has none. The channel speaks for all streams
+            // when it cannot be had again.
+            End::Failed(status) if status.source().is_some() => {
                 debug!(watch = %subject, message = status.message(), "discovery stream lost; keeping what is known");
             }
             // An everyday answer: whoever asked knows what to do with it.

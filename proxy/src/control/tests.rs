@@ -244,6 +244,24 @@ fn one_stream_for_all_and_none_when_nobody_cares() {
     });
 }
 
+#[test]
+fn what_cannot_be_asked_again_is_not_forgotten() {
+    with_plane(|mut plane| async move {
+        let mut lookup = plane.discovery.outbound(target()).await;
+        let (_, answers) = plane.outbound.recv().await.unwrap();
+        answers.send(Ok(named("web"))).await.unwrap();
+        assert_eq!(next(&mut lookup).await, "policy web");
+        drop(lookup);
+        answers.send(Err(Status::unavailable("stopping"))).await.unwrap();
+        // Unanswered questions for longer than the idle time.
+        for _ in 0..2 {
+            plane.outbound.recv().await.unwrap();
+        }
+        let lookup = plane.discovery.outbound(target()).await;
+        assert!(matches!(*lookup.borrow(), Lookup::Policy(_)));
+    });
+}
+
 fn add(addrs: &[&str]) -> Result<Update, Status> {
     let addrs = addrs.iter().map(|addr| endpoint(addr)).collect();
     Ok(Update {

@@ -2,7 +2,7 @@
 //! The last good value stays while the control plane is away or talks nonsense.
 
 use super::backoff::Backoff;
-use std::{convert::Infallible, error::Error as _, fmt, time::Duration};
+use std::{cell::Cell, convert::Infallible, error::Error as _, fmt, time::Duration};
 use tokio::{
     sync::watch,
     time::{self, Instant},
@@ -49,8 +49,24 @@ pub struct Patience {
     pub initial_timeout: Duration,
     /// A stream is asked for anew after this long.
     pub lifetime: Option<Duration>,
-    /// How long a watch without receivers goes on.
+    /// How long a watch without receivers goes on, while the control plane is there to be asked again.
     pub idle: Duration,
+}
+
+/// How a watch is doing.
+#[derive(Debug, Default)]
+struct Health {
+    /// It has an answer, good or bad.
+    answered: Cell<bool>,
+    /// The control plane spoke last: by a stream that goes on, or by a refusal.
+    reachable: Cell<bool>,
+}
+
+impl Health {
+    /// An answer that could not be had again is not thrown away.
+    fn can_be_forgotten(&self) -> bool {
+        self.reachable.get() || !self.answered.get()
+    }
 }
 
 /// Why a stream ended.
@@ -65,17 +81,18 @@ enum End {
 /// Returns when nobody has wanted it for the idle time.
 pub async fn follow<S: Subject>(mut subject: S, publish: &watch::Sender<S::Value>, patience: Patience) {
     let name = subject.to_string();
+    let health = Health::default();
     tokio::select! {
-        () = unused(publish, patience.idle) => debug!(name, "not used any more"),
-        never = keep(&mut subject, publish, patience) => match never {},
+        () = unused(publish, patience.idle, &health) => debug!(name, "not used any more"),
+        never = keep(&mut subject, publish, patience, &health) => match never {},
     }
 }
 
-async fn unused<T>(publish: &watch::Sender<T>, idle: Duration) {
+async fn unused<T>(publish: &watch::Sender<T>, idle: Duration, health: &Health) {
     loop {
         publish.closed().await;
         time::sleep(idle).await;
-        if publish.receiver_count() == 0 {
+        if publish.receiver_count() == 0 && health.can_be_forgotten() {
             return;
         }
     }
@@ -85,13 +102,15 @@ async fn keep<S: Subject>(
     subject: &mut S,
     publish: &watch::Sender<S::Value>,
     patience: Patience,
+    health: &Health,
 ) -> Infallible {
     let mut retry = Backoff::new(RETRY_MIN, RETRY_MAX);
     let mut refused = Backoff::new(REFUSED_MIN, REFUSED_MAX);
     let mut complained = false;
     loop {
         let started = Instant::now();
-        let end = stream(subject, publish, patience).await;
+        let end = stream(subject, publish, patience, health).await;
+        health.reachable.set(matches!(&end, End::Failed(status) if refusal(status).is_some()));
         if started.elapsed() > RETRY_MAX {
             retry.reset();
             refused.reset();
@@ -134,7 +153,12 @@ async fn keep<S: Subject>(
 }
 
 /// One stream, from subscription to end.
-async fn stream<S: Subject>(subject: &mut S, publish: &watch::Sender<S::Value>, patience: Patience) -> End {
+async fn stream<S: Subject>(
+    subject: &mut S,
+    publish: &watch::Sender<S::Value>,
+    patience: Patience,
+    health: &Health,
+) -> End {
     let first_by = Instant::now() + patience.initial_timeout;
     let mut messages = match time::timeout_at(first_by, subject.subscribe()).await {
         Ok(Ok(messages)) => messages,
@@ -145,7 +169,11 @@ async fn stream<S: Subject>(subject: &mut S, publish: &watch::Sender<S::Value>, 
     let end = patience.lifetime.map(|lifetime| Instant::now() + lifetime);
     loop {
         match message {
-            Ok(Some(message)) => receive(subject, message, publish),
+            Ok(Some(message)) => {
+                health.reachable.set(true);
+                health.answered.set(true);
+                receive(subject, message, publish);
+            }
             Ok(None) => return End::Closed,
             Err(status) => return End::Failed(status),
         }

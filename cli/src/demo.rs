@@ -16,7 +16,7 @@ use binaries::Binaries;
 use children::Children;
 use expected::Expected;
 use launch::Launcher;
-use mesh_api::{graph::Graph, overview::Overview};
+use mesh_api::{graph::Graph, names::ADMIN_PORT, overview::Overview};
 use pods::Pod;
 use screen::Screen;
 use state_dir::StateDir;
@@ -90,33 +90,46 @@ impl Demo {
         self.until("the operator answers", async |demo: &Demo| demo.api.answers("/api/v1/version").await)
             .await?;
 
-        let (traffic, services): (Vec<&Pod>, Vec<&Pod>) = pods.iter().partition(|pod| pod.is_traffic());
-        self.pods(launcher, &services).await?;
-        if !options.no_traffic {
-            self.pods(launcher, &traffic).await?;
-        }
-        Ok(())
-    }
-
-    /// Starts these Pods together and waits for all of them.
-    async fn pods(&mut self, launcher: &Launcher<'_>, pods: &[&Pod]) -> anyhow::Result<()> {
         for pod in pods {
-            if pod.meshed {
+            if pod.meshed && !(options.no_traffic && pod.is_traffic()) {
                 self.children.start(&format!("{}-proxy", pod.name), launcher.proxy(pod)?)?;
             }
+        }
+        let (traffic, services): (Vec<&Pod>, Vec<&Pod>) = pods.iter().partition(|pod| pod.is_traffic());
+        self.applications(launcher, &services).await?;
+        if options.no_traffic {
+            return Ok(());
+        }
+        for pod in &traffic {
+            self.until_proxy(pod).await?;
+        }
+        self.applications(launcher, &traffic).await
+    }
+
+    /// Starts these Pods' applications together and waits for all of them.
+    async fn applications(&mut self, launcher: &Launcher<'_>, pods: &[&Pod]) -> anyhow::Result<()> {
+        for pod in pods {
             self.children.start(&pod.name, launcher.application(pod))?;
         }
         for (ready, pod) in pods.iter().enumerate() {
             self.screen.step(&format!("Pods ready: {ready} of {} (waiting for {})", pods.len(), pod.name));
-            for (what, url, path) in pod.probes() {
-                let probe = Client::new(&url)?;
-                self.until(&format!("{what} of {} is ready", pod.name), async |_: &Demo| {
-                    probe.answers(path).await
-                })
-                .await?;
+            self.until_proxy(pod).await?;
+            if let Some(path) = &pod.health_path {
+                let application = Client::new(&format!("http://{}", pod.application_addr()))?;
+                let what = format!("the application of {} is ready", pod.name);
+                self.until(&what, async |_: &Demo| application.answers(path).await).await?;
             }
         }
         Ok(())
+    }
+
+    async fn until_proxy(&mut self, pod: &Pod) -> anyhow::Result<()> {
+        if !pod.meshed {
+            return Ok(());
+        }
+        let admin = Client::new(&format!("http://{}:{ADMIN_PORT}", pod.ip))?;
+        let what = format!("the proxy of {} is ready", pod.name);
+        self.until(&what, async |_: &Demo| admin.answers("/ready").await).await
     }
 
     /// Until every expected edge has carried traffic, all of it over mutual TLS.

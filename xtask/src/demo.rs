@@ -32,6 +32,11 @@ pub fn run(options: Options) -> Result<()> {
 /// The dashboard first: the operator embeds it.
 pub fn build() -> Result<()> {
     dashboard::build(dashboard::Args::default())?;
+    build_programs()
+}
+
+/// Always all of them together: another selection has other features, and cargo would build dependencies anew.
+pub fn build_programs() -> Result<()> {
     eprintln!(
         "building the operator, the proxy, BookInfo and the command line (some minutes the first time)"
     );

@@ -1,8 +1,8 @@
 //! `cargo xtask docs`: the reference pages, written by the programs and sources that they describe.
 
 use crate::{
-    names,
-    shell::{self, binaries, cargo, output, workspace_root},
+    demo, names,
+    shell::{binaries, output, workspace_root},
 };
 use anyhow::{Context, Result, ensure};
 use std::{fmt::Write, fs, path::Path, process::Command};
@@ -16,7 +16,7 @@ pub struct Options {
 
 pub fn run(options: Options) -> Result<()> {
     if !options.check {
-        shell::run(&mut cargo(&["build", "--package", "mesh", "--package", "mesh-proxy"]))?;
+        demo::build_programs()?;
     }
     let folder = workspace_root().join("docs/reference");
     let mut stale = vec![];

@@ -28,7 +28,8 @@ pub struct Pod {
     pub env: Vec<(String, String)>,
     /// Has a proxy beside it.
     pub meshed: bool,
-    health_path: Option<String>,
+    /// Answered with success once the application is ready.
+    pub health_path: Option<String>,
 }
 
 impl Pod {
@@ -58,22 +59,6 @@ impl Pod {
 
     pub fn env(&self, name: &str) -> Option<&str> {
         self.env.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
-    }
-
-    /// What must answer with success before the Pod counts as ready: a name, an address and a path each.
-    pub fn probes(&self) -> Vec<(&'static str, String, &str)> {
-        let mut probes = vec![];
-        if let Some(path) = &self.health_path {
-            probes.push(("the application", format!("http://{}", self.application_addr()), path.as_str()));
-        }
-        if self.meshed {
-            probes.push((
-                "the proxy",
-                format!("http://{}:{}", self.ip, mesh_api::names::ADMIN_PORT),
-                "/ready",
-            ));
-        }
-        probes
     }
 }
 

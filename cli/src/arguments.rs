@@ -134,7 +134,7 @@ pub enum PolicyDirection {
     Outbound {
         /// Such as `reviews.bookinfo:9080`.
         authority: String,
-        /// The Pod that asks, `namespace/name`: routes can differ by the client's namespace.
+        /// Who asks, as `namespace/pod` or a namespace: routes can differ by it. Default: the Service's own namespace.
         #[arg(long)]
         from: Option<String>,
     },

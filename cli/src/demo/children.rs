@@ -58,8 +58,15 @@ impl Children {
         for child in &mut self.running {
             let status = child.process.try_wait().with_context(|| format!("look after {}", child.name))?;
             let Some(status) = status else { continue };
-            let last = last_line(&child.log).map(|line| format!(": {line:?}")).unwrap_or_default();
-            bail!("{} ended, {}{last} (its log: {})", child.name, how(status), child.log.display());
+            // Who was killed had no last word.
+            let last = if status.code().is_some() { last_line(&child.log) } else { None };
+            let last = last.map(|line| format!(": {line:?}")).unwrap_or_default();
+            bail!(
+                "{} ended, {}{last}; its log is {}; nothing is left running, so start again once that is mended",
+                child.name,
+                how(status),
+                child.log.display()
+            );
         }
         Ok(())
     }

@@ -79,7 +79,9 @@ impl Productpage {
         };
         let context = context_of(headers, user(headers).as_deref());
         match self.ask(base, service, id, context, DETAILS_PATIENCE).await {
-            Ok((status, body)) => json(status, body),
+            Ok((status, body)) if status.is_success() => json(status, body),
+            // Often not the service's own words, but a proxy's in between.
+            Ok((status, _)) => json(status, format!(r#"{{"error":"{service} answered {status}"}}"#)),
             Err(e) => {
                 eprintln!("{e:#}");
                 json(StatusCode::SERVICE_UNAVAILABLE, format!(r#"{{"error":"{service} did not answer"}}"#))

@@ -90,9 +90,9 @@ impl Store {
         lock(&self.traces).get(id)
     }
 
-    /// The traces that arrived last, newest first.
-    pub fn newest_traces(&self, limit: usize) -> Vec<Arc<Trace>> {
-        lock(&self.traces).newest(limit)
+    /// The traces that arrived last and are complete, as far as one can tell; newest first.
+    pub fn newest_traces(&self, limit: usize, now_ms: u64) -> Vec<Arc<Trace>> {
+        lock(&self.traces).newest(limit, now_ms)
     }
 
     pub fn usage(&self) -> Usage {

@@ -110,7 +110,7 @@ impl App {
                     limit: RECENT_TRACES,
                     ..traces::Filter::default()
                 };
-                let recent = self.telemetry.newest_traces(MAX_SEARCHED_TRACES);
+                let recent = self.telemetry.newest_traces(MAX_SEARCHED_TRACES, now_ms);
                 let recent = traces::summaries(recent.iter().map(|trace| &**trace), &mesh.directory, &filter);
                 let workload = workloads::detail(mesh, snapshot, flows, node, recent, now_ms);
                 encode(&workload.ok_or_else(|| {
@@ -124,7 +124,7 @@ impl App {
             View::Series { of, subject, window } => encode(&self.series(of, subject, *window, now_ms)),
             View::Traces { filter } => {
                 let mesh = self.mesh().1;
-                let newest = self.telemetry.newest_traces(MAX_SEARCHED_TRACES);
+                let newest = self.telemetry.newest_traces(MAX_SEARCHED_TRACES, now_ms);
                 let usage = self.telemetry.usage();
                 encode(&TraceList {
                     traces: traces::summaries(newest.iter().map(|trace| &**trace), &mesh.directory, filter),

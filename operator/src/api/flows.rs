@@ -3,7 +3,7 @@
 
 use super::{
     directory::{Directory, NodeId},
-    routes::{self, RouteKey},
+    routes::{self, RuleKey},
     tally::Tally,
 };
 use crate::telemetry::{Label, Labels, Metric, Proxy, Snapshot};
@@ -42,7 +42,7 @@ pub struct Flows {
     /// … and sent.
     pub sent: BTreeMap<NodeId, Tally>,
     /// Requests by the rule of a route that they took.
-    pub by_rule: BTreeMap<(RouteKey, usize), u64>,
+    pub by_rule: BTreeMap<RuleKey, u64>,
 }
 
 /// Finds the ends of a series; holds what that needs to know of the mesh.

@@ -2,7 +2,7 @@
 
 use super::{
     directory::{Directory, NodeId},
-    routes::{RouteKey, key_of},
+    routes::{RuleKey, keys_of_rule},
 };
 use crate::telemetry::{Proxy, Snapshot};
 use mesh_api::route::{Route, Rule};
@@ -20,15 +20,11 @@ pub struct Mesh {
 impl Mesh {
     /// The share of a Service's requests that its routes ask to go to each workload: of each rule the weights, and of the
     /// rules as many requests as took each of them. Nothing where that is not known.
-    pub fn wanted(
-        &self,
-        service: &NodeId,
-        taken: &BTreeMap<(RouteKey, usize), u64>,
-    ) -> BTreeMap<NodeId, f64> {
+    pub fn wanted(&self, service: &NodeId, taken: &BTreeMap<RuleKey, u64>) -> BTreeMap<NodeId, f64> {
         let routes = self.routes.iter().filter(|route| is_parent(route, service));
         let rules: Vec<(u64, &Rule)> = routes
             .flat_map(|route| {
-                let requests = |rule| taken.get(&(key_of(route), rule)).copied().unwrap_or(0);
+                let requests = |i| keys_of_rule(route, i).filter_map(|key| taken.get(&key)).sum();
                 route.rules.iter().enumerate().map(move |(i, rule)| (requests(i), rule))
             })
             .collect();

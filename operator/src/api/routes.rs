@@ -18,8 +18,17 @@ pub fn key_of(route: &Route) -> RouteKey {
     (route.kind.clone(), route.namespace.clone(), route.name.clone())
 }
 
-/// The route that a series went by, and which of its rules (from 0). The rule is named where a route has several.
-pub fn taken(labels: &Labels<'_>) -> Option<(RouteKey, usize)> {
+/// A route, and which of its rules (from 0). A proxy of another make names no rule.
+pub type RuleKey = (RouteKey, Option<usize>);
+
+/// The keys under which requests by a route's rule may be counted: without its number where there is no other rule.
+pub fn keys_of_rule(route: &Route, index: usize) -> impl Iterator<Item = RuleKey> {
+    let unnamed = (route.rules.len() == 1).then(|| (key_of(route), None));
+    [(key_of(route), Some(index))].into_iter().chain(unnamed)
+}
+
+/// The rule that a series went by.
+pub fn taken(labels: &Labels<'_>) -> Option<RuleKey> {
     let text = |label| labels.get(label).to_owned();
     if labels.get(Label::RouteName).is_empty() || labels.get(Label::RouteNamespace).is_empty() {
         return None;
@@ -27,26 +36,26 @@ pub fn taken(labels: &Labels<'_>) -> Option<(RouteKey, usize)> {
     let key = (text(Label::RouteKind), text(Label::RouteNamespace), text(Label::RouteName));
     let number =
         labels.get(Label::RouteRule).strip_prefix("rule-").and_then(|number| number.parse::<usize>().ok());
-    Some((key, number.unwrap_or(1).saturating_sub(1)))
+    Some((key, number.and_then(|number| number.checked_sub(1))))
 }
 
 pub fn list(mesh: &Mesh, snapshot: &Snapshot, shown: &[String]) -> RouteList {
-    let mut by_backend: BTreeMap<(RouteKey, usize, String), Tally> = BTreeMap::new();
+    let mut by_backend: BTreeMap<(RuleKey, String), Tally> = BTreeMap::new();
     let mut by_route: BTreeMap<RouteKey, Tally> = BTreeMap::new();
     for (row, labels) in snapshot.rows() {
         // Clients' proxies know the backend; servers' would count every request again.
         if row.metric() != Metric::Response || labels.get(Label::Direction) != "outbound" {
             continue;
         }
-        let Some((key, rule)) = taken(&labels) else { continue };
+        let Some(rule) = taken(&labels) else { continue };
         let backend = format!(
             "{}/{}:{}",
             labels.get(Label::BackendNamespace),
             labels.get(Label::BackendName),
             labels.get(Label::BackendPort)
         );
-        by_route.entry(key.clone()).or_default().add(row, &labels);
-        by_backend.entry((key, rule, backend)).or_default().add(row, &labels);
+        by_route.entry(rule.0.clone()).or_default().add(row, &labels);
+        by_backend.entry((rule, backend)).or_default().add(row, &labels);
     }
 
     let routes = mesh.routes.iter().filter(|route| shown.is_empty() || shown.contains(&route.namespace));
@@ -56,14 +65,23 @@ pub fn list(mesh: &Mesh, snapshot: &Snapshot, shown: &[String]) -> RouteList {
             route.golden = tally.golden(snapshot.covered_s);
             route.health = Health::of(&route.golden);
         }
-        for (i, rule) in route.rules.iter_mut().enumerate() {
-            let tally = |backend: &str| by_backend.get(&(key.clone(), i, backend.to_owned()));
-            let requests = |backend: &str| tally(backend).map_or(0, Tally::requests);
-            let whole: u64 = rule.backends.iter().map(|backend| requests(&backend.name)).sum();
-            for backend in &mut rule.backends {
-                backend.golden =
-                    tally(&backend.name).map(|tally| tally.golden(snapshot.covered_s)).unwrap_or_default();
-                backend.observed = share(requests(&backend.name), whole);
+        for i in 0..route.rules.len() {
+            let keys: Vec<RuleKey> = keys_of_rule(&route, i).collect();
+            let tally = |backend: &str| {
+                let mut sum = Tally::default();
+                for key in &keys {
+                    if let Some(tally) = by_backend.get(&(key.clone(), backend.to_owned())) {
+                        sum.merge(tally);
+                    }
+                }
+                sum
+            };
+            let backends = &mut route.rules[i].backends;
+            let tallies: Vec<Tally> = backends.iter().map(|backend| tally(&backend.name)).collect();
+            let whole: u64 = tallies.iter().map(Tally::requests).sum();
+            for (backend, tally) in backends.iter_mut().zip(tallies) {
+                backend.golden = tally.golden(snapshot.covered_s);
+                backend.observed = share(tally.requests(), whole);
             }
         }
         route

@@ -227,6 +227,8 @@ fn authorization_name(kind: &str, namespace: &str, name: &str) -> String {
     match (kind, name) {
         ("", "") => "no policy".into(),
         ("" | "default", name) => format!("default {name}"),
+        // Inbound policy names its authorizations by labels, whose values Linkerd writes in lower case.
+        ("authorizationpolicy", name) => format!("AuthorizationPolicy {namespace}/{name}"),
         (kind, name) => format!("{kind} {namespace}/{name}"),
     }
 }

@@ -291,11 +291,7 @@ impl Graph {
             for step in 0..self.columns {
                 let column = if rightwards { step } else { self.columns - 1 - step };
                 let pulls = if rightwards { &self.left } else { &self.right };
-                let mut keyed: Vec<(f64, usize)> =
-                    order[column].iter().map(|&v| (barycentre(&pulls[v], &place, place[v]), v)).collect();
-                // Stable, so that what nothing pulls at stays where it is.
-                keyed.sort_by(|a, b| a.0.total_cmp(&b.0));
-                order[column] = keyed.into_iter().map(|(_, vertex)| vertex).collect();
+                sort_by_barycentre(&mut order[column], pulls, &place);
                 for (i, &vertex) in order[column].iter().enumerate() {
                     place[vertex] = i;
                 }
@@ -397,11 +393,22 @@ impl Graph {
     }
 }
 
-fn barycentre(pulls: &[Pull], place: &[usize], own: usize) -> f64 {
-    if pulls.is_empty() {
-        return own as f64;
+/// Sorts the vertices that something pulls at among the places that they hold; the others stay in theirs.
+fn sort_by_barycentre(column: &mut [usize], pulls: &[Vec<Pull>], place: &[usize]) {
+    let slots: Vec<usize> = (0..column.len()).filter(|&slot| !pulls[column[slot]].is_empty()).collect();
+    let mut pulled: Vec<(f64, usize)> = slots
+        .iter()
+        .map(|&slot| {
+            let pulls = &pulls[column[slot]];
+            let sum: usize = pulls.iter().map(|pull| place[pull.vertex]).sum();
+            (sum as f64 / pulls.len() as f64, column[slot])
+        })
+        .collect();
+    // Stable, so that of two that are pulled alike the first stays first.
+    pulled.sort_by(|a, b| a.0.total_cmp(&b.0));
+    for (slot, (_, vertex)) in slots.into_iter().zip(pulled) {
+        column[slot] = vertex;
     }
-    pulls.iter().map(|pull| place[pull.vertex] as f64).sum::<f64>() / pulls.len() as f64
 }
 
 /// How many pairs stand in falling order.

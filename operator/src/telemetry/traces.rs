@@ -60,10 +60,15 @@ pub struct Origin {
     pub service: Box<str>,
 }
 
+/// Every proxy tells its spans once a second, each at its own moment: so long after the first, the rest is there as well.
+const SETTLED_AFTER_MS: u64 = 2_000;
+
 /// Spans of one trace, in the order of arrival.
 #[derive(Clone, Debug)]
 pub struct Trace {
     pub id: TraceId,
+    /// When the first of its spans arrived.
+    pub arrived_ms: u64,
     pub spans: Vec<Span>,
 }
 
@@ -96,7 +101,7 @@ impl Traces {
             });
             for span in resource_spans.scope_spans.iter().flat_map(|scope| &scope.spans) {
                 match read(span, &origin, now_ms) {
-                    Ok((trace, span)) => self.add(trace, span, &mut rejected),
+                    Ok((trace, span)) => self.add(trace, span, now_ms, &mut rejected),
                     Err(reason) => rejected.add(1, || reason.into()),
                 }
             }
@@ -105,13 +110,16 @@ impl Traces {
         rejected
     }
 
-    fn add(&mut self, id: TraceId, span: Span, rejected: &mut Rejected) {
+    fn add(&mut self, id: TraceId, span: Span, now_ms: u64, rejected: &mut Rejected) {
         if !self.traces.contains_key(&id) {
             self.arrived.push_back(id);
             self.bytes += size_of::<Trace>() + 64;
         }
-        let trace =
-            Arc::make_mut(self.traces.entry(id).or_insert_with(|| Arc::new(Trace { id, spans: Vec::new() })));
+        let trace = Arc::make_mut(
+            self.traces
+                .entry(id)
+                .or_insert_with(|| Arc::new(Trace { id, arrived_ms: now_ms, spans: Vec::new() })),
+        );
         if trace.spans.len() >= MAX_SPANS_PER_TRACE {
             return rejected.add(1, || format!("a trace has more than {MAX_SPANS_PER_TRACE} spans"));
         }
@@ -136,9 +144,10 @@ impl Traces {
         self.traces.get(id).cloned()
     }
 
-    /// The traces that arrived last, newest first; a pointer each.
-    pub fn newest(&self, limit: usize) -> Vec<Arc<Trace>> {
-        self.arrived.iter().rev().take(limit).filter_map(|id| self.get(id)).collect()
+    /// The traces that arrived last, newest first; a pointer each. Those whose spans are still coming are left out.
+    pub fn newest(&self, limit: usize, now_ms: u64) -> Vec<Arc<Trace>> {
+        let settled = |trace: &Arc<Trace>| trace.arrived_ms + SETTLED_AFTER_MS <= now_ms;
+        self.arrived.iter().rev().filter_map(|id| self.get(id)).filter(settled).take(limit).collect()
     }
 
     #[cfg(test)]

@@ -112,11 +112,11 @@ pub(crate) fn index(slices: &[Arc<EndpointSlice>]) -> Slices {
 }
 
 /// The endpoints of `authority`. `opaque` tells which ports of which pods are forwarded unread; `node` is the client's.
-pub(crate) fn resolve(
+pub(crate) fn resolve<'a>(
     authority: &Authority,
     service: &Service,
     slices: &[Arc<EndpointSlice>],
-    pod_by_ip: impl Fn(IpAddr) -> Option<Arc<PodInfo>>,
+    pod_by_ip: impl Fn(IpAddr) -> Option<&'a PodInfo>,
     opaque: impl Fn(&PodInfo, u16) -> bool,
     node: Option<&str>,
 ) -> BTreeMap<SocketAddr, Endpoint> {
@@ -145,7 +145,7 @@ pub(crate) fn resolve(
             };
             let addr = SocketAddr::new(ip, port);
             let mut resolved = match pod_by_ip(ip) {
-                Some(pod) => Endpoint::on_pod(&pod, addr, opaque(&pod, port)),
+                Some(pod) => Endpoint::on_pod(pod, addr, opaque(pod, port)),
                 None => Endpoint::bare(addr),
             };
             resolved.zone = endpoint.zone.clone().or(resolved.zone);

@@ -20,8 +20,10 @@ pub struct Tables {
     pods: Vec<PodInfo>,
     pod_by_name: HashMap<(String, String), usize>,
     /// An address that two Pods claim belongs to neither.
-    pod_by_ip: HashMap<IpAddr, Option<Arc<PodInfo>>>,
+    pod_by_ip: HashMap<IpAddr, Option<usize>>,
     services: services::Services,
+    /// Those of a namespace that declare a port opaque: few, so that asking costs little.
+    with_opaque_ports: HashMap<String, Vec<Arc<Service>>>,
     by_cluster_ip: HashMap<IpAddr, Arc<Service>>,
     slices: endpoints::Slices,
     routes: Vec<routes::Checked>,
@@ -53,14 +55,13 @@ impl Tables {
             .enumerate()
             .map(|(at, pod)| ((pod.namespace.clone(), pod.name.clone()), at))
             .collect();
-        let mut pod_by_ip: HashMap<IpAddr, Option<Arc<PodInfo>>> = HashMap::new();
-        for pod in &pods {
-            let shared = Arc::new(pod.clone());
+        let mut pod_by_ip: HashMap<IpAddr, Option<usize>> = HashMap::new();
+        for (at, pod) in pods.iter().enumerate() {
             for ip in &pod.ips {
-                let claimed = pod_by_ip.insert(*ip, Some(shared.clone()));
+                let claimed = pod_by_ip.insert(*ip, Some(at));
                 if let Some(other) = claimed {
                     pod_by_ip.insert(*ip, None);
-                    let other = other.map(|other| other.name.clone()).unwrap_or_default();
+                    let other = other.map(|other| pods[other].name.as_str()).unwrap_or_default();
                     problems.push((
                         format!("Pod {}/{}", pod.namespace, pod.name),
                         format!("address {ip} is also that of Pod {other}"),
@@ -71,6 +72,13 @@ impl Tables {
         let mut by_cluster_ip = HashMap::new();
         for service in services.values() {
             by_cluster_ip.extend(service.cluster_ips.iter().map(|ip| (*ip, service.clone())));
+        }
+        let mut with_opaque_ports: HashMap<String, Vec<Arc<Service>>> = HashMap::new();
+        for service in services
+            .values()
+            .filter(|service| service.ports.iter().any(|port| port.protocol == PortProtocol::Opaque))
+        {
+            with_opaque_ports.entry(service.namespace.clone()).or_default().push(service.clone());
         }
         let mut service_accounts: BTreeSet<(String, String)> =
             pods.iter().map(|pod| (pod.namespace.clone(), pod.service_account.clone())).collect();
@@ -84,6 +92,7 @@ impl Tables {
             pod_by_name,
             pod_by_ip,
             by_cluster_ip,
+            with_opaque_ports,
             slices: endpoints::index(&world.endpoint_slices),
             services,
             pods,
@@ -110,7 +119,7 @@ impl Tables {
 
     /// `None` too where two Pods claim the address.
     pub fn pod_by_ip(&self, ip: IpAddr) -> Option<&PodInfo> {
-        self.pod_by_ip.get(&ip)?.as_deref()
+        self.pod_by_ip.get(&ip)?.map(|at| &self.pods[at])
     }
 
     /// Whether more than one Pod claims the address.
@@ -144,18 +153,13 @@ impl Tables {
 
     /// Whether a Pod's port is forwarded unread: its own annotation says so, or a Service that leads to it.
     pub fn is_opaque(&self, pod: &PodInfo, port: u16) -> bool {
+        let leads = |service: &Arc<Service>| {
+            let mut opaque = service.ports.iter().filter(|own| own.protocol == PortProtocol::Opaque);
+            opaque.any(|own| own.target_on(&pod.named_ports) == Some(port))
+                && crate::selector::selects(&service.selector, &pod.labels)
+        };
         pod.opaque_ports.contains(port)
-            || self
-                .services
-                .range((pod.namespace.clone(), String::new())..)
-                .map_while(|((namespace, _), service)| (*namespace == pod.namespace).then_some(service))
-                .any(|service| {
-                    crate::selector::selects(&service.selector, &pod.labels)
-                        && service.ports.iter().any(|own| {
-                            own.protocol == PortProtocol::Opaque
-                                && own.target_on(&pod.named_ports) == Some(port)
-                        })
-                })
+            || self.with_opaque_ports.get(&pod.namespace).is_some_and(|all| all.iter().any(leads))
     }
 
     /// The endpoints behind an authority. `node` is the client's, for Services that keep traffic on it.
@@ -169,7 +173,7 @@ impl Tables {
         let Some(service) = self.services.get(&key) else { return set };
         set.exists = service.kind != ServiceKind::ExternalName && service.port(authority.port).is_some();
         let slices = self.slices.get(&key).map(Vec::as_slice).unwrap_or_default();
-        let pod_by_ip = |ip: IpAddr| self.pod_by_ip.get(&ip).cloned().flatten();
+        let pod_by_ip = |ip: IpAddr| self.pod_by_ip(ip);
         let opaque = |pod: &PodInfo, port: u16| self.is_opaque(pod, port);
         if set.exists {
             set.endpoints = endpoints::resolve(authority, service, slices, pod_by_ip, opaque, node);

@@ -163,10 +163,8 @@ fn read_network(network: &NetworkRef) -> Result<Network, String> {
 }
 
 impl Checked {
+    /// Of a Pod of the policy's own namespace.
     fn targets(&self, pod: &PodInfo, port: u16, services: &Services) -> bool {
-        if self.namespace != pod.namespace {
-            return false;
-        }
         let by_service = self.targets.iter().any(|(name, service_port)| {
             let Some(service) = services.get(&(self.namespace.clone(), name.clone())) else { return false };
             selector::selects(&service.selector, &pod.labels)
@@ -190,8 +188,9 @@ pub(crate) fn build(
     services: &Services,
     all: &Authorizations,
 ) -> Policy {
-    let selecting: Vec<&Checked> =
-        all.0.iter().filter(|policy| policy.targets(pod, port, services)).collect();
+    let start = all.0.partition_point(|policy| policy.namespace < pod.namespace);
+    let own = all.0[start..].iter().take_while(|policy| policy.namespace == pod.namespace);
+    let selecting: Vec<&Checked> = own.filter(|policy| policy.targets(pod, port, services)).collect();
     let enforcing: Vec<&Checked> =
         selecting.iter().copied().filter(|policy| policy.mode == Mode::Enforce).collect();
     let default = pod.default_policy;

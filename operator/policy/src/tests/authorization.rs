@@ -191,3 +191,11 @@ fn opaque_ports_have_no_routes() {
     assert!(policy.opaque && policy.routes.is_empty());
     assert!(tables.inbound("shop", "nobody", 80).is_none());
 }
+
+#[test]
+fn the_kind_has_a_definition_for_clusters() {
+    use kube::CustomResourceExt;
+    let definition = crate::authorization::AuthorizationPolicy::crd();
+    let schema = serde_json::to_value(&definition.spec.versions[0].schema).unwrap();
+    insta::assert_yaml_snapshot!(schema["openAPIV3Schema"]["properties"]["spec"]);
+}

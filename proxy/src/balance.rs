@@ -12,6 +12,7 @@ use crate::{
         http::Backoff,
         outbound::FailureAccrual,
     },
+    telemetry::metrics::balancer::BalancerMetrics,
 };
 pub use endpoint::{Attempt, Endpoint};
 use std::{
@@ -45,6 +46,8 @@ pub struct Balancer {
     failing_fast: Cell<bool>,
     accrual: Option<FailureAccrual>,
     connector: Rc<Connector>,
+    /// `None` for a static endpoint.
+    metrics: Option<BalancerMetrics>,
 }
 
 impl Balancer {
@@ -69,8 +72,10 @@ impl Balancer {
         capacity: usize,
         patience: Duration,
         accrual: Option<FailureAccrual>,
+        metrics: BalancerMetrics,
     ) -> Rc<Balancer> {
-        let balancer = Rc::new(Balancer::new(connector, capacity, patience, accrual, false));
+        let balancer = Balancer::new(connector, capacity, patience, accrual, false);
+        let balancer = Rc::new(Balancer { metrics: Some(metrics), ..balancer });
         let follower = Rc::downgrade(&balancer);
         spawn_local(async move {
             let mut endpoints = discovery.endpoints(path).await;
@@ -107,6 +112,7 @@ impl Balancer {
             failing_fast: Cell::new(false),
             accrual,
             connector,
+            metrics: None,
         }
     }
 
@@ -122,6 +128,11 @@ impl Balancer {
         }
         self.known.set(true);
         self.changed.notify_waiters();
+        if let Some(metrics) = &self.metrics {
+            let (now, endpoints) = (Instant::now(), self.endpoints.borrow());
+            let ready = endpoints.iter().filter(|endpoint| endpoint.ready_at(now).is_none()).count();
+            metrics.endpoints(ready, endpoints.len());
+        }
     }
 
     /// Endpoints that stay as they are keep their connections and what was learnt of them.
@@ -132,11 +143,15 @@ impl Balancer {
             let old = endpoints.iter().find(|old| old.info.addr == *addr && old.info == *info);
             kept.push(match old {
                 Some(old) => old.clone(),
-                None => Endpoint::new(info.clone(), self.connector.clone(), self.accrual),
+                None => {
+                    self.count(|metrics| metrics.added.inc());
+                    Endpoint::new(info.clone(), self.connector.clone(), self.accrual)
+                }
             });
         }
         for old in endpoints.drain(..) {
             if !kept.iter().any(|new| Rc::ptr_eq(new, &old)) {
+                self.count(|metrics| metrics.removed.inc());
                 old.pool.retire();
             }
         }
@@ -182,14 +197,17 @@ impl Balancer {
         if self.waiting.get() >= self.capacity {
             return Err(Kind::LoadShed);
         }
-        let _place = Waiting::new(&self.waiting);
+        self.count(|metrics| metrics.queued.inc());
+        let _place = Waiting::new(self);
         loop {
             let now = Instant::now();
             if let Some(endpoint) = self.choose(now, None) {
                 return Ok(endpoint);
             }
             if now >= deadline {
-                self.failing_fast.set(true);
+                if !self.failing_fast.replace(true) {
+                    self.count(|metrics| metrics.gate_shut.inc());
+                }
                 return Err(Kind::FailFast);
             }
             let up = self.endpoints.borrow().iter().filter_map(|endpoint| endpoint.ready_at(now)).min();
@@ -211,7 +229,15 @@ impl Balancer {
 
     /// A connection was made: whoever fails fast may hope again.
     pub fn connected(&self) {
-        self.failing_fast.set(false);
+        if self.failing_fast.replace(false) {
+            self.count(|metrics| metrics.gate_open.inc());
+        }
+    }
+
+    fn count(&self, what: impl FnOnce(&BalancerMetrics)) {
+        if let Some(metrics) = &self.metrics {
+            what(metrics);
+        }
     }
 
     fn choose(&self, now: Instant, avoid: Option<&Rc<Endpoint>>) -> Option<Rc<Endpoint>> {
@@ -252,17 +278,19 @@ fn better<'a>(a: &'a Rc<Endpoint>, b: &'a Rc<Endpoint>, now: Instant) -> &'a Rc<
     if fastrand::f64() * (a2 + b2) < b2 { a } else { b }
 }
 
-struct Waiting<'a>(&'a Cell<usize>);
+struct Waiting<'a>(&'a Balancer);
 
 impl<'a> Waiting<'a> {
-    fn new(count: &'a Cell<usize>) -> Waiting<'a> {
-        count.set(count.get() + 1);
-        Waiting(count)
+    fn new(balancer: &'a Balancer) -> Waiting<'a> {
+        balancer.waiting.set(balancer.waiting.get() + 1);
+        balancer.count(|metrics| metrics.queue_length.inc());
+        Waiting(balancer)
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+        self.0.waiting.set(self.0.waiting.get() - 1);
+        self.0.count(|metrics| metrics.queue_length.dec());
     }
 }

@@ -17,7 +17,10 @@ use crate::{
     http::{Version, client::Connector, error::Kind, server},
     io::Stream,
     orig_dst::OrigDst,
-    policy::outbound::{FailureAccrual, Target},
+    policy::{
+        Meta,
+        outbound::{FailureAccrual, Target},
+    },
     telemetry::{
         Worker,
         metrics::{
@@ -253,6 +256,7 @@ impl Outbound {
     fn balancer(
         self: &Rc<Self>,
         path: &Arc<str>,
+        meta: &Meta,
         accrual: Option<FailureAccrual>,
         capacity: usize,
         patience: Duration,
@@ -269,6 +273,7 @@ impl Outbound {
             capacity,
             patience,
             accrual,
+            self.worker.balancer(meta),
         );
         self.balancers.borrow_mut().insert(key, Rc::downgrade(&made));
         made

@@ -14,6 +14,7 @@ use http::HeaderMap;
 use metrics::{
     Counter, Family, Gauge, Histogram, Labels,
     authz::{AuthzLabels, AuthzMetrics},
+    balancer::BalancerMetrics,
     family,
     http::{HttpMetrics, Protocol},
     labels::{Direction, InboundLabels, OutboundLabels},
@@ -173,7 +174,7 @@ impl Worker {
     /// Decisions of one authorization (or, with `authz: None`, refusals because none matched) about one client.
     pub fn authz(&self, labels: &AuthzLabels) -> Rc<AuthzMetrics> {
         let labels = labels.to_labels(&self.shared.registry);
-        Rc::new(AuthzMetrics::new(self.shared.registry.clone(), labels))
+        Rc::new(AuthzMetrics::new(&self.shared.registry, labels))
     }
 
     /// One route of a parent, as the application sees it; made with the route.
@@ -190,6 +191,11 @@ impl Worker {
         backend: &Meta,
     ) -> Rc<BackendMetrics> {
         Rc::new(BackendMetrics::new(&self.shared.registry, kind, parent, route, backend))
+    }
+
+    /// The balancer of one backend.
+    pub fn balancer(&self, backend: &Meta) -> BalancerMetrics {
+        BalancerMetrics::new(&self.shared.registry, backend)
     }
 
     /// `{inbound,outbound}_http_errors_total`, by cause: what the proxy answered itself.

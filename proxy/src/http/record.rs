@@ -1,11 +1,12 @@
 //! What is written down about one request, at the end of its response: metrics, span, access log, and what the balancer learns.
 
 use crate::{
-    balance::Attempt,
+    balance::{Attempt, Endpoint},
     telemetry::{
         Worker, access_log,
         metrics::{
             http::{Classification, HttpMetrics, Protocol, Response},
+            labels::PeerTls,
             route::{BackendMetrics, RouteMetrics, Status},
         },
         trace::SpanRecord,
@@ -18,6 +19,8 @@ use std::{
     rc::Rc,
     time::{Instant, SystemTime},
 };
+
+const GRPC_CANCELLED: u16 = 1;
 
 /// Open from the response's head to its end; dropping it earlier means that the client went away.
 #[derive(Debug)]
@@ -47,6 +50,16 @@ pub struct Details {
 }
 
 impl Record {
+    /// Who has answered.
+    pub fn connected_to(&mut self, endpoint: &Endpoint) {
+        if let Some(span) = self.details.as_mut().and_then(|details| details.span.as_mut())
+            && let Some(tls) = &endpoint.info.tls
+        {
+            span.peer_identity = Some(tls.identity.clone());
+            span.tls = PeerTls::Identity(tls.identity.clone()).as_str();
+        }
+    }
+
     pub fn frame(&mut self, frame: &Frame<Bytes>) {
         if let Some(data) = frame.data_ref() {
             if let Some(log) = self.details.as_mut().and_then(|details| details.log.as_mut()) {
@@ -131,9 +144,13 @@ impl Record {
 }
 
 impl Drop for Record {
+    /// The client went away. What the server had said by then counts; that it could not finish was not its fault, or every
+    /// closed event stream would be a failure.
     fn drop(&mut self) {
         if !self.ended {
-            self.error = self.error.or(Some("client_gone"));
+            if self.protocol == Protocol::Grpc {
+                self.grpc_status = self.grpc_status.or(Some(GRPC_CANCELLED));
+            }
             self.finish();
         }
     }

@@ -586,8 +586,9 @@ impl Exchange<'_> {
         let mut record = record(&res, self.start, self.dialect, error, metrics);
         record.route = Some(self.rule.metrics.clone());
         record.backend = Some(backend.metrics.clone());
-        record.attempt = Some(attempt);
         record.details = finished(details, retries, Some(&backend), self.rule);
+        record.connected_to(attempt.endpoint());
+        record.attempt = Some(attempt);
         res.map(|body| body.with_record(record))
     }
 

@@ -371,7 +371,8 @@ impl Builder<'_> {
     ) -> Option<Rc<Balancer>> {
         match &backend.kind {
             BackendKind::Balance { path, ewma: _ } => {
-                Some(self.outbound.balancer(path, accrual, backend.queue_capacity, backend.failfast))
+                let (capacity, failfast) = (backend.queue_capacity, backend.failfast);
+                Some(self.outbound.balancer(path, &backend.meta, accrual, capacity, failfast))
             }
             BackendKind::Forward(endpoint) => Some(Balancer::fixed(
                 endpoint.clone(),

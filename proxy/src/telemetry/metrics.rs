@@ -5,6 +5,7 @@
 //! workers, no timer in them, and `/metrics` is exact to the request.
 
 pub mod authz;
+pub mod balancer;
 pub mod exposition;
 pub mod family;
 pub mod http;
@@ -19,6 +20,7 @@ pub use labels::Labels;
 
 use registry::Registry;
 use std::{
+    cell::OnceCell,
     rc::Rc,
     sync::{
         Arc,
@@ -58,6 +60,27 @@ impl Counter {
     #[inline]
     pub fn add(&self, n: u64) {
         add(&self.cells[0], n);
+    }
+}
+
+/// A counter whose series comes to be when it first counts: for what is rare, so that it does not fill the registry.
+#[derive(Debug)]
+pub struct RareCounter {
+    registry: Arc<Registry>,
+    family: &'static Family,
+    labels: Labels,
+    counter: OnceCell<Counter>,
+}
+
+impl RareCounter {
+    pub(crate) fn new(registry: &Arc<Registry>, family: &'static Family, labels: Labels) -> RareCounter {
+        RareCounter { registry: registry.clone(), family, labels, counter: OnceCell::new() }
+    }
+
+    #[inline]
+    pub fn inc(&self) {
+        let new = || Counter::new(&self.registry, self.family, self.labels.clone());
+        self.counter.get_or_init(new).inc();
     }
 }
 

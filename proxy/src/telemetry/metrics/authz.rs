@@ -1,7 +1,7 @@
 //! What the inbound policy decided about one client: allowed, denied, cut off.
 
 use super::{
-    Counter, Family, Labels,
+    Labels, RareCounter,
     family::{
         INBOUND_HTTP_AUTHZ_ALLOW_TOTAL, INBOUND_HTTP_AUTHZ_DENY_TOTAL, INBOUND_TCP_AUTHZ_ALLOW_TOTAL,
         INBOUND_TCP_AUTHZ_DENY_TOTAL, INBOUND_TCP_AUTHZ_TERMINATE_TOTAL,
@@ -10,7 +10,7 @@ use super::{
     registry::Registry,
 };
 use crate::policy::Meta;
-use std::{cell::OnceCell, net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
 #[derive(Clone, Debug)]
 pub struct AuthzLabels<'a> {
@@ -39,70 +39,51 @@ impl AuthzLabels<'_> {
     }
 }
 
-/// Each counter comes to be when it is first needed: most clients are allowed or denied, on HTTP or on TCP.
+/// Most clients are allowed or denied, on HTTP or on TCP: one of these counts, rarely two.
 #[derive(Debug)]
 pub struct AuthzMetrics {
-    registry: Arc<Registry>,
-    labels: Labels,
-    counters: [OnceCell<Counter>; 5],
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Decision {
-    HttpAllow,
-    HttpDeny,
-    TcpAllow,
-    TcpDeny,
-    TcpTerminate,
+    http_allow: RareCounter,
+    http_deny: RareCounter,
+    tcp_allow: RareCounter,
+    tcp_deny: RareCounter,
+    tcp_terminate: RareCounter,
 }
 
 impl AuthzMetrics {
-    pub(in super::super) fn new(registry: Arc<Registry>, labels: Labels) -> AuthzMetrics {
-        AuthzMetrics { registry, labels, counters: Default::default() }
+    pub(in super::super) fn new(registry: &Arc<Registry>, labels: Labels) -> AuthzMetrics {
+        let counter = |family| RareCounter::new(registry, family, labels.clone());
+        AuthzMetrics {
+            http_allow: counter(&INBOUND_HTTP_AUTHZ_ALLOW_TOTAL),
+            http_deny: counter(&INBOUND_HTTP_AUTHZ_DENY_TOTAL),
+            tcp_allow: counter(&INBOUND_TCP_AUTHZ_ALLOW_TOTAL),
+            tcp_deny: counter(&INBOUND_TCP_AUTHZ_DENY_TOTAL),
+            tcp_terminate: counter(&INBOUND_TCP_AUTHZ_TERMINATE_TOTAL),
+        }
     }
 
     /// A request was let in.
     #[inline]
     pub fn http_allow(&self) {
-        self.count(Decision::HttpAllow);
+        self.http_allow.inc();
     }
 
     /// A request was refused.
-    #[inline]
     pub fn http_deny(&self) {
-        self.count(Decision::HttpDeny);
+        self.http_deny.inc();
     }
 
     /// A connection was let in.
     pub fn tcp_allow(&self) {
-        self.count(Decision::TcpAllow);
+        self.tcp_allow.inc();
     }
 
     /// A connection was refused.
     pub fn tcp_deny(&self) {
-        self.count(Decision::TcpDeny);
+        self.tcp_deny.inc();
     }
 
     /// An open connection was cut because its authorization is gone.
     pub fn tcp_terminate(&self) {
-        self.count(Decision::TcpTerminate);
-    }
-
-    #[inline]
-    fn count(&self, decision: Decision) {
-        let new = || Counter::new(&self.registry, decision.family(), self.labels.clone());
-        self.counters[decision as usize].get_or_init(new).inc();
-    }
-}
-
-impl Decision {
-    fn family(self) -> &'static Family {
-        match self {
-            Decision::HttpAllow => &INBOUND_HTTP_AUTHZ_ALLOW_TOTAL,
-            Decision::HttpDeny => &INBOUND_HTTP_AUTHZ_DENY_TOTAL,
-            Decision::TcpAllow => &INBOUND_TCP_AUTHZ_ALLOW_TOTAL,
-            Decision::TcpDeny => &INBOUND_TCP_AUTHZ_DENY_TOTAL,
-            Decision::TcpTerminate => &INBOUND_TCP_AUTHZ_TERMINATE_TOTAL,
-        }
+        self.tcp_terminate.inc();
     }
 }

@@ -253,7 +253,6 @@ families! {
     OUTBOUND_HTTP_BALANCER_QUEUE_REQUESTS_TOTAL = Family::counter("outbound_http_balancer_queue_requests_total", BALANCER, "Requests that had to wait for an endpoint.");
     OUTBOUND_HTTP_BALANCER_QUEUE_GATE_OPEN_TOTAL = Family::counter("outbound_http_balancer_queue_gate_open_total", BALANCER, "How often a backend became available.");
     OUTBOUND_HTTP_BALANCER_QUEUE_GATE_SHUT_TOTAL = Family::counter("outbound_http_balancer_queue_gate_shut_total", BALANCER, "How often a backend began to fail fast.");
-    OUTBOUND_TCP_BALANCER_ENDPOINTS = Family::gauge("outbound_tcp_balancer_endpoints", BALANCER_STATE, "Endpoints of an opaque backend by state: `ready` or `pending`.").per_worker_copy();
 
     CONTROL_REQUEST_TOTAL = Family::counter("control_request_total", &[Part::One("addr")], "Requests to the operator.");
     CONTROL_RESPONSE_TOTAL = Family::counter("control_response_total", &[Part::One("addr"), Part::One("grpc_status"), Part::One("classification")], "Ended requests and streams to the operator.");

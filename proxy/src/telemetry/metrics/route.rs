@@ -1,7 +1,7 @@
 //! The route families: what the application saw of a route, what its backends answered, and what retries did.
 
 use super::{
-    Counter, Family, Labels, family,
+    Counter, Family, Labels, RareCounter, family,
     http::Protocol,
     labels::{BACKEND, PARENT, ROUTE},
     registry::Registry,
@@ -102,13 +102,13 @@ pub struct RouteMetrics {
 #[derive(Debug)]
 pub struct RetryMetrics {
     /// A retry was sent.
-    pub requests: Counter,
+    pub requests: RareCounter,
     /// A retry saved the request.
-    pub successes: Counter,
+    pub successes: RareCounter,
     /// The last allowed retry failed.
-    pub limit_exceeded: Counter,
+    pub limit_exceeded: RareCounter,
     /// No retry because the budget was spent, or the body too long to keep.
-    pub overflow: Counter,
+    pub overflow: RareCounter,
 }
 
 /// One backend of one route of one parent.
@@ -169,7 +169,7 @@ impl RouteMetrics {
         route: &Meta,
     ) -> RouteMetrics {
         let (names, labels) = (names(kind), route_labels(parent, route));
-        let counter = |family| Counter::new(registry, family, labels.clone());
+        let counter = |family| RareCounter::new(registry, family, labels.clone());
         RouteMetrics {
             statuses: Split::new(registry.clone(), names.statuses, labels.clone()),
             retries: RetryMetrics {

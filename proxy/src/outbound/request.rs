@@ -662,7 +662,9 @@ fn finished(
 ) -> Option<Box<Details>> {
     if let Some(span) = details.as_mut().and_then(|details| details.span.as_mut()) {
         span.retries = retries;
-        span.route = Some(format!("{}/{}", rule.route.namespace, rule.route.name).into());
+        // What no object stands behind has no namespace.
+        let named = !rule.route.namespace.is_empty();
+        span.route = named.then(|| format!("{}/{}", rule.route.namespace, rule.route.name).into());
         span.backend = backend.map(|backend| {
             let port = backend.meta.port.map(|port| format!(":{port}")).unwrap_or_default();
             format!("{}/{}{port}", backend.meta.namespace, backend.meta.name).into()

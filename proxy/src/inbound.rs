@@ -154,6 +154,14 @@ impl Inbound {
         }
     }
 
+    /// What is spoken within our own TLS. An opaque port is not looked at again: its server may have to speak first.
+    async fn first_bytes_inside(&self, stream: Stream, port: &Port) -> io::Result<(Detected, Stream)> {
+        if matches!(port.policy().policy.protocol, Protocol::Opaque) {
+            return Ok((Detected::Opaque, stream));
+        }
+        self.first_bytes(stream, Some(port)).await
+    }
+
     /// Mutual TLS with a peer's proxy, or TLS with a stranger that knows our name.
     async fn meshed(
         self: &Rc<Self>,
@@ -174,7 +182,7 @@ impl Inbound {
             let Some(addr) = original else { return self.lost(Kind::Loop) };
             let port = self.port(addr.port()).await;
             let stream = Stream::from(Transport::ServerTls(Box::new(stream)));
-            let (detected, stream) = self.first_bytes(stream, Some(&port)).await?;
+            let (detected, stream) = self.first_bytes_inside(stream, &port).await?;
             return self.plain(stream, peer, client, port, addr.ip(), detected).await;
         }
         // A header moves the connection to another port, so only a proxy may send one.
@@ -204,7 +212,7 @@ impl Inbound {
             }
             Some(Carried::Http1 | Carried::Http2) => self.opaque(stream, peer, port, ip).await,
             None => {
-                let (detected, stream) = self.first_bytes(stream, Some(&port)).await?;
+                let (detected, stream) = self.first_bytes_inside(stream, &port).await?;
                 self.plain(stream, peer, client, port, ip, detected).await
             }
         }

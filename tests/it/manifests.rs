@@ -71,7 +71,7 @@ fn yaml_that_cannot_be_read_keeps_the_last_good_world_until_it_is_mended() {
             "routes.yaml",
             "apiVersion: v1\nkind: ConfigMap\n---\napiVersion: v1\nkind: Service\nmetadata: { name: [\n",
         );
-        complains(&mut mesh, &["routes.yaml", "document 2", "line"]).await;
+        complains(&mut mesh, &["routes.yaml:6", "document 2"]).await;
         wait::always("the last good route", Duration::from_secs(1), async || match served_by(&mesh).await {
             name if name == "reviews-v1" => Ok(()),
             name => Err(name),

@@ -101,6 +101,13 @@ impl ControlPlane {
         control_plane
     }
 
+    /// Listens elsewhere.
+    pub async fn listening(addr: SocketAddr) -> ControlPlane {
+        let control_plane = ControlPlane { addr, ..ControlPlane::stopped() };
+        control_plane.restart().await;
+        control_plane
+    }
+
     /// Not listening yet.
     pub fn stopped() -> ControlPlane {
         let ca = Arc::new(Ca::new("mesh of a test"));

@@ -10,19 +10,28 @@ use crate::{
 use http::Request;
 use mesh_api::names;
 use serde::de::DeserializeOwned;
-use std::{fs, net::SocketAddr, path::PathBuf, process::Output, time::Duration};
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    process::Output,
+    time::Duration,
+};
 use tempfile::TempDir;
 
 /// BookInfo's pods by the last number of their addresses, as the demo's manifests give them.
 const PODS: [(&str, u8); 7] = [
-    ("productpage", 1),
-    ("details", 2),
+    ("productpage-v1", 1),
+    ("details-v1", 2),
     ("reviews-v1", 3),
     ("reviews-v2", 4),
     ("reviews-v3", 5),
-    ("ratings", 6),
+    ("ratings-v1", 6),
     ("traffic", 7),
 ];
+
+/// Where a browser finds the product page.
+pub const PAGE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 1, 1)), 9080);
 
 #[derive(Debug)]
 pub struct Demo {
@@ -62,12 +71,15 @@ impl Demo {
 
     pub async fn start_with(flags: &[&str], change: impl FnOnce(&Manifests)) -> Demo {
         let demo = Demo::spawn_with(flags, change);
-        wait::until("BookInfo's page through the mesh", Duration::from_secs(60), async || {
-            match demo.try_get("traffic", "productpage:9080/productpage").await {
-                Ok(reply) if reply.status == 200 => Ok(()),
-                Ok(reply) => Err(format!("{} {}", reply.status, reply.text())),
-                Err(error) => Err(format!("{error:#}")),
-            }
+        wait::until("BookInfo's page through the mesh", Duration::from_secs(60), async || match client::get(
+            PAGE,
+            "/productpage",
+        )
+        .await
+        {
+            Ok(page) if page.status() == 200 => Ok(()),
+            Ok(page) => Err(format!("{} {}", page.status(), String::from_utf8_lossy(page.body()))),
+            Err(error) => Err(format!("{error:#}")),
         })
         .await;
         demo
@@ -90,10 +102,6 @@ impl Demo {
 
     pub async fn get(&self, from: &str, to: &str) -> Reply {
         self.send(from, client::to(&format!("http://{to}"))).await
-    }
-
-    pub async fn try_get(&self, from: &str, to: &str) -> anyhow::Result<Reply> {
-        client::send(outbound(from), client::to(&format!("http://{to}"))).await
     }
 
     pub async fn api<T: DeserializeOwned>(&self, path: &str) -> T {
@@ -119,7 +127,12 @@ pub struct Manifests {
 }
 
 impl Manifests {
-    fn copy(&self) {
+    pub fn at(dir: &std::path::Path) -> Manifests {
+        Manifests { dir: dir.to_owned() }
+    }
+
+    /// Makes the folder with what is in the demo's.
+    pub fn copy(&self) {
         fs::create_dir(&self.dir).expect("a temporary folder is writable");
         let from = binaries::workspace().join("demo/manifests");
         for entry in fs::read_dir(&from).unwrap_or_else(|error| panic!("{}: {error}", from.display())) {

@@ -55,8 +55,7 @@ pub struct Server {
 
 impl Server {
     pub async fn start(addr: SocketAddr, calls: Arc<dyn Calls>) -> Server {
-        let listener =
-            TcpListener::bind(addr).await.unwrap_or_else(|error| panic!("listen on {addr}: {error}"));
+        let listener = crate::netns::listen(addr).await;
         let addr = listener.local_addr().expect("a bound socket has an address");
         Server { addr, accept: tokio::spawn(accept(listener, calls)) }
     }

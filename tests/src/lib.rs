@@ -2,6 +2,7 @@
 //! the contract (a control plane for our proxy, a proxy for our operator). Nothing in here knows what is right; stories do.
 
 pub mod binaries;
+pub mod bookinfo;
 pub mod capture;
 pub mod client;
 pub mod control_plane;

@@ -121,13 +121,20 @@ impl Operator {
 
     /// Starts it on a world and waits until it serves.
     pub async fn start(world: &World, flags: &[&str]) -> Operator {
+        let write = |manifests: &Path| {
+            fs::create_dir(manifests).expect("a temporary folder is writable");
+            process::save(&manifests.join("world.yaml"), &world.yaml());
+            for (name, yaml) in &world.files {
+                process::save(&manifests.join(name), yaml);
+            }
+        };
+        Operator::start_on(write, flags).await
+    }
+
+    /// Starts it on a folder that `write` makes.
+    pub async fn start_on(write: impl FnOnce(&Path), flags: &[&str]) -> Operator {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        let manifests = dir.path().join("manifests");
-        fs::create_dir(&manifests).expect("a temporary folder is writable");
-        process::save(&manifests.join("world.yaml"), &world.yaml());
-        for (name, yaml) in &world.files {
-            process::save(&manifests.join(name), yaml);
-        }
+        write(&dir.path().join("manifests"));
         let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
         let process = spawn(dir.path(), &flags);
         let operator = Operator { dir, flags, process };

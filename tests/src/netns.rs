@@ -49,3 +49,12 @@ fn loopback_up() -> io::Result<()> {
     };
     if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
+
+/// Binds a port that may have been given up a moment ago: an aborted server frees it with its next poll.
+pub async fn listen(addr: std::net::SocketAddr) -> tokio::net::TcpListener {
+    let what = format!("{addr} to be free");
+    crate::wait::until(&what, std::time::Duration::from_secs(3), async || {
+        tokio::net::TcpListener::bind(addr).await
+    })
+    .await
+}

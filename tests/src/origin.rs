@@ -60,8 +60,7 @@ impl std::fmt::Debug for Origin {
 
 impl Origin {
     pub async fn start(name: &str, addr: SocketAddr) -> Origin {
-        let listener =
-            TcpListener::bind(addr).await.unwrap_or_else(|error| panic!("listen on {addr}: {error}"));
+        let listener = crate::netns::listen(addr).await;
         let own = name.to_owned();
         let usual: Handler = Arc::new(move |req| Box::pin(usual(own.clone(), req)));
         let handler = Arc::new(Mutex::new(usual));
@@ -197,8 +196,8 @@ async fn usual(name: String, req: Request<Incoming>) -> Response<Body> {
 /// The request's frames back as they come. gRPC gets the trailers that say OK.
 fn echo(req: Request<Incoming>) -> Response<Body> {
     let (head, body) = req.into_parts();
-    let content_type = head.headers.get("content-type").cloned();
-    let grpc = content_type.as_ref().is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
+    let content_type = head.headers.get("content-type");
+    let grpc = content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
     let echoed = body.map_err(io::Error::other);
     let mut response = if grpc {
         let ok =
@@ -207,8 +206,11 @@ fn echo(req: Request<Incoming>) -> Response<Body> {
     } else {
         Response::new(echoed.boxed_unsync())
     };
-    if let Some(content_type) = content_type {
-        response.headers_mut().insert("content-type", content_type);
+    // HTTP/1 sends only trailers that were announced.
+    for name in ["content-type", "trailer"] {
+        if let Some(value) = head.headers.get(name) {
+            response.headers_mut().insert(name, value.clone());
+        }
     }
     response
 }

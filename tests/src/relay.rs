@@ -6,7 +6,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     task::{JoinHandle, JoinSet},
 };
 
@@ -20,8 +20,7 @@ pub struct Relay {
 
 impl Relay {
     pub async fn start(addr: SocketAddr, to: SocketAddr) -> Relay {
-        let listener =
-            TcpListener::bind(addr).await.unwrap_or_else(|error| panic!("listen on {addr}: {error}"));
+        let listener = crate::netns::listen(addr).await;
         let passed: Arc<Mutex<Vec<u8>>> = Arc::default();
         let connections: Arc<Mutex<JoinSet<()>>> = Arc::default();
         let (keep, open) = (Arc::clone(&passed), Arc::clone(&connections));

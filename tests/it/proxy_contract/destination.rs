@@ -163,7 +163,7 @@ fn a_request_waits_for_the_first_endpoint_no_longer_than_the_queue_says() {
 }
 
 #[test]
-fn a_refused_question_fails_for_good() {
+fn a_refused_question_fails_and_is_asked_again_only_seldom() {
     run(async || {
         let pair = Pair::start().await;
         let topic = pair.control_plane.destination(WEB);
@@ -171,9 +171,9 @@ fn a_refused_question_fails_for_good() {
         let status = pair.status("/").await;
         assert!((500..=504).contains(&status), "{status}");
         let asked = topic.times_asked();
-        wait::always("silence", Duration::from_secs(2), async || match topic.times_asked() {
-            now if now == asked => Ok(()),
-            now => Err(format!("asked {now} times")),
+        wait::always("patience", Duration::from_secs(2), async || match topic.times_asked() - asked {
+            0..=4 => Ok(()),
+            more => Err(format!("asked {more} times more")),
         })
         .await;
     });

@@ -71,7 +71,7 @@ fn what_the_control_plane_does_not_know_is_forwarded_as_without_mesh() {
 }
 
 #[test]
-fn a_refused_question_fails_and_is_not_asked_again_and_again() {
+fn a_refused_question_fails_and_is_asked_again_only_seldom() {
     run(async || {
         let pair = Pair::start().await;
         for code in [Code::InvalidArgument, Code::FailedPrecondition] {
@@ -81,9 +81,9 @@ fn a_refused_question_fails_and_is_not_asked_again_and_again() {
             let status = pair.send(client::to(&format!("http://{target}/"))).await.status.as_u16();
             assert!((400..=504).contains(&status), "{status}");
             let asked = topic.times_asked();
-            wait::always("silence", Duration::from_secs(2), async || match topic.times_asked() {
-                now if now <= asked + 1 => Ok(()),
-                now => Err(format!("asked {now} times")),
+            wait::always("patience", Duration::from_secs(2), async || match topic.times_asked() - asked {
+                0..=4 => Ok(()),
+                more => Err(format!("asked {more} times more")),
             })
             .await;
         }

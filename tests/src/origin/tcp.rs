@@ -7,7 +7,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     task::{JoinHandle, JoinSet},
 };
 
@@ -115,7 +115,7 @@ pub async fn serve<S>(addr: SocketAddr, connection: impl Fn(TcpStream, Keep) -> 
 where
     S: Future<Output = ()> + Send + 'static,
 {
-    let listener = TcpListener::bind(addr).await.unwrap_or_else(|error| panic!("listen on {addr}: {error}"));
+    let listener = crate::netns::listen(addr).await;
     let received: Arc<Mutex<Vec<Vec<u8>>>> = Arc::default();
     let keep = Arc::clone(&received);
     let accept = tokio::spawn(async move {

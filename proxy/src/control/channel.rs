@@ -33,6 +33,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// A Service with some thirty thousand endpoints. What is larger is refused, and the last good answer stays.
+pub const MAX_MESSAGE_BYTES: usize = 16 << 20;
+
 /// What proves who we are and who they are.
 #[derive(Clone, Debug)]
 enum Trust {

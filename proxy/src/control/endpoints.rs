@@ -1,6 +1,7 @@
 //! Watches the endpoints of a destination (`Destination.Get`).
 
 use super::{
+    channel::MAX_MESSAGE_BYTES,
     decode,
     watch::{Failure, Subject},
 };
@@ -24,7 +25,8 @@ pub struct Destination {
 
 impl Destination {
     pub fn new(channel: Channel, context: Arc<str>, path: Arc<str>) -> Destination {
-        Destination { client: DestinationClient::new(channel), context, path, fresh: true }
+        let client = DestinationClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        Destination { client, context, path, fresh: true }
     }
 
     /// The first `add` of a stream is the whole set, later ones change it.

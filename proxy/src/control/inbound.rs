@@ -1,6 +1,7 @@
 //! Watches the policy of one of the application's ports (`InboundServerPolicies.WatchPort`).
 
 use super::{
+    channel::MAX_MESSAGE_BYTES,
     decode,
     watch::{Failure, Subject},
 };
@@ -20,7 +21,8 @@ pub struct InboundPolicies {
 
 impl InboundPolicies {
     pub fn new(channel: Channel, workload: Arc<str>, port: u16) -> InboundPolicies {
-        InboundPolicies { client: InboundServerPoliciesClient::new(channel), workload, port, last: None }
+        let client = InboundServerPoliciesClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        InboundPolicies { client, workload, port, last: None }
     }
 }
 

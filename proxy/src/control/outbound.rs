@@ -1,6 +1,7 @@
 //! Watches the policy of a target (`OutboundPolicies.Watch`).
 
 use super::{
+    channel::MAX_MESSAGE_BYTES,
     decode,
     watch::{Failure, Subject},
 };
@@ -21,7 +22,8 @@ pub struct OutboundPolicies {
 
 impl OutboundPolicies {
     pub fn new(channel: Channel, workload: Arc<str>, target: Target) -> OutboundPolicies {
-        OutboundPolicies { client: OutboundPoliciesClient::new(channel), workload, target, last: None }
+        let client = OutboundPoliciesClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        OutboundPolicies { client, workload, target, last: None }
     }
 }
 

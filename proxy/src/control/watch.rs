@@ -116,39 +116,39 @@ async fn keep<S: Subject>(
             refused.reset();
             complained = false;
         }
-        let backoff = match &end {
-            End::Failed(status) => match refusal(status) {
-                Some(failure) => {
-                    report(subject, &failure, publish);
-                    &mut refused
-                }
-                None => &mut retry,
-            },
-            End::Closed | End::Silent | End::Lifetime => &mut retry,
+        tell(subject, &end, &mut complained);
+        let delay = match &end {
+            End::Failed(status) if let Some(failure) = refusal(status) => {
+                report(subject, &failure, publish);
+                refused.delay(fastrand::f64())
+            }
+            End::Failed(_) | End::Closed | End::Silent | End::Lifetime => retry.delay(fastrand::f64()),
         };
-        let delay = backoff.delay(fastrand::f64());
-        match &end {
-            // What the connection did has a source, what the control plane says has none. The channel speaks for all streams
-            // when it cannot be had again.
-            End::Failed(status) if status.source().is_some() => {
-                debug!(watch = %subject, message = status.message(), "discovery stream lost; keeping what is known");
-            }
-            // An everyday answer: whoever asked knows what to do with it.
-            End::Failed(status) if status.code() == Code::NotFound => {
-                debug!(watch = %subject, message = status.message(), "the control plane does not know it");
-            }
-            End::Failed(status) if !complained => {
-                complained = true;
-                warn!(watch = %subject, code = ?status.code(), message = status.message(), "discovery stream failed; keeping what is known");
-            }
-            End::Failed(status) => {
-                debug!(watch = %subject, code = ?status.code(), "discovery stream failed again")
-            }
-            End::Closed => debug!(watch = %subject, "discovery stream closed; asking again"),
-            End::Silent => debug!(watch = %subject, "discovery stream without an answer; asking again"),
-            End::Lifetime => debug!(watch = %subject, "discovery stream is old; asking again"),
-        }
         time::sleep(delay).await;
+    }
+}
+
+fn tell(subject: &impl Subject, end: &End, complained: &mut bool) {
+    match end {
+        // What the connection did has a source, what the control plane says has none. The channel speaks for all streams
+        // when the connection cannot be had again.
+        End::Failed(status) if status.source().is_some() => {
+            debug!(watch = %subject, message = status.message(), "discovery stream lost; keeping what is known");
+        }
+        // An everyday answer: whoever asked knows what to do with it.
+        End::Failed(status) if status.code() == Code::NotFound => {
+            debug!(watch = %subject, message = status.message(), "the control plane does not know it");
+        }
+        End::Failed(status) if *complained => {
+            debug!(watch = %subject, code = ?status.code(), "discovery stream failed again");
+        }
+        End::Failed(status) => {
+            *complained = true;
+            warn!(watch = %subject, code = ?status.code(), message = status.message(), "discovery stream failed; keeping what is known");
+        }
+        End::Closed => debug!(watch = %subject, "discovery stream closed; asking again"),
+        End::Silent => debug!(watch = %subject, "discovery stream without an answer; asking again"),
+        End::Lifetime => debug!(watch = %subject, "discovery stream is old; asking again"),
     }
 }
 

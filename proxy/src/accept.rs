@@ -2,7 +2,7 @@
 
 use crate::{
     config::Tcp,
-    drain::Guard,
+    drain::{Guard, Observer},
     io::{Stream, Transport, set_options},
     orig_dst::{self, OrigDst},
 };
@@ -47,12 +47,38 @@ pub fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Accepts until the drain begins, and for `linger` after it: peers learn of our end later than we do.
+/// When a listener closes.
+#[derive(Debug)]
+pub enum Until {
+    /// Peers go elsewhere: a connection that is refused has not been sent anything.
+    Drain(Guard),
+    /// The application needs its way out for as long as it has work.
+    End(Observer),
+}
+
+impl Until {
+    async fn reached(&self) {
+        match self {
+            Until::Drain(guard) => guard.draining().await,
+            Until::End(_) => std::future::pending().await,
+        }
+    }
+
+    /// For one connection; `None` when it is too late for one.
+    fn hold(&self) -> Option<Guard> {
+        match self {
+            Until::Drain(guard) => Some(guard.clone()),
+            Until::End(observer) => observer.guard(),
+        }
+    }
+}
+
+/// Accepts until then. Each connection holds the drain.
 pub async fn run<F>(
     listener: TcpListener,
     kind: Kind,
+    until: Until,
     options: Tcp,
-    guard: Guard,
     serve: impl Fn(Accepted) -> F,
 ) where
     F: Future<Output = ()> + 'static,
@@ -66,7 +92,7 @@ pub async fn run<F>(
         }
         let accepted = tokio::select! {
             biased;
-            () = guard.draining() => return,
+            () = until.reached() => return,
             accepted = listener.accept() => accepted,
         };
         let (socket, client) = match accepted {
@@ -79,7 +105,8 @@ pub async fn run<F>(
         };
         set_options(&socket, options);
         let connection = serve(describe(socket, client, addr, kind));
-        let (place, guard) = (Place::new(&open), guard.clone());
+        let Some(guard) = until.hold() else { return };
+        let place = Place::new(&open);
         spawn_local(async move {
             connection.await;
             drop((place, guard));

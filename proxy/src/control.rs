@@ -177,3 +177,25 @@ impl Answers {
 fn constant<T>(value: T) -> Watch<T> {
     tokio_watch::channel(value).1
 }
+
+#[cfg(test)]
+impl Discovery {
+    /// Answers from watches: every target and port from one, endpoints by path. For tests of the request path.
+    pub fn scripted(
+        outbound: Watch<Lookup>,
+        endpoints: impl Fn(&str) -> Watch<Endpoints> + 'static,
+        inbound: Watch<Arc<policy::inbound::Policy>>,
+    ) -> Discovery {
+        let (questions, mut asked) = mpsc::channel(QUESTIONS);
+        task::spawn_local(async move {
+            while let Some(question) = asked.recv().await {
+                match question {
+                    Question::Outbound(_, answer) => drop(answer.send(outbound.clone())),
+                    Question::Endpoints(path, answer) => drop(answer.send(endpoints(&path))),
+                    Question::Inbound(_, answer) => drop(answer.send(inbound.clone())),
+                }
+            }
+        });
+        Discovery { questions }
+    }
+}

@@ -132,26 +132,6 @@ pub async fn run(stream: Stream, silence: Duration, deadline: Duration) -> io::R
     Ok((detected, Prefixed::new(seen.freeze(), transport)))
 }
 
-/// For ports whose bytes are nobody's business: only whether they are TLS, which may be the mesh's own. Not cancel-safe.
-pub async fn tls_or_not(stream: Stream, silence: Duration) -> io::Result<(Detected, Stream)> {
-    let (prefix, mut transport) = stream.into_parts();
-    let mut seen = BytesMut::from(prefix);
-    let end = Instant::now() + silence;
-    let detected = loop {
-        match (seen.first(), seen.get(1)) {
-            (Some(0x16), Some(3)) => break Detected::Tls,
-            (Some(0x16), None) | (None, _) => {}
-            (Some(_), _) => break Detected::Opaque,
-        }
-        match time::timeout_at(end, read_more(&mut transport, &mut seen)).await {
-            Err(_) | Ok(Ok(0)) => break Detected::Silent,
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => return Err(error),
-        }
-    };
-    Ok((detected, Prefixed::new(seen.freeze(), transport)))
-}
-
 async fn read_more(io: &mut (impl AsyncRead + Unpin), seen: &mut BytesMut) -> io::Result<usize> {
     if seen.capacity() - seen.len() < FIRST_READ / 4 {
         seen.reserve(FIRST_READ);

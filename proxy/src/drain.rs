@@ -75,6 +75,10 @@ impl Observer {
         draining(&self.begun).await;
     }
 
+    pub fn is_draining(&self) -> bool {
+        *self.begun.borrow()
+    }
+
     /// Holds the drain up from now on; `None` when it is over.
     pub fn guard(&self) -> Option<Guard> {
         self.alive.upgrade().map(|alive| Guard { begun: self.begun.clone(), alive })

@@ -7,11 +7,14 @@ pub mod client;
 pub mod convert;
 pub mod error;
 pub mod filter;
+pub mod gate;
 pub mod hop;
 pub mod record;
 pub mod replay;
 pub mod route;
 pub mod server;
+#[cfg(test)]
+mod strict;
 pub mod upgrade;
 
 use std::future::Future;

@@ -5,6 +5,8 @@
 pub mod authorize;
 pub mod port;
 pub mod request;
+#[cfg(test)]
+mod tests;
 
 use crate::{
     balance::Endpoint,
@@ -149,8 +151,8 @@ impl Inbound {
             Protocol::Http1(_) | Protocol::Http2(_) | Protocol::Grpc(_) | Protocol::Tls => {
                 detect::run(stream, limit, limit).await
             }
-            // Mutual TLS may come on an opaque port too, and a server that speaks first must not wait for long.
-            Protocol::Opaque => detect::tls_or_not(stream, detect::SILENCE).await,
+            // Peers come with a transport header, not to the port itself; nobody else's first byte may be waited for.
+            Protocol::Opaque => Ok((Detected::Opaque, stream)),
         }
     }
 
@@ -171,7 +173,13 @@ impl Inbound {
         local: SocketAddr,
         config: Arc<rustls::ServerConfig>,
     ) -> io::Result<()> {
-        let stream = time::timeout(HANDSHAKE, handshake(stream, config)).await??;
+        let stream = match time::timeout(HANDSHAKE, handshake(stream, config)).await? {
+            Ok(stream) => stream,
+            Err(error) => {
+                self.tcp_errors.inc(Kind::Tls.label());
+                return Err(error);
+            }
+        };
         let session = stream.get_ref().1;
         let peer = match tls::peer_identity(session) {
             Some(id) => Peer::new(PeerTls::Identity(id), client.ip()),
@@ -259,8 +267,9 @@ impl Inbound {
     ) -> io::Result<()> {
         let application = self.application(self.app_addr(ip, port.number));
         let session = Rc::new(Session::new(self.clone(), peer, client, port, application));
+        let switch = session.switch.clone();
         let service = move |req| session.clone().request(req);
-        server::serve(stream, version, self.config.inbound.http2, &self.drain, service)
+        server::serve(stream, version, self.config.inbound.http2, switch, &self.drain, service)
             .await
             .map_err(io::Error::other)
     }
@@ -341,8 +350,15 @@ impl Inbound {
         applications.entry(addr).or_insert_with(make).clone()
     }
 
+    /// Where the application is at our own address, our listeners are too: a connection to them would come back.
     fn is_own_port(&self, port: u16) -> bool {
-        port == self.config.inbound.listen.port() && self.config.inbound.app_ip.is_none()
+        let ours = self
+            .config
+            .outbound
+            .listen
+            .iter()
+            .chain([&self.config.inbound.listen, &self.config.admin.listen]);
+        self.config.inbound.app_ip.is_none() && ours.map(SocketAddr::port).any(|own| own == port)
     }
 
     fn forget_idle(self: Rc<Self>) {

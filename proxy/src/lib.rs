@@ -24,6 +24,8 @@ pub mod ready;
 pub mod signal;
 pub mod task;
 pub mod telemetry;
+#[cfg(test)]
+mod testing;
 pub mod tls;
 pub mod transport_header;
 pub mod workers;

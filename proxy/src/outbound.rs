@@ -6,6 +6,8 @@ pub mod destination;
 pub mod request;
 pub mod retry;
 pub mod router;
+#[cfg(test)]
+mod tests;
 
 use crate::{
     balance::Balancer,
@@ -186,8 +188,9 @@ impl Outbound {
         dst: Option<Rc<Destination>>,
     ) -> io::Result<()> {
         let session = Rc::new(Session::new(self.clone(), client, dst));
+        let switch = session.switch.clone();
         let service = move |req| session.clone().request(req);
-        server::serve(stream, version, self.config.outbound.http2, &self.drain, service)
+        server::serve(stream, version, self.config.outbound.http2, switch, &self.drain, service)
             .await
             .map_err(io::Error::other)
     }

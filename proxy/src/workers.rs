@@ -2,7 +2,7 @@
 //! discovery channel cross.
 
 use crate::{
-    accept::{self, Accepted, Kind},
+    accept::{self, Accepted, Kind, Until},
     config::Config,
     control::Control,
     drain::Guard,
@@ -85,21 +85,21 @@ async fn serve(
     let outbound = Outbound::new(config.clone(), control.clone(), telemetry.worker(), &guard);
     let inbound = Inbound::new(config.clone(), control, telemetry.worker(), &guard);
     for listener in sockets.outbound {
-        let (outbound, guard, tcp) = (outbound.clone(), guard.clone(), config.outbound.accept);
+        let (outbound, until, tcp) = (outbound.clone(), Until::End(guard.observer()), config.outbound.accept);
         let connection =
             move |Accepted { stream, client, dst, .. }| outbound.clone().connection(stream, client, dst);
         if let Some(listener) = adopt(listener) {
-            spawn_local(accept::run(listener, Kind::Redirected, tcp, guard, connection));
+            spawn_local(accept::run(listener, Kind::Redirected, until, tcp, connection));
         }
     }
     let inbound_listeners = sockets.direct.into_iter().map(|listener| (listener, Kind::Direct));
     for (listener, kind) in inbound_listeners.chain([(sockets.inbound, Kind::Redirected)]) {
-        let (inbound, guard, tcp) = (inbound.clone(), guard.clone(), config.inbound.accept);
+        let (inbound, until, tcp) = (inbound.clone(), Until::Drain(guard.clone()), config.inbound.accept);
         let connection = move |Accepted { stream, client, dst, local }| {
             inbound.clone().connection(stream, client, dst, local)
         };
         if let Some(listener) = adopt(listener) {
-            spawn_local(accept::run(listener, kind, tcp, guard, connection));
+            spawn_local(accept::run(listener, kind, until, tcp, connection));
         }
     }
     // Connections hold guards of their own; the process ends when the last is gone.

@@ -79,7 +79,7 @@ impl Endpoint {
         if let Some(breaker) = &self.breaker {
             breaker.begin(start);
         }
-        Attempt { endpoint: self.clone(), start, lease: None }
+        Attempt { endpoint: self.clone(), start, lease: None, answered: false }
     }
 
     pub fn connect_failed(&self, now: Instant) {
@@ -100,6 +100,7 @@ pub struct Attempt {
     endpoint: Rc<Endpoint>,
     start: Instant,
     lease: Option<Lease>,
+    answered: bool,
 }
 
 impl Attempt {
@@ -114,7 +115,7 @@ impl Attempt {
         if self.endpoint.connect_failures.get() > 0 {
             self.endpoint.connect_succeeded();
         }
-        self.lease = Some(lease);
+        (self.lease, self.answered) = (Some(lease), true);
     }
 
     /// The response has ended; `failed`: it says that the server failed.
@@ -157,5 +158,10 @@ impl Attempt {
 impl Drop for Attempt {
     fn drop(&mut self) {
         self.endpoint.load.end();
+        if !self.answered {
+            // Nobody wanted to wait any longer: an endpoint that hangs must not look as if it had not been measured.
+            let now = Instant::now();
+            self.endpoint.load.observe_at_least(now - self.start, now);
+        }
     }
 }

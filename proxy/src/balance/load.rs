@@ -50,6 +50,13 @@ impl Load {
         self.measured.set(now);
     }
 
+    /// An answer that was given up would have taken at least so long.
+    pub fn observe_at_least(&self, latency: Duration, now: Instant) {
+        if latency.as_secs_f64() > self.latency_s.get() {
+            self.observe(latency, now);
+        }
+    }
+
     pub fn begin(&self) {
         self.pending.set(self.pending.get() + 1);
     }

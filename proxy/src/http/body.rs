@@ -2,6 +2,7 @@
 
 use super::{record::Record, replay::Replay};
 use bytes::Bytes;
+use http::header;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::{
@@ -73,9 +74,11 @@ impl Body for RequestBody {
         match &mut self.get_mut().0 {
             Request::Empty => Poll::Ready(None),
             Request::Incoming(body, fault) => {
-                let polled = Pin::new(body).poll_frame(cx);
-                if let Poll::Ready(Some(Err(_))) = polled {
-                    fault.set(true);
+                let mut polled = Pin::new(body).poll_frame(cx);
+                match &mut polled {
+                    Poll::Ready(Some(Err(_))) => fault.set(true),
+                    Poll::Ready(Some(Ok(frame))) => clean_trailers(frame),
+                    Poll::Ready(None) | Poll::Pending => {}
                 }
                 polled.map_err(Error::Read)
             }
@@ -98,6 +101,29 @@ impl Body for RequestBody {
             Request::Replay(replay) => replay.size_hint(),
         }
     }
+}
+
+/// Takes out of trailers what would mean something else had it come before the body (RFC 9110 §6.5.1): framing, routing,
+/// credentials, and the mesh's own.
+pub fn clean_trailers(frame: &mut Frame<Bytes>) {
+    let Some(trailers) = frame.trailers_mut() else { return };
+    for name in [
+        header::CONTENT_LENGTH,
+        header::TRANSFER_ENCODING,
+        header::HOST,
+        header::CONNECTION,
+        header::UPGRADE,
+        header::TE,
+        header::TRAILER,
+        header::AUTHORIZATION,
+        header::COOKIE,
+        header::SET_COOKIE,
+        header::CONTENT_ENCODING,
+        header::CONTENT_TYPE,
+    ] {
+        trailers.remove(name);
+    }
+    super::check::remove_reserved(trailers);
 }
 
 /// On its way to the client. Carries the record of its request, which is closed when the body is.
@@ -138,7 +164,10 @@ impl Body for ResponseBody {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let this = self.get_mut();
         let Source::Incoming(body) = &mut this.source else { return Poll::Ready(None) };
-        let polled = Pin::new(body).poll_frame(cx);
+        let mut polled = Pin::new(body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &mut polled {
+            clean_trailers(frame);
+        }
         if let (Poll::Ready(polled), Some(record)) = (&polled, &mut this.record) {
             match polled {
                 Some(Ok(frame)) => record.frame(frame),

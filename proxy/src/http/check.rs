@@ -1,5 +1,5 @@
 //! Is this one request, to all who might read it? What two parsers could read differently is refused, not repaired
-//! (RFC 9112 §11). What hyper has refused already does not come here; what only the raw bytes show is `server::gate`'s.
+//! (RFC 9112 §11). What hyper has refused already does not come here; what only the raw bytes show is `gate`'s.
 //!
 //! One pass over the headers finds everything that this module and `hop` care about.
 
@@ -101,7 +101,7 @@ fn blank(b: Option<&u8>) -> bool {
 }
 
 /// Digits without a sign, blank or leading zero: what everybody reads the same.
-fn canonical_length(value: &[u8]) -> bool {
+pub(super) fn canonical_length(value: &[u8]) -> bool {
     match value {
         [b'0'] => true,
         [b'1'..=b'9', rest @ ..] => rest.len() < 19 && rest.iter().all(u8::is_ascii_digit),
@@ -110,7 +110,7 @@ fn canonical_length(value: &[u8]) -> bool {
 }
 
 /// Only `chunked`, once. Another coding before it would have to be undone; that is not for a proxy to do.
-fn transfer_encoding(value: &[u8]) -> Result<(), Kind> {
+pub(super) fn transfer_encoding(value: &[u8]) -> Result<(), Kind> {
     if value.eq_ignore_ascii_case(b"chunked") {
         return Ok(());
     }

@@ -88,7 +88,7 @@ struct IdleH1 {
 
 #[derive(Debug)]
 pub struct H2 {
-    send: http2::SendRequest<RequestBody>,
+    send: RefCell<http2::SendRequest<RequestBody>>,
     in_flight: Cell<usize>,
     /// The peer's limit of streams, kept current by the connection's task.
     max: Rc<Cell<usize>>,
@@ -280,7 +280,8 @@ impl Pool {
                 Err(kind) => return Err(Failed::connect(kind, req)),
             };
             let Lease::H2(conn) = &lease else { unreachable!("open_h2 gives HTTP/2") };
-            match conn.send.clone().try_send_request(req).await {
+            let sent = conn.send.borrow_mut().try_send_request(req);
+            match sent.await {
                 Ok(res) => return Ok((res, lease)),
                 Err(error) => req = retryable(error, false)?,
             }
@@ -311,12 +312,13 @@ impl Pool {
 
     fn free_h2(&self) -> Option<Rc<H2>> {
         let mut conns = self.h2.borrow_mut();
-        let found =
-            conns.iter().position(|conn| !conn.send.is_closed() && conn.in_flight.get() < conn.max.get());
+        let found = conns
+            .iter()
+            .position(|conn| !conn.send.borrow().is_closed() && conn.in_flight.get() < conn.max.get());
         match found {
             Some(0) => conns.first().cloned(),
             found => {
-                conns.retain(|conn| !conn.send.is_closed());
+                conns.retain(|conn| !conn.send.borrow().is_closed());
                 found.and_then(|_| conns.iter().find(|conn| conn.in_flight.get() < conn.max.get()).cloned())
             }
         }
@@ -358,7 +360,12 @@ impl Pool {
             })
             .await;
         });
-        Ok(H2 { send, in_flight: Cell::new(0), max, idle_since: Cell::new(Instant::now()) })
+        Ok(H2 {
+            send: RefCell::new(send),
+            in_flight: Cell::new(0),
+            max,
+            idle_since: Cell::new(Instant::now()),
+        })
     }
 
     /// No more requests: idle connections are closed now, the others after their last response.
@@ -376,7 +383,8 @@ impl Pool {
     fn close_idle(&self, max: Duration) {
         self.h1.borrow_mut().retain(|idle| idle.since.elapsed() < max && !idle.send.is_closed());
         self.h2.borrow_mut().retain(|conn| {
-            conn.in_flight.get() > 0 || (conn.idle_since.get().elapsed() < max && !conn.send.is_closed())
+            conn.in_flight.get() > 0
+                || (conn.idle_since.get().elapsed() < max && !conn.send.borrow().is_closed())
         });
     }
 }

@@ -71,9 +71,10 @@ impl Replay {
                 return Poll::Ready(Some(Ok(Frame::trailers(trailers.clone()))));
             }
         }
-        let polled = Pin::new(&mut kept.body).poll_frame(cx);
-        match &polled {
+        let mut polled = Pin::new(&mut kept.body).poll_frame(cx);
+        match &mut polled {
             Poll::Ready(Some(Ok(frame))) => {
+                super::body::clean_trailers(frame);
                 if kept.keep(frame) {
                     self.passed = kept.chunks.len();
                     self.trailers_passed = kept.trailers.is_some();

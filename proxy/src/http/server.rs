@@ -4,6 +4,7 @@ use super::{
     Local, Version,
     body::ResponseBody,
     client::{H2_SEND_BUFFER, MAX_HEAD},
+    gate::{Gate, Switch},
 };
 use crate::{config::Http2KeepAlive, drain::Observer, io::Stream};
 use http::{Request, Response};
@@ -26,6 +27,7 @@ pub async fn serve<S, F>(
     stream: Stream,
     version: Version,
     http2: Http2KeepAlive,
+    switch: Switch,
     drain: &Observer,
     service: S,
 ) -> hyper::Result<()>
@@ -36,16 +38,19 @@ where
     let service = service_fn(service);
     match version {
         Version::Http1 => {
+            // A client that comes during the drain is served once: the application may still need it to finish its own work.
+            let late = drain.is_draining();
             let conn = http1::Builder::new()
                 .half_close(true)
+                .keep_alive(!late)
                 .auto_date_header(false)
                 .max_header_size(MAX_HEAD)
-                .serve_connection(TokioIo::new(stream), service)
+                .serve_connection(TokioIo::new(Gate::new(stream, switch)), service)
                 .with_upgrades();
             let mut conn = pin!(conn);
             tokio::select! {
                 result = conn.as_mut() => return result,
-                () = drain.draining() => conn.as_mut().graceful_shutdown(),
+                () = drain.draining(), if !late => conn.as_mut().graceful_shutdown(),
             }
             conn.await
         }

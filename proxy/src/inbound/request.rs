@@ -13,7 +13,9 @@ use crate::{
         check::{self, Seen},
         convert,
         error::{self, Dialect, Kind},
-        filter, hop,
+        filter,
+        gate::{self, Switch},
+        hop,
         record::{Details, Record, grpc_status},
         upgrade,
     },
@@ -51,6 +53,8 @@ pub struct Session {
     application: Rc<Endpoint>,
     /// What the current policy says about this client, by route: decided once per policy, so that a change acts on the next request.
     decided: RefCell<Option<Decided>>,
+    /// Of the connection's gate.
+    pub switch: Switch,
 }
 
 #[derive(Debug)]
@@ -76,7 +80,16 @@ impl Session {
         application: Rc<Endpoint>,
     ) -> Session {
         let client_id = peer.identity().and_then(|id| HeaderValue::from_str(id).ok());
-        Session { inbound, peer, client, client_id, port, application, decided: RefCell::default() }
+        Session {
+            inbound,
+            peer,
+            client,
+            client_id,
+            port,
+            application,
+            decided: RefCell::default(),
+            switch: Switch::default(),
+        }
     }
 
     pub async fn request(
@@ -109,6 +122,9 @@ impl Session {
         let carried = self.client_id.is_some()
             && req.version() == http::Version::HTTP_2
             && req.headers().contains_key(convert::ORIG_PROTO);
+        if let Some(kind) = gate::refusal(&req) {
+            return Err(kind.into());
+        }
         let seen = check::request(&req)?;
         let asks = hop::request(&mut req, &seen)?;
         if seen.reserved {
@@ -172,11 +188,11 @@ impl Session {
         let (mut res, lease) = match self.application.pool.send(version, req).await {
             Ok(answered) => answered,
             Err(failed) => {
-                attempt.fail();
                 let kind = match fault {
                     Some(fault) if fault.get() => Kind::ClientBody,
                     Some(_) | None => failed.kind,
                 };
+                attempt.fail();
                 return self.failed(kind, start, dialect, &decision, details);
             }
         };
@@ -185,6 +201,7 @@ impl Session {
             res.status() == StatusCode::SWITCHING_PROTOCOLS || (connect && res.status().is_success());
         match (switched, client) {
             (true, Some(client)) => {
+                self.switch.set();
                 upgrade::join(client, hyper::upgrade::on(&mut res), self.inbound.drain.guard());
             }
             (true, None) => {

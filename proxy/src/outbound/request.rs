@@ -16,6 +16,7 @@ use crate::{
         convert,
         error::{self, Dialect, Kind},
         filter,
+        gate::{self, Switch},
         hop::{self, Asks},
         record::{Details, Record, grpc_status},
         replay::Replay,
@@ -33,6 +34,7 @@ use crate::{
     },
 };
 use http::{Method, Request, Response, StatusCode, request::Parts, uri::Authority};
+use http_body::Body as _;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use std::{
     cell::RefCell,
@@ -55,6 +57,8 @@ pub struct Session {
     dst: Option<Rc<Destination>>,
     /// The last authority and what became of it: nearly every request of a connection has the same, and parsing costs an allocation.
     last: RefCell<Option<Named>>,
+    /// Of the connection's gate.
+    pub switch: Switch,
 }
 
 #[derive(Clone, Debug)]
@@ -79,7 +83,7 @@ struct Exchange<'a> {
 
 impl Session {
     pub fn new(outbound: Rc<Outbound>, client: SocketAddr, dst: Option<Rc<Destination>>) -> Session {
-        Session { outbound, client, dst, last: RefCell::default() }
+        Session { outbound, client, dst, last: RefCell::default(), switch: Switch::default() }
     }
 
     pub async fn request(
@@ -99,6 +103,9 @@ impl Session {
         start: Instant,
         dialect: Dialect,
     ) -> Result<Response<ResponseBody>, Refusal> {
+        if let Some(kind) = gate::refusal(&req) {
+            return Err(kind.into());
+        }
         let seen = check::request(&req)?;
         let asks = hop::request(&mut req, &seen)?;
         if seen.reserved {
@@ -176,6 +183,7 @@ impl Session {
 
     /// CONNECT to us: 200, and what comes through is treated like an accepted connection.
     fn tunnel(self: &Rc<Self>, mut req: Request<Incoming>, dst: Rc<Destination>) -> Response<ResponseBody> {
+        self.switch.set();
         let (session, upgraded) = (self.clone(), hyper::upgrade::on(&mut req));
         spawn_local(async move {
             let ended = match upgraded.await {
@@ -274,6 +282,15 @@ impl Again {
     }
 }
 
+fn head_of<B>(req: &Request<B>) -> Parts {
+    let mut copy = Request::new(());
+    *copy.method_mut() = req.method().clone();
+    *copy.uri_mut() = req.uri().clone();
+    *copy.version_mut() = req.version();
+    *copy.headers_mut() = req.headers().clone();
+    copy.into_parts().0
+}
+
 /// A response and where it came from.
 struct Answered {
     res: Response<Incoming>,
@@ -336,7 +353,7 @@ impl Exchange<'_> {
         let outcome = loop {
             let Some(req) = next.take() else { break Err(self.unsent(Kind::Reset)) };
             let per_try = self.rule.retry.as_ref().and_then(|retry| retry.timeout);
-            let outcome = self.within(deadline, per_try, self.once(req, found, &mut avoid)).await;
+            let outcome = self.within(deadline, per_try, self.once(req, found, &mut avoid, &fault)).await;
             if fault.as_ref().is_some_and(|fault| fault.get()) {
                 break match outcome {
                     Ok(answered) => Ok(answered),
@@ -450,6 +467,7 @@ impl Exchange<'_> {
         mut req: Request<RequestBody>,
         found: crate::http::route::Found,
         avoid: &mut Option<Rc<Endpoint>>,
+        fault: &ClientFault,
     ) -> Result<Answered, Lost> {
         let Some(backend) = self.rule.backend() else { return Err(self.unsent(Kind::NoBackend)) };
         let lost = |kind, metrics: &Rc<HttpMetrics>| Lost {
@@ -480,6 +498,9 @@ impl Exchange<'_> {
             metrics.request(self.protocol());
             backend.metrics.requests.inc();
             let version = self.prepare(&mut req, &endpoint);
+            // A stream may be refused after its head is gone. Without a body another can be made; the copy costs a tenth of what
+            // the request does, so it is made for multiplexed requests only.
+            let spare = (version == Version::Http2 && req.body().is_end_stream()).then(|| head_of(&req));
             let mut attempt = endpoint.begin();
             let failed = match self.bounded(backend.timeout, endpoint.pool.send(version, req)).await {
                 Ok((res, lease)) => {
@@ -494,9 +515,15 @@ impl Exchange<'_> {
             if connect {
                 endpoint.connect_failed(time::Instant::now());
                 drop(attempt);
-            } else {
+            } else if fault.as_ref().is_none_or(|fault| !fault.get()) {
                 attempt.fail();
             }
+            let request = match (request, spare) {
+                (None, Some(head)) if unsent => {
+                    Some(Box::new(Request::from_parts(head, RequestBody::empty())))
+                }
+                (request, _) => request,
+            };
             let more =
                 unsent && !balancer.is_fixed() && (offers < MAX_OFFERS || balancer.may_wait(&mut patience));
             match request {
@@ -554,6 +581,7 @@ impl Exchange<'_> {
             || (upgrade.is_some() && !self.asks.upgrade && res.status().is_success());
         let error = match (switched, upgrade) {
             (true, Some(client)) => {
+                self.session.switch.set();
                 upgrade::join(client, hyper::upgrade::on(&mut res), self.session.outbound.drain.guard());
                 None
             }

@@ -1,0 +1,182 @@
+//! The peers' side: who may do what, and what the application learns of them.
+
+use crate::{
+    policy::http::{PathMatch, RequestMatch},
+    policy::inbound::{Authentication, Authorization, HttpRoute, HttpRule, Policy, Protocol},
+    testing::*,
+};
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time,
+};
+
+const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: web\r\n\r\n";
+
+fn only(id: &str) -> Policy {
+    allow(Authentication::TlsAuthenticated { identities: vec![id.into()], suffixes: vec![] })
+}
+
+fn anybody_meshed() -> Policy {
+    allow(Authentication::TlsAuthenticated { identities: vec![], suffixes: vec!["".into()] })
+}
+
+/// Rows H-40 to H-42: the application learns who it is, from us alone.
+#[test]
+fn the_client_is_named_by_its_certificate_alone() {
+    run(async {
+        let origin = Origin::start(OK).await;
+        let mesh = Mesh::start(origin.addr).await;
+        let forged = b"GET / HTTP/1.1\r\nHost: web\r\nL5D-Client-Id: evil\r\nl5d_client_id: evil\r\nConnection: l5d-client-id\r\n\r\n";
+        assert_eq!(status(&exchange(mesh.app, forged).await), 200);
+        let got = origin.text();
+        assert!(got.contains(&format!("l5d-client-id: {CLIENT}\r\n")) && !got.contains("evil"), "{got}");
+        origin.clear();
+        assert_eq!(status(&exchange(mesh.direct, forged).await), 200);
+        assert!(!origin.text().contains("client"), "{}", origin.text());
+    });
+}
+
+#[test]
+fn a_change_of_policy_acts_on_the_next_request_of_an_open_connection() {
+    run(async {
+        let origin = Origin::start(OK).await;
+        let mesh = Mesh::start(origin.addr).await;
+        let (mut stranger, mut peer) =
+            (TcpStream::connect(mesh.direct).await.unwrap(), TcpStream::connect(mesh.app).await.unwrap());
+        for (policy, stranger_gets, peer_gets) in [
+            (allow(Authentication::Unauthenticated), 200, 200),
+            (anybody_meshed(), 403, 200),
+            (only(CLIENT), 403, 200),
+            (only("other.demo.serviceaccount.identity.mesh.cluster.local"), 403, 403),
+            (deny(), 403, 403),
+            (allow(Authentication::Unauthenticated), 200, 200),
+        ] {
+            mesh.inbound.send_replace(Arc::new(policy));
+            // The worker hears of it in its own time.
+            time::sleep(Duration::from_millis(50)).await;
+            for (client, want) in [(&mut stranger, stranger_gets), (&mut peer, peer_gets)] {
+                client.write_all(GET).await.unwrap();
+                assert_eq!(status(&read_response(client).await), want);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_route_may_let_in_more() {
+    run(async {
+        let origin = Origin::start(OK).await;
+        let mesh = Mesh::start(origin.addr).await;
+        let everybody: Arc<[Authorization]> = allow(Authentication::Unauthenticated).authorizations;
+        let route = |path: &str, authorizations: Arc<[Authorization]>| HttpRoute {
+            meta: meta("HTTPRoute", "r"),
+            hosts: vec![],
+            authorizations,
+            rules: vec![HttpRule {
+                matches: vec![RequestMatch {
+                    path: PathMatch::Prefix(path.into()),
+                    ..RequestMatch::default()
+                }],
+                filters: vec![],
+            }],
+        };
+        let routes = Arc::new([route("/health", everybody), route("/", Arc::new([]))]);
+        let protocol = Protocol::Detect { timeout: Duration::from_secs(10), routes };
+        mesh.inbound.send_replace(Arc::new(Policy { protocol, ..deny() }));
+        let health = b"GET /health HTTP/1.1\r\nHost: web\r\n\r\n";
+        assert_eq!(status(&exchange(mesh.direct, health).await), 200);
+        assert_eq!(status(&exchange(mesh.direct, GET).await), 403);
+    });
+}
+
+#[test]
+fn an_opaque_connection_is_refused_and_cut_when_policy_says_so() {
+    run(async {
+        let origin = Origin::with(|mut socket, _| async move {
+            let (mut read, mut write) = socket.split();
+            let _ = tokio::io::copy(&mut read, &mut write).await;
+        })
+        .await;
+        let mesh = Mesh::start(origin.addr).await;
+        let mut client = TcpStream::connect(mesh.direct).await.unwrap();
+        client.write_all(b"\0\0\0\0").await.unwrap();
+        let mut echo = [0; 4];
+        client.read_exact(&mut echo).await.unwrap();
+        mesh.inbound.send_replace(Arc::new(anybody_meshed()));
+        let ended = time::timeout(PATIENCE, client.read(&mut echo)).await.expect("is cut");
+        assert!(matches!(ended, Ok(0) | Err(_)));
+        let mut client = TcpStream::connect(mesh.direct).await.unwrap();
+        client.write_all(b"\0\0\0\0").await.unwrap();
+        let ended = time::timeout(PATIENCE, client.read(&mut echo)).await.expect("is refused");
+        assert!(matches!(ended, Ok(0) | Err(_)));
+    });
+}
+
+/// Row P-03, T7: what began like HTTP does not get past HTTP's rules as something else; and an HTTP port takes nothing else.
+#[test]
+fn an_http_port_takes_nothing_else() {
+    run(async {
+        let origin = Origin::start(OK).await;
+        let mesh = Mesh::start(origin.addr).await;
+        let policy =
+            Policy { protocol: Protocol::Http1(Arc::new([])), ..allow(Authentication::Unauthenticated) };
+        mesh.inbound.send_replace(Arc::new(policy));
+        assert_eq!(exchange(mesh.direct, b"\0\0\0\0").await, "");
+        assert_eq!(exchange(mesh.direct, b"SSH-2.0-x\r\n").await, "");
+        assert_eq!(origin.text(), "");
+        assert_eq!(status(&exchange(mesh.direct, GET).await), 200);
+    });
+}
+
+/// Row P-11: a transport header cannot lead back to us.
+#[test]
+fn a_connection_to_ourselves_is_refused() {
+    run(async {
+        let origin = Origin::start(OK).await;
+        let mesh = Mesh::start("127.0.0.1:4143".parse().unwrap()).await;
+        let response = exchange(mesh.app, GET).await;
+        assert!(status(&response) >= 500, "{response}");
+        assert_eq!(origin.text(), "");
+    });
+}
+
+/// Rows O-01, O-03, O-08: a server's ambiguous answer is made plain.
+#[test]
+fn what_the_application_answers_is_made_plain() {
+    run(async {
+        let answer = "HTTP/1.1 200 OK\r\nconnection: x-secret\r\nx-secret: 1\r\nkeep-alive: timeout=5\r\nl5d-proxy-error: forged\r\ncontent-length: 50\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n";
+        let origin = Origin::start(answer).await;
+        let mesh = Mesh::start(origin.addr).await;
+        for addr in [mesh.direct, mesh.app] {
+            let response = exchange(addr, GET).await;
+            assert_eq!(status(&response), 200, "{response}");
+            for gone in ["x-secret", "keep-alive", "forged", "content-length"] {
+                assert!(!response.contains(gone), "{gone} in {response}");
+            }
+        }
+    });
+}
+
+/// Row O-02, O-11: an answer that is none.
+#[test]
+fn an_unreadable_answer_is_502() {
+    run(async {
+        for answer in [
+            "nonsense\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
+        ] {
+            let origin = Origin::start(answer).await;
+            let mesh = Mesh::start(origin.addr).await;
+            assert_eq!(status(&exchange(mesh.app, GET).await), 502, "{answer:?}");
+        }
+        let origin = Origin::with(|mut socket, got| async move {
+            read_request(&mut socket, &got).await;
+        })
+        .await;
+        let mesh = Mesh::start(origin.addr).await;
+        assert_eq!(status(&exchange(mesh.app, GET).await), 502);
+    });
+}

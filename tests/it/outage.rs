@@ -73,12 +73,12 @@ fn killing_the_operator_fails_no_request_and_the_graph_goes_on_after_its_restart
         .await;
         let outcomes = load.finish().await;
         assert_eq!(failures(&outcomes), [], "of {} requests", outcomes.len());
-        let workload: Workload = mesh.operator.api("/api/v1/workloads/shop/page-v1?window=1m").await;
-        assert!(
-            workload.pods.iter().all(|pod| pod.certificate_left_s.is_some_and(|left| left > 3600)),
-            "{:?}",
-            workload.pods
-        );
+        wait::until("the proxies' certificates to be known again", SOON, async || {
+            let workload: Workload = mesh.operator.api("/api/v1/workloads/shop/page-v1?window=1m").await;
+            let long = workload.pods.iter().all(|pod| pod.certificate_left_s.is_some_and(|left| left > 3600));
+            if long { Ok(()) } else { Err(format!("{:?}", workload.pods)) }
+        })
+        .await;
     });
 }
 

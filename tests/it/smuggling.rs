@@ -109,20 +109,25 @@ fn sides(pair: &Pair) -> [(&'static str, SocketAddr); 2] {
 fn an_ambiguous_request_is_refused_and_nothing_of_it_is_forwarded() {
     run(async || {
         let pair = Pair::start().await;
+        let mut wrong = vec![];
         for (side, addr) in sides(&pair) {
             for (what, bytes, statuses) in refused() {
                 pair.origin.reset();
                 let status = first_status(addr, &bytes).await;
-                assert!(statuses.contains(&status), "{what} ({side}): {status} instead of {statuses:?}");
-                assert_eq!(pair.origin.count(), 0, "{what} ({side}) was forwarded: {:?}", pair.origin.seen());
-                let mut next = client::to("http://web.demo:8080/next");
-                next.headers_mut().insert("x-after", what.parse().unwrap());
-                client::send(addr, next)
+                let seen = pair.origin.seen();
+                if !statuses.contains(&status) || !seen.is_empty() {
+                    wrong.push(format!(
+                        "{what} ({side}): {status} instead of {statuses:?}, forwarded: {seen:?}"
+                    ));
+                }
+                // Whatever it was, the next client is served.
+                client::send(addr, client::to("http://web.demo:8080/next"))
                     .await
                     .unwrap_or_else(|error| panic!("after {what} ({side}): {error:#}"))
                     .is(200);
             }
         }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     });
 }
 

@@ -90,8 +90,12 @@ fn one_request_is_one_trace_with_the_right_parents_in_the_store() {
             assert!(end <= parent_end + slack_us, "{} ends after {}", described(span), described(parent));
             assert_eq!(span.depth, parent.depth + 1);
         }
-        let list: TraceList = bookinfo.operator.api("/api/v1/traces?workload=bookinfo/ratings-v1").await;
-        let summary = list.traces.iter().find(|summary| summary.id == TRACE).expect("the list has the trace");
+        let summary = wait::until("the trace in the list", SOON, async || {
+            let list: TraceList = bookinfo.operator.api("/api/v1/traces?workload=bookinfo/ratings-v1").await;
+            let found = list.traces.iter().find(|summary| summary.id == TRACE).cloned();
+            found.ok_or_else(|| format!("{:?}", list.traces))
+        })
+        .await;
         assert_eq!((summary.name.as_str(), summary.spans), ("GET /productpage", 8));
     });
 }

@@ -10,4 +10,5 @@ mod protocols;
 mod proxy_contract;
 mod routes;
 mod smuggling;
+mod stock_clients;
 mod tracing;

@@ -19,6 +19,7 @@ pub mod pod;
 pub mod process;
 pub mod relay;
 pub mod scripted_proxy;
+pub mod stock;
 pub mod story;
 pub mod wait;
 pub mod world;

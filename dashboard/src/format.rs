@@ -77,7 +77,8 @@ pub fn latency(ms: Option<f64>) -> Figure {
 /// The duration of one span, which unlike a percentile is exact: `0.32 ms`, `1.9 ms`, `61 ms`.
 pub fn duration(us: u64) -> String {
     match us {
-        0..1_000 => format!("{:.2} ms", us as f64 / 1_000.0),
+        0 => "0 ms".into(),
+        1..1_000 => format!("{:.2} ms", us as f64 / 1_000.0),
         1_000..10_000 => format!("{:.1} ms", us as f64 / 1_000.0),
         _ => latency(Some(us as f64 / 1_000.0)).text(),
     }

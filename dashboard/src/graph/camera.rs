@@ -27,6 +27,8 @@ const SCALE_LEAST: f64 = 0.08;
 const SCALE_MOST: f64 = 2.5;
 /// Fitting enlarges no further than this: a lonely card must not fill the screen.
 const FIT_MOST: f64 = 1.0;
+/// At this scale names can just be read.
+const READABLE: f64 = 0.54;
 /// Room for what floats over the canvas: the tools above, legend and zoom buttons below.
 const INSET_TOP: f64 = 64.0;
 const INSET_BOTTOM: f64 = 48.0;
@@ -51,6 +53,20 @@ impl Camera {
             x: INSET_SIDE + (room.width - world.width * scale) / 2.0 - world.x * scale,
             y: INSET_TOP + (room.height - world.height * scale) / 2.0 - world.y * scale,
             scale,
+        }
+    }
+
+    /// The first view: all of `world`, unless that would be too small to read; then its left part, where the traffic begins.
+    pub fn start(world: Rect, canvas: Size) -> Camera {
+        let all = Camera::fit(world, canvas);
+        if all.scale >= READABLE {
+            return all;
+        }
+        let middle = (INSET_TOP + canvas.height - INSET_BOTTOM) / 2.0;
+        Camera {
+            x: INSET_SIDE - world.x * READABLE,
+            y: middle - (world.y + world.height / 2.0) * READABLE,
+            scale: READABLE,
         }
     }
 
@@ -134,6 +150,15 @@ mod tests {
         assert!(Camera::fit(large, CANVAS).shows(large, CANVAS));
         let small = Rect { x: 0.0, y: 0.0, width: 148.0, height: 64.0 };
         assert_eq!(Camera::fit(small, CANVAS).scale, 1.0);
+    }
+
+    #[test]
+    fn the_first_view_can_be_read() {
+        let phone = Size { width: 375.0, height: 600.0 };
+        let wide = Rect { x: 0.0, y: 0.0, width: 1_000.0, height: 400.0 };
+        let start = Camera::start(wide, phone);
+        assert_eq!((start.scale, start.x), (READABLE, INSET_SIDE));
+        assert_eq!(Camera::start(wide, CANVAS), Camera::fit(wide, CANVAS));
     }
 
     #[test]

@@ -94,20 +94,26 @@ pub fn around(a: Rect, b: Rect) -> Rect {
 const LABEL_PLACES: [f64; 9] = [0.5, 0.42, 0.58, 0.35, 0.65, 0.28, 0.72, 0.22, 0.8];
 pub const LABEL_HEIGHT: f64 = 18.0;
 
+/// The room that an edge's label is given: a share's has two lines.
+pub fn label_size(edge: &Edge) -> (f64, f64) {
+    if is_share(edge) { (58.0, 28.0) } else { (58.0, LABEL_HEIGHT) }
+}
+
+/// How far a label may reach over a node's rim, which is empty there.
+const RIM: f64 = 5.0;
+
 /// For each edge the middle of its label, or none where it would cover a node or another label.
 /// Depends on the topology only, so that labels do not move when their numbers change.
-pub fn label_places(topology: &Topology, width_of: impl Fn(&Edge) -> f64) -> Vec<Option<Point>> {
-    let mut taken: Vec<Rect> = topology.nodes.iter().map(rect).collect();
+pub fn label_places(topology: &Topology, size_of: impl Fn(&Edge) -> (f64, f64)) -> Vec<Option<Point>> {
+    let inner = |r: Rect| Rect { x: r.x + RIM, y: r.y + RIM, width: r.width - 2.0 * RIM, height: r.height - 2.0 * RIM };
+    let mut taken: Vec<Rect> = topology.nodes.iter().map(rect).map(inner).collect();
     let mut places = Vec::with_capacity(topology.edges.len());
     for edge in &topology.edges {
-        let width = width_of(edge);
-        let free = LABEL_PLACES.into_iter().filter_map(|t| point_at(&edge.points, t)).find(|(x, y)| {
-            let label = Rect { x: x - width / 2.0, y: y - LABEL_HEIGHT / 2.0, width, height: LABEL_HEIGHT };
-            !taken.iter().any(|other| overlap(&label, other))
-        });
-        if let Some((x, y)) = free {
-            taken.push(Rect { x: x - width / 2.0, y: y - LABEL_HEIGHT / 2.0, width, height: LABEL_HEIGHT });
-        }
+        let (width, height) = size_of(edge);
+        let plate = |(x, y): Point| Rect { x: x - width / 2.0, y: y - height / 2.0, width, height };
+        let tries = LABEL_PLACES.into_iter().filter_map(|t| point_at(&edge.points, t));
+        let free = tries.into_iter().find(|point| !taken.iter().any(|other| overlap(&plate(*point), other)));
+        taken.extend(free.map(plate));
         places.push(free);
     }
     places
@@ -262,7 +268,7 @@ mod tests {
     #[test]
     fn labels_cover_neither_nodes_nor_each_other() {
         let topology = topology();
-        let places = label_places(&topology, |_| 60.0);
+        let places = label_places(&topology, |_| (60.0, 18.0));
         let labels: Vec<Rect> = places
             .iter()
             .flatten()
@@ -273,7 +279,7 @@ mod tests {
             assert!(!topology.nodes.iter().any(|node| overlap(label, &rect(node))));
             assert!(!labels[..i].iter().any(|other| overlap(label, other)));
         }
-        assert_eq!(label_places(&topology, |_| 400.0)[1], None, "no room between two nodes in a row");
+        assert_eq!(label_places(&topology, |_| (400.0, 18.0))[1], None, "no room between two nodes in a row");
     }
 
     #[test]

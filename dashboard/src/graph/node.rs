@@ -141,7 +141,9 @@ fn card(node: Memo<Node>, metrics: Memo<Option<NodeMetrics>>, health: Memo<Healt
             {move || glyph::shape(health.get())}
         </g>
         <text class="title" x="32" y="21">{title}</text>
+        " "
         <text class="version" x=move || width() - 9.0 y="21">{version}</text>
+        " "
         <text class="figures" x="11" y="42">{figures}</text>
         <rect class="ring" width=width height=height rx="8"/>
     }
@@ -150,39 +152,43 @@ fn card(node: Memo<Node>, metrics: Memo<Option<NodeMetrics>>, health: Memo<Healt
 /// `24.0/s · 98.3 % · 61 ms`, of which only what is bad is coloured.
 fn figures(metrics: &NodeMetrics, meshed: bool) -> AnyView {
     let golden = &metrics.golden;
-    let rate = format::rate(golden.rate_per_s).text();
-    if !meshed {
-        return if golden.requests == 0 {
-            "not meshed".into_any()
-        } else {
-            format!("not meshed · {rate}").into_any()
-        };
+    if !meshed || golden.requests == 0 {
+        return plain_figures(metrics, meshed).into_any();
     }
-    if golden.requests == 0 {
-        return "no requests".into_any();
-    }
-    let success = format::share(golden.success).text();
     let p99 = golden.p99_ms.map(|_| format!(" · {}", format::latency(golden.p99_ms).text()));
-    view! { {rate} " · " <tspan class=words::success_class(golden)>{success}</tspan> {p99} }.into_any()
+    view! {
+        {format::rate(golden.rate_per_s).text()}
+        " · "
+        <tspan class=words::success_class(golden)>{format::share(golden.success).text()}</tspan>
+        {p99}
+    }
+    .into_any()
 }
 
-/// "ratings v1, 15.9/s · 94.8 % · 31 ms, failing, workload in bookinfo".
+/// The same as a text, for the node's spoken name.
+fn plain_figures(metrics: &NodeMetrics, meshed: bool) -> String {
+    let golden = &metrics.golden;
+    let rate = format::rate(golden.rate_per_s).text();
+    match (meshed, golden.requests) {
+        (false, 0) => "not meshed".into(),
+        (false, _) => format!("not meshed · {rate}"),
+        (true, 0) => "no requests".into(),
+        (true, _) => {
+            let p99 = golden.p99_ms.map(|_| format!(" · {}", format::latency(golden.p99_ms).text()));
+            format!("{rate} · {}{}", format::share(golden.success).text(), p99.unwrap_or_default())
+        }
+    }
+}
+
+/// "ratings v1 15.9/s · 94.8 % · 31 ms, failing, workload in bookinfo". Begins with what is written on the card, so that
+/// who speaks to the computer can call the node by what they see.
 fn spoken_name(node: &Node, metrics: Option<&NodeMetrics>) -> String {
     let kind = words::kind(node.kind);
-    let place =
-        if node.namespace.is_empty() { kind.to_owned() } else { format!("{kind} in {}", node.namespace) };
+    let place = if node.namespace.is_empty() { kind.to_owned() } else { format!("{kind} in {}", node.namespace) };
     let Some(metrics) = metrics else { return format!("{}, {place}", spoken(node)) };
-    let golden = &metrics.golden;
-    let figures = match golden.requests {
-        0 => "no requests".to_owned(),
-        _ => format!(
-            "{} · {} · {}",
-            format::rate(golden.rate_per_s).text(),
-            format::share(golden.success).text(),
-            format::latency(golden.p99_ms).text()
-        ),
-    };
-    format!("{}, {figures}, {}, {place}", spoken(node), metrics.health.word())
+    let separator = if geometry::is_pill(node) { ", " } else { " " };
+    let figures = plain_figures(metrics, node.meshed);
+    format!("{}{separator}{figures}, {}, {place}", spoken(node), metrics.health.word())
 }
 
 #[cfg(test)]
@@ -215,7 +221,7 @@ mod tests {
         let metrics = NodeMetrics { health: Health::Failing, reason: String::new(), golden, spark: vec![] };
         assert_eq!(
             spoken_name(&node, Some(&metrics)),
-            "ratings v1, 15.9/s · 94.8 % · 31 ms, failing, workload in bookinfo"
+            "ratings v1 15.9/s · 94.8 % · 31 ms, failing, workload in bookinfo"
         );
         assert_eq!(spoken_name(&node, None), "ratings v1, workload in bookinfo");
     }

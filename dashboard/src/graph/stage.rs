@@ -101,7 +101,7 @@ impl Stage {
                 self.touched.set_value(true);
                 self.draw(camera);
             }
-            None => self.draw(Camera::fit(self.bounds(), size)),
+            None => self.draw(Camera::start(self.bounds(), size)),
         }
     }
 
@@ -109,8 +109,10 @@ impl Stage {
     fn follow_growth(self) {
         let Some(size) = self.size() else { return };
         let bounds = self.bounds();
-        if !self.touched.get_value() && !self.wanted.get_value().shows(bounds, size) {
-            self.draw(Camera::fit(bounds, size));
+        let start = Camera::start(bounds, size);
+        let now = self.wanted.get_value();
+        if !self.touched.get_value() && now != start && !now.shows(bounds, size) {
+            self.draw(start);
         }
     }
 
@@ -289,7 +291,7 @@ pub fn Canvas(stage: Stage) -> impl IntoView {
     let edge_ids = model.edge_ids();
     let places = Memo::new(move |_| {
         model.with_topology(|t| {
-            let places = geometry::label_places(t, |edge| if geometry::is_share(edge) { 72.0 } else { 58.0 });
+            let places = geometry::label_places(t, geometry::label_size);
             t.edges
                 .iter()
                 .zip(places)

@@ -20,7 +20,7 @@ pub fn Tables(view: View) -> impl IntoView {
     view! {
         <section class="box">
             <h2>"Workloads and services"<span>{move || nodes.with(Vec::len)}</span></h2>
-            <div class="scroll">
+            <div class="scroll" tabindex="0" role="region" aria-label="Nodes">
                 <table class="table">
                     <thead>
                         <tr>
@@ -34,7 +34,7 @@ pub fn Tables(view: View) -> impl IntoView {
         </section>
         <section class="box">
             <h2>"Edges"<span>{move || edges.with(Vec::len)}</span></h2>
-            <div class="scroll">
+            <div class="scroll" tabindex="0" role="region" aria-label="Edges">
                 <table class="table">
                     <thead>
                         <tr>

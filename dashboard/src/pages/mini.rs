@@ -42,8 +42,9 @@ pub fn mini(workload: &Workload) -> impl IntoView + use<> {
         (height - used) / 2.0 + index as f64 * (CARD_HEIGHT + GAP_Y)
     };
     let left = 8.0;
-    let middle = left + CARD_WIDTH + GAP_X;
-    let right = middle + CARD_WIDTH + GAP_X;
+    // A side without neighbours takes no room.
+    let middle = if inbound.is_empty() { left } else { left + CARD_WIDTH + GAP_X };
+    let right = if outbound.is_empty() { middle } else { middle + CARD_WIDTH + GAP_X };
     let row = &workload.row;
     let center = Card {
         title: row.name.clone(),
@@ -78,10 +79,11 @@ pub fn mini(workload: &Workload) -> impl IntoView + use<> {
         cards.push(card);
     }
     cards.push(center);
-    let view_box = format!("0 0 {} {height}", right + CARD_WIDTH + left);
+    let width = right + CARD_WIDTH + left;
+    let view_box = format!("0 0 {width} {height}");
     view! {
         <div class="mini">
-            <svg viewBox=view_box role="group" aria-label="Neighbours">
+            <svg viewBox=view_box width=width role="group" aria-label="Neighbours">
                 {wires}
                 {cards.into_iter().map(card).collect_view()}
             </svg>
@@ -109,14 +111,24 @@ fn card(card: Card) -> impl IntoView {
     let target = nav.place_now().to(Page::Graph).with("sel", card.id).href();
     let class = words::class(card.health);
     view! {
-        <a href=target>
-            <g class=format!("node {class}") transform=format!("translate({:.1} {:.1})", card.x, card.y)>
-                <rect class="card-box" width=CARD_WIDTH height=CARD_HEIGHT rx="8"/>
-                <path class="rail" d=rail(CARD_HEIGHT)/>
-                <g class=format!("glyph {class}") transform="translate(11 6) scale(.9)" role="img" aria-label=card.health.word()>{glyph::shape(card.health)}</g>
-                <text class="title" x="32" y="18">{shorten(&card.title, CARD_WIDTH - 42.0, 7.0)}</text>
-                <text class="figures" x="32" y="35">{card.sub}</text>
-            </g>
-        </a>
+        // The outer group tells the macro that this link is SVG's, not HTML's.
+        <g>
+            <a href=target>
+                <g class=format!("node {class}") transform=format!("translate({:.1} {:.1})", card.x, card.y)>
+                    <rect class="card-box" width=CARD_WIDTH height=CARD_HEIGHT rx="8"/>
+                    <path class="rail" d=rail(CARD_HEIGHT)/>
+                    <g
+                        class=format!("glyph {class}")
+                        transform="translate(11 6) scale(.9)"
+                        role="img"
+                        aria-label=card.health.word()
+                    >
+                        {glyph::shape(card.health)}
+                    </g>
+                    <text class="title" x="32" y="18">{shorten(&card.title, CARD_WIDTH - 42.0, 7.0)}</text>
+                    <text class="figures" x="32" y="35">{card.sub}</text>
+                </g>
+            </a>
+        </g>
     }
 }

@@ -43,7 +43,7 @@ pub fn Overview() -> impl IntoView {
                 (true, false) => view! {
                     <Totals data=data/>
                     <NeedsAttention data=data/>
-                    <section class="box" aria-label="Workloads"><WorkloadTable rows=rows/></section>
+                    <div class="box"><WorkloadTable rows=rows/></div>
                 }
                 .into_any(),
             }}

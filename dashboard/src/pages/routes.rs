@@ -134,7 +134,8 @@ fn split(backend: Backend) -> impl IntoView {
         Some(observed) => format::share(Some(observed)).text(),
         None => format::NONE.into(),
     };
-    let wanted = format::share(Some(backend.wanted)).text();
+    // Weights make round shares most of the time; those seen never are.
+    let wanted = format::share(Some(backend.wanted)).text().replace(".0 %", " %");
     let spoken = format!("wanted {wanted}, seen {seen}");
     // `ns/name:port`; the port is the Service's and says little here.
     let name = backend.name.split('/').next_back().unwrap_or_default().to_owned();

@@ -12,7 +12,6 @@ use crate::{
     parts::glyph::{Icon, Logo},
     place::Page,
     theme::Theme,
-    words,
 };
 use leptos::{ev, html, prelude::*};
 use mesh_api::{
@@ -346,9 +345,4 @@ pub fn use_find() -> Memo<Find> {
     Memo::new(move |_| {
         text.with(|text| Find::parse(text.as_deref().unwrap_or("")).unwrap_or(Find::Everything))
     })
-}
-
-/// For the legend and for tables.
-pub fn health_word(health: mesh_api::health::Health) -> impl IntoView {
-    view! { <span class=words::class(health)>{health.word()}</span> }
 }

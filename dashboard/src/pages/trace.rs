@@ -94,9 +94,10 @@ fn facts(trace: &Trace) -> impl IntoView + use<> {
             <div><small>"Errors"</small>{errors}</div>
             <div><small>"In mesh and network"</small><b>{format!("{} of {}", format::duration(in_mesh_us(&trace.spans)), format::duration(summary.duration_us))}</b></div>
             <div><small>"Critical path"</small><b>{path.join(" → ")}</b></div>
-            <span class="push"></span>
-            <a class="pick" href=graph.href()>"Show on graph"</a>
-            <a class="pick" href=json download=format!("trace-{}.json", summary.id)>"Download JSON"</a>
+            <span class="push buttons">
+                <a class="pick" href=graph.href()>"Show on graph"</a>
+                <a class="pick" href=json download=format!("trace-{}.json", summary.id)>"Download JSON"</a>
+            </span>
         </section>
     }
 }
@@ -202,7 +203,7 @@ fn Waterfall(trace: Trace) -> impl IntoView {
                 on:click=move |_| choose(id.clone())
             >
                 <div class="span-label">
-                    <i class="indent" style:width=format!("{}px", span.depth.min(12) * 14)></i>
+                    <i class="indent" style:width=format!("calc(var(--step) * {})", span.depth.min(12))></i>
                     <i class=format!("service-mark c{colour}")></i>
                     <b>{short(&span.workload)}</b>
                     <span class="kind">{kind}</span>

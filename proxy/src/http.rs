@@ -8,6 +8,8 @@ pub mod convert;
 pub mod error;
 pub mod filter;
 pub mod gate;
+#[cfg(test)]
+mod h2_tests;
 pub mod hop;
 pub mod record;
 pub mod replay;

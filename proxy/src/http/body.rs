@@ -1,6 +1,6 @@
 //! The bodies that pass through: hyper's, plus what the proxy must know about them.
 
-use super::{record::Record, replay::Replay};
+use super::{error::Kind, record::Record, replay::Replay};
 use bytes::Bytes;
 use http::header;
 use http_body::{Body, Frame, SizeHint};
@@ -11,14 +11,17 @@ use std::{
     rc::Rc,
     task::{Context, Poll},
 };
+use tokio::time::{Instant, Sleep, sleep_until};
 
-/// Why a request body ends early.
+/// Why a body ends early.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
     Read(hyper::Error),
     #[error("the request is being sent again")]
     Superseded,
+    #[error("the response takes too long")]
+    TimedOut,
 }
 
 /// On its way to the server.
@@ -131,6 +134,8 @@ pub fn clean_trailers(frame: &mut Frame<Bytes>) {
 pub struct ResponseBody {
     source: Source,
     record: Option<Record>,
+    /// Until when the response must have ended. A box, because few routes have a limit.
+    deadline: Option<Pin<Box<Sleep>>>,
 }
 
 #[derive(Debug)]
@@ -141,11 +146,16 @@ enum Source {
 
 impl ResponseBody {
     pub fn empty() -> ResponseBody {
-        ResponseBody { source: Source::Empty, record: None }
+        ResponseBody { source: Source::Empty, record: None, deadline: None }
     }
 
     pub fn incoming(body: Incoming) -> ResponseBody {
-        ResponseBody { source: Source::Incoming(body), record: None }
+        ResponseBody { source: Source::Incoming(body), record: None, deadline: None }
+    }
+
+    pub fn with_deadline(mut self, deadline: Option<Instant>) -> ResponseBody {
+        self.deadline = deadline.map(|deadline| Box::pin(sleep_until(deadline)));
+        self
     }
 
     pub fn with_record(mut self, record: Record) -> ResponseBody {
@@ -156,26 +166,32 @@ impl ResponseBody {
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Error;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = self.get_mut();
         let Source::Incoming(body) = &mut this.source else { return Poll::Ready(None) };
         let mut polled = Pin::new(body).poll_frame(cx);
         if let Poll::Ready(Some(Ok(frame))) = &mut polled {
             clean_trailers(frame);
         }
+        if polled.is_pending()
+            && let Some(deadline) = &mut this.deadline
+            && deadline.as_mut().poll(cx).is_ready()
+        {
+            if let Some(record) = &mut this.record {
+                record.broken(Kind::RequestTimeout);
+            }
+            return Poll::Ready(Some(Err(Error::TimedOut)));
+        }
         if let (Poll::Ready(polled), Some(record)) = (&polled, &mut this.record) {
             match polled {
                 Some(Ok(frame)) => record.frame(frame),
-                Some(Err(error)) => record.broken(error),
+                Some(Err(_)) => record.broken(Kind::Reset),
                 None => record.complete(),
             }
         }
-        polled
+        polled.map_err(Error::Read)
     }
 
     fn is_end_stream(&self) -> bool {

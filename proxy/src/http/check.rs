@@ -209,6 +209,37 @@ fn valid_host(host: &[u8]) -> Result<(), Kind> {
     }
 }
 
+/// Can a path be matched as it stands? Servers undo dot segments, escapes and parameters each in its own way, so a path that is told
+/// apart by its prefix must have none that lead elsewhere. Asked only where somebody matches paths; other paths pass unread.
+pub fn unambiguous_path(path: &str) -> Result<(), Kind> {
+    let bytes = path.as_bytes();
+    if memchr::memchr2(b'%', b'\\', bytes).is_none() && memchr::memmem::find(bytes, b"/.").is_none() {
+        return Ok(());
+    }
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(&b) = bytes.get(at) {
+        at += 1;
+        if b != b'%' {
+            decoded.push(if b == b'\\' { return Err(Kind::BadRequest) } else { b });
+            continue;
+        }
+        let escape = bytes.get(at..at + 2).and_then(|hex| std::str::from_utf8(hex).ok());
+        match escape.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            None | Some(0) => return Err(Kind::BadRequest),
+            // Only what could make a dot segment is of interest.
+            Some(b'\\') => decoded.push(b'/'),
+            Some(b) => decoded.push(b),
+        }
+        at += 2;
+    }
+    let dots = |segment: &[u8]| matches!(segment.split(|&b| b == b';').next(), Some(b"." | b".."));
+    match decoded.split(|&b| b == b'/').any(dots) {
+        true => Err(Kind::BadRequest),
+        false => Ok(()),
+    }
+}
+
 /// The authority that a checked request is for: of its target, else of `Host`.
 pub fn authority<B>(req: &Request<B>) -> Option<&[u8]> {
     match req.uri().authority() {
@@ -220,4 +251,34 @@ pub fn authority<B>(req: &Request<B>) -> Option<&[u8]> {
 /// For tests and logs: the authority as `http` has it.
 pub fn parsed_authority<B>(req: &Request<B>) -> Option<Authority> {
     authority(req).and_then(|bytes| Authority::try_from(bytes).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Row T8.
+    #[test]
+    fn a_path_that_leads_elsewhere_is_ambiguous() {
+        for path in [
+            "/a/../admin",
+            "/a/./b",
+            "/..",
+            "/a/%2e%2e/admin",
+            "/a/.%2E/b",
+            "/a/..;x=y/b",
+            "/a/..%2fadmin",
+            "/a\\b",
+            "/a%5c..%5cb",
+            "/a%00",
+            "/a%zz",
+            "/a%",
+            "/a%4",
+        ] {
+            assert_eq!(unambiguous_path(path), Err(Kind::BadRequest), "{path}");
+        }
+        for path in ["/", "/a/b", "/a.b/..c/.d", "/a%20b", "/a;x=y", "//a", "/a%2fb", "/...", "/*"] {
+            assert_eq!(unambiguous_path(path), Ok(()), "{path}");
+        }
+    }
 }

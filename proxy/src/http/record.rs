@@ -1,5 +1,6 @@
 //! What is written down about one request, at the end of its response: metrics, span, access log, and what the balancer learns.
 
+use super::error::Kind;
 use crate::{
     balance::{Attempt, Endpoint},
     telemetry::{
@@ -83,11 +84,11 @@ impl Record {
     }
 
     /// The server's answer broke off.
-    pub fn broken(&mut self, _error: &hyper::Error) {
+    pub fn broken(&mut self, why: Kind) {
         if self.ended {
             return;
         }
-        self.error = Some(super::error::Kind::Reset.label());
+        self.error = Some(why.label());
         if let Some(attempt) = self.attempt.take() {
             attempt.fail();
         }

@@ -131,6 +131,9 @@ impl Session {
             check::remove_reserved(req.headers_mut());
         }
         let policy = self.port.policy();
+        if !policy.table.is_trivial() {
+            check::unambiguous_path(req.uri().path())?;
+        }
         let Some(found) = policy.table.find(&req) else {
             return Err(self.refused(Kind::NoRoute, self.decision(&policy, None)));
         };

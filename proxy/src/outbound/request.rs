@@ -574,7 +574,7 @@ impl Exchange<'_> {
         details: Option<Box<Details>>,
         retries: u16,
         upgrade: Option<OnUpgrade>,
-        _deadline: Option<time::Instant>,
+        deadline: Option<time::Instant>,
     ) -> Response<ResponseBody> {
         let Answered { mut res, mut attempt, backend, metrics } = answered;
         let switched = res.status() == StatusCode::SWITCHING_PROTOCOLS
@@ -609,7 +609,7 @@ impl Exchange<'_> {
         let res = match self.head {
             // Its headers tell of a body that does not come; hyper would wait for it over HTTP/2.
             true => Response::from_parts(res.into_parts().0, ResponseBody::empty()),
-            false => res.map(ResponseBody::incoming),
+            false => res.map(|body| ResponseBody::incoming(body).with_deadline(deadline)),
         };
         let mut record = record(&res, self.start, self.dialect, error, metrics);
         record.route = Some(self.rule.metrics.clone());

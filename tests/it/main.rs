@@ -1,6 +1,7 @@
 //! All stories. Which module tells which item of the mesh's checklist: `tests/README.md`.
 
 mod authorization;
+mod dashboard;
 mod demo;
 mod harness;
 mod manifests;

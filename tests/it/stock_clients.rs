@@ -53,7 +53,8 @@ fn python_requests() {
     run(async move || {
         let mesh = mesh().await;
         let text = client(&mesh, &python, "requests_client.py", &[]).await;
-        let expected = "get 200\nget 200\nget 200\npost 200 100000\nchunked True\nhead 6\nstream 3000000\nmissing 404\n";
+        let expected =
+            "get 200\nget 200\nget 200\npost 200 100000\nchunked True\nhead 6\nstream 3000000\nmissing 404\n";
         assert_eq!(text, expected);
         through_the_mesh(&mesh, &text);
     });

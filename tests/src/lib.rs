@@ -3,6 +3,7 @@
 
 pub mod binaries;
 pub mod bookinfo;
+pub mod browser;
 pub mod capture;
 pub mod client;
 pub mod control_plane;

@@ -2,7 +2,10 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -15,6 +18,7 @@ pub struct Relay {
     pub addr: SocketAddr,
     passed: Arc<Mutex<Vec<u8>>>,
     connections: Arc<Mutex<JoinSet<()>>>,
+    refuses: Arc<AtomicBool>,
     accept: JoinHandle<()>,
 }
 
@@ -23,14 +27,18 @@ impl Relay {
         let listener = crate::netns::listen(addr).await;
         let passed: Arc<Mutex<Vec<u8>>> = Arc::default();
         let connections: Arc<Mutex<JoinSet<()>>> = Arc::default();
-        let (keep, open) = (Arc::clone(&passed), Arc::clone(&connections));
+        let refuses: Arc<AtomicBool> = Arc::default();
+        let (keep, open, shut) = (Arc::clone(&passed), Arc::clone(&connections), Arc::clone(&refuses));
         let accept = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
+                if shut.load(Ordering::Relaxed) {
+                    continue;
+                }
                 let relayed = relay(client, to, Arc::clone(&keep));
                 open.lock().expect("no test panics with this lock").spawn(relayed);
             }
         });
-        Relay { addr, passed, connections, accept }
+        Relay { addr, passed, connections, refuses, accept }
     }
 
     /// Everything that has passed, both directions mixed.
@@ -42,6 +50,12 @@ impl Relay {
     pub fn has_passed(&self, text: &str) -> bool {
         let passed = self.passed.lock().expect("no test panics with this lock");
         passed.windows(text.len()).any(|window| window.eq_ignore_ascii_case(text.as_bytes()))
+    }
+
+    /// Closes every connection, open or new, until told otherwise.
+    pub fn refuse(&self, refuses: bool) {
+        self.refuses.store(refuses, Ordering::Relaxed);
+        self.cut();
     }
 
     /// Closes every open connection; new ones are taken.

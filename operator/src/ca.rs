@@ -92,7 +92,9 @@ impl Authority {
                 state_dir.display()
             );
         }
-        let kept = match read_pair(&dir, "issuer")? {
+        // An issuer of another root (the root's files were lost, say) would sign what nobody trusts.
+        let kept = read_pair(&dir, "issuer")?.filter(|(_, pem)| is_signed_by(pem, &root_key));
+        let kept = match kept {
             Some((key, pem)) if ends(&pem).context("reading ca/issuer.pem")? > now + ISSUER_RENEW => {
                 Some((key, pem))
             }
@@ -197,6 +199,7 @@ fn ends(pem: &str) -> anyhow::Result<SystemTime> {
     Ok(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
 }
 
+/// `None` where one of the two files is missing: the pair is then made anew.
 fn read_pair(dir: &Path, name: &str) -> anyhow::Result<Option<(KeyPair, String)>> {
     let (key, cert) = (dir.join(format!("{name}.key")), dir.join(format!("{name}.pem")));
     if !key.exists() || !cert.exists() {
@@ -205,7 +208,21 @@ fn read_pair(dir: &Path, name: &str) -> anyhow::Result<Option<(KeyPair, String)>
     let read = |path: &Path| fs::read_to_string(path).with_context(|| format!("reading {}", path.display()));
     let pair =
         KeyPair::from_pem(&read(&key)?).with_context(|| format!("{} holds no private key", key.display()))?;
-    Ok(Some((pair, read(&cert)?)))
+    let pem = read(&cert)?;
+    let der = CertificateDer::from_pem_slice(pem.as_bytes());
+    let der = der.with_context(|| format!("{} holds no certificate", cert.display()))?;
+    let (_, parsed) = x509_parser::parse_x509_certificate(&der)
+        .with_context(|| format!("{} holds no certificate", cert.display()))?;
+    if *parsed.public_key().subject_public_key.data != *pair.public_key_raw() {
+        bail!("{} is not the key of {} (restore both, or remove both)", key.display(), cert.display());
+    }
+    Ok(Some((pair, pem)))
+}
+
+fn is_signed_by(pem: &str, key: &KeyPair) -> bool {
+    let Ok(der) = CertificateDer::from_pem_slice(pem.as_bytes()) else { return false };
+    let Ok((_, cert)) = x509_parser::parse_x509_certificate(&der) else { return false };
+    csr::verify(key.public_key_raw(), cert.tbs_certificate.as_ref(), &cert.signature_value.data).is_ok()
 }
 
 fn write_pair(dir: &Path, name: &str, key: &KeyPair, cert: &Certificate) -> anyhow::Result<()> {

@@ -36,11 +36,9 @@ fn main() -> ExitCode {
 
 async fn run(config: Config) -> anyhow::Result<()> {
     let settings = config.settings();
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&config.state_dir)
-        .with_context(|| format!("making the state folder {}", config.state_dir.display()))?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&config.state_dir).with_context(|| {
+        format!("making the state folder {} (choose another with --state-dir)", config.state_dir.display())
+    })?;
     let authority = Arc::new(ca::Authority::open(
         &config.state_dir,
         &config.trust_domain,

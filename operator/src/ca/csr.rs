@@ -62,7 +62,8 @@ impl Csr {
     }
 }
 
-fn verify(public_key: &[u8], message: &[u8], signature: &[u8]) -> Result<(), CsrError> {
+/// Whether an ECDSA P-256 signature with SHA-256 holds.
+pub(super) fn verify(public_key: &[u8], message: &[u8], signature: &[u8]) -> Result<(), CsrError> {
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     let mapping = provider.signature_verification_algorithms.mapping;
     let algorithms = mapping.iter().filter(|(scheme, _)| *scheme == SignatureScheme::ECDSA_NISTP256_SHA256);

@@ -93,9 +93,27 @@ fn an_old_issuer_is_replaced_and_a_broken_file_is_named() {
     let later = Authority::open(dir.path(), "cluster.local", DAY, soon_over).unwrap();
     assert_eq!(first.root_pem, later.root_pem);
     assert!(later.issuer_ends() > first.issuer_ends());
+    let refused = |wanted: &str| {
+        let error = Authority::open(dir.path(), "cluster.local", DAY, SystemTime::now()).unwrap_err();
+        assert!(format!("{error:#}").contains(wanted), "{error:#}");
+    };
+    fs::copy(dir.path().join("ca/issuer.key"), dir.path().join("ca/root.key")).unwrap();
+    refused("ca/root.key is not the key of");
     fs::write(dir.path().join("ca/root.key"), "rubbish").unwrap();
-    let error = Authority::open(dir.path(), "cluster.local", DAY, SystemTime::now()).unwrap_err();
-    assert!(format!("{error:#}").contains("ca/root.key"), "{error:#}");
+    refused("ca/root.key holds no private key");
+    fs::write(dir.path().join("ca/root.pem"), "rubbish").unwrap();
+    fs::remove_file(dir.path().join("ca/root.key")).unwrap();
+    open(dir.path(), DAY);
+}
+
+#[test]
+fn an_issuer_of_a_lost_root_goes_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = open(dir.path(), DAY);
+    fs::remove_file(dir.path().join("ca/root.pem")).unwrap();
+    let second = open(dir.path(), DAY);
+    assert_ne!(first.root_pem, second.root_pem);
+    assert_ne!(first.issuer_der, second.issuer_der);
 }
 
 /// Row C-01 of what attackers send: none of these is ever signed.

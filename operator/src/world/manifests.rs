@@ -37,7 +37,9 @@ pub struct Folder {
 impl Folder {
     /// Fails where `dir` is no folder that can be read.
     pub fn open(dir: &Path) -> anyhow::Result<Folder> {
-        fs::read_dir(dir).with_context(|| format!("reading the manifests in {}", dir.display()))?;
+        fs::read_dir(dir).with_context(|| {
+            format!("reading the manifests in {} (choose the folder with --manifests)", dir.display())
+        })?;
         Ok(Folder { dir: dir.to_owned(), texts: BTreeMap::new(), good: BTreeMap::new(), was_read: false })
     }
 
@@ -128,7 +130,7 @@ fn whole_file(path: &str, error: &str) -> Diagnostic {
         line: 0,
         object: String::new(),
         message: error.into(),
-        remedy: "until it is mended, this file's last good version stays in force".into(),
+        remedy: "the file's last good version stays in force".into(),
     }
 }
 

@@ -55,7 +55,7 @@ pub fn file(path: &str, text: &str) -> Result<Vec<Read>, Vec<Diagnostic>> {
                 line: failure.line.map_or(origin.line, |line| document.line + line - 1),
                 object: failure.object,
                 message: failure.message,
-                remedy: "until it is mended, this file's last good version stays in force".into(),
+                remedy: "the file's last good version stays in force".into(),
             }),
         }
     }

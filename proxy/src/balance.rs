@@ -85,9 +85,8 @@ impl Balancer {
                 balancer.update(now);
                 drop(balancer);
                 // Wakes up now and then to see whether the balancer is still there.
-                match time::timeout(Duration::from_secs(5), endpoints.changed()).await {
-                    Ok(Err(_)) => return,
-                    Ok(Ok(())) | Err(_) => {}
+                if let Ok(Err(_)) = time::timeout(Duration::from_secs(5), endpoints.changed()).await {
+                    return;
                 }
             }
         });

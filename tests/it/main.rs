@@ -1,5 +1,7 @@
 //! All stories. Which module tells which item of the mesh's checklist: `tests/README.md`.
 
+#![allow(clippy::unwrap_used)] // A story that cannot go on should say so at once.
+
 mod authorization;
 mod dashboard;
 mod demo;

@@ -105,7 +105,12 @@ const RIM: f64 = 5.0;
 /// For each edge the middle of its label, or none where it would cover a node or another label.
 /// Depends on the topology only, so that labels do not move when their numbers change.
 pub fn label_places(topology: &Topology, size_of: impl Fn(&Edge) -> (f64, f64)) -> Vec<Option<Point>> {
-    let inner = |r: Rect| Rect { x: r.x + RIM, y: r.y + RIM, width: r.width - 2.0 * RIM, height: r.height - 2.0 * RIM };
+    let inner = |r: Rect| Rect {
+        x: r.x + RIM,
+        y: r.y + RIM,
+        width: r.width - 2.0 * RIM,
+        height: r.height - 2.0 * RIM,
+    };
     let mut taken: Vec<Rect> = topology.nodes.iter().map(rect).map(inner).collect();
     let mut places = Vec::with_capacity(topology.edges.len());
     for edge in &topology.edges {

@@ -184,7 +184,8 @@ fn plain_figures(metrics: &NodeMetrics, meshed: bool) -> String {
 /// who speaks to the computer can call the node by what they see.
 fn spoken_name(node: &Node, metrics: Option<&NodeMetrics>) -> String {
     let kind = words::kind(node.kind);
-    let place = if node.namespace.is_empty() { kind.to_owned() } else { format!("{kind} in {}", node.namespace) };
+    let place =
+        if node.namespace.is_empty() { kind.to_owned() } else { format!("{kind} in {}", node.namespace) };
     let Some(metrics) = metrics else { return format!("{}, {place}", spoken(node)) };
     let separator = if geometry::is_pill(node) { ", " } else { " " };
     let figures = plain_figures(metrics, node.meshed);

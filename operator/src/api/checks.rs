@@ -42,7 +42,7 @@ pub fn checks(
         uptime(facts),
     ];
     checks.extend(trust_anchor(facts));
-    checks.sort_by(|a, b| rank(&a.group).cmp(&rank(&b.group)));
+    checks.sort_by_key(|a| rank(&a.group));
     CheckList { checks }
 }
 

@@ -94,10 +94,10 @@ pub fn detail(trace: &telemetry::Trace, directory: &Directory) -> Option<Trace> 
 
 /// `ns/name` of the workload; an application outside is called as it calls itself.
 fn workload_of(origin: &Origin, directory: &Directory) -> String {
-    if !origin.pod.is_empty() {
-        if let NodeId::Workload { namespace, name } = directory.node_of_pod(&origin.namespace, &origin.pod) {
-            return format!("{namespace}/{name}");
-        }
+    if !origin.pod.is_empty()
+        && let NodeId::Workload { namespace, name } = directory.node_of_pod(&origin.namespace, &origin.pod)
+    {
+        return format!("{namespace}/{name}");
     }
     match (&*origin.namespace, &*origin.service) {
         (_, "") => "unknown".into(),

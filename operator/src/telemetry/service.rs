@@ -35,7 +35,7 @@ impl MetricsService for Otlp {
         request: Request<ExportMetricsServiceRequest>,
     ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
         let rejected = self.0.ingest_metrics(request.into_inner(), super::now_ms());
-        let partial_success = (rejected.count > 0).then(|| ExportMetricsPartialSuccess {
+        let partial_success = (rejected.count > 0).then_some(ExportMetricsPartialSuccess {
             rejected_data_points: rejected.count as i64,
             error_message: rejected.reason,
         });
@@ -50,7 +50,7 @@ impl TraceService for Otlp {
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
         let rejected = self.0.ingest_spans(request.into_inner(), super::now_ms());
-        let partial_success = (rejected.count > 0).then(|| ExportTracePartialSuccess {
+        let partial_success = (rejected.count > 0).then_some(ExportTracePartialSuccess {
             rejected_spans: rejected.count as i64,
             error_message: rejected.reason,
         });

@@ -39,7 +39,7 @@ fn added(update: destination::Update) -> Vec<WeightedAddr> {
 }
 
 fn addr(endpoint: &WeightedAddr) -> SocketAddr {
-    endpoint.addr.clone().expect("an endpoint has an address").try_into().expect("a valid address")
+    endpoint.addr.expect("an endpoint has an address").try_into().expect("a valid address")
 }
 
 #[test]

@@ -144,7 +144,7 @@ fn timeouts_and_retries_of_a_rule_go_out() {
         let policy = policy_of(&world().file("route.yaml", &http_route("demo", "web", 80, rules)), WEB).await;
         let rule = &http1(&policy).routes[0].rules[0];
         let request =
-            rule.timeouts.as_ref().and_then(|timeouts| timeouts.request.clone()).expect("a request timeout");
+            rule.timeouts.as_ref().and_then(|timeouts| timeouts.request).expect("a request timeout");
         assert_eq!((request.seconds, request.nanos), (0, 500_000_000));
         let retry = rule.retry.as_ref().expect("a retry");
         assert_eq!(retry.max_retries, 2);
@@ -165,7 +165,7 @@ fn annotations_of_a_service_become_retries_timeouts_and_failure_accrual() {
         let http1 = http1(&policy);
         let rule = &http1.routes[0].rules[0];
         assert_eq!(rule.retry.as_ref().expect("a retry").max_retries, 3);
-        assert_eq!(rule.timeouts.as_ref().unwrap().request.clone().expect("a timeout").seconds, 2);
+        assert_eq!(rule.timeouts.as_ref().unwrap().request.expect("a timeout").seconds, 2);
         match http1.failure_accrual.as_ref().and_then(|accrual| accrual.kind.as_ref()) {
             Some(outbound::failure_accrual::Kind::ConsecutiveFailures(failures)) => {
                 assert_eq!(failures.max_failures, 5)

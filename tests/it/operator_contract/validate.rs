@@ -165,6 +165,7 @@ fn distribution<'a>(
     }
 }
 
+#[allow(clippy::collapsible_match)] // A case for each kind reads better than a guard that falls through.
 fn check_backend(backend: &outbound::Backend, bad: &mut Vec<String>) {
     if backend.metadata.as_ref().is_none_or(|meta| meta.kind.is_none()) {
         bad.push("a backend without metadata".into());

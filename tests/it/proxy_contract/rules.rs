@@ -255,7 +255,7 @@ fn retries_mask_every_second_failure_and_replay_the_body() {
         told(&pair, vec![retried]).await;
         let turn = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
         pair.origin.answers(move |req| {
-            let fail = turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % 2 == 0;
+            let fail = turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed).is_multiple_of(2);
             async move {
                 let body = http_body_util::BodyExt::collect(req.into_body())
                     .await

@@ -25,7 +25,7 @@ async fn two_equals_share_evenly_though_one_hiccups() {
     let loads = fresh(2);
     // Half a millisecond, now and then 20.
     let latency = |endpoint: usize, n: u32| {
-        Duration::from_micros(if endpoint == 0 && n % 400 == 0 { 20_000 } else { 500 })
+        Duration::from_micros(if endpoint == 0 && n.is_multiple_of(400) { 20_000 } else { 500 })
     };
     let shares = run(&loads, Instant::now(), 5, latency);
     assert!((0.45..0.55).contains(&shares[0]), "{shares:?}");

@@ -8,8 +8,34 @@ use crate::{
 use anyhow::{Context, Result, bail};
 use std::process::Command;
 
-/// What the stories in `tests/` drive besides our own programs: a browser, and client libraries in other languages.
-const PACKAGES: [(&str, &str); 2] = [("chromium", "chromium"), ("chromedriver", "chromium-driver")];
+/// What the stories in `tests/` drive besides our own programs, by the Debian package that brings it: a browser, and client
+/// libraries in other languages.
+const PACKAGES: [(Proof, &str); 6] = [
+    (Proof::Program("chromium"), "chromium"),
+    (Proof::Program("chromedriver"), "chromium-driver"),
+    (Proof::Program("python3"), "python3"),
+    (Proof::PythonModule("ensurepip"), "python3-venv"),
+    (Proof::Program("node"), "nodejs"),
+    (Proof::Program("npm"), "npm"),
+];
+
+/// How it shows that a package is there, wherever it came from.
+enum Proof {
+    Program(&'static str),
+    PythonModule(&'static str),
+}
+
+impl Proof {
+    fn holds(&self) -> bool {
+        match self {
+            Proof::Program(name) => exists(name),
+            Proof::PythonModule(name) => {
+                let import = Command::new("python3").args(["-c", &format!("import {name}")]).output();
+                import.is_ok_and(|import| import.status.success())
+            }
+        }
+    }
+}
 
 #[derive(Debug, clap::Args)]
 pub struct Options {
@@ -72,20 +98,21 @@ fn licences() -> Result<()> {
 
 fn install() -> Result<()> {
     let missing: Vec<&str> =
-        PACKAGES.iter().filter(|(program, _)| !exists(program)).map(|(_, package)| *package).collect();
+        PACKAGES.iter().filter(|(proof, _)| !proof.holds()).map(|(_, package)| *package).collect();
     if missing.is_empty() {
         return Ok(());
     }
     let packages = missing.join(" ");
     if !is_root() {
-        bail!("the browser tests want {packages}: run `sudo apt-get install {packages}`");
+        bail!("the stories want {packages}: run `sudo apt-get install {packages}`");
     }
-    eprintln!("installing {packages} for the browser tests");
-    let mut apt = Command::new("apt-get");
-    apt.args(["install", "--yes", "--no-install-recommends"])
-        .args(&missing)
-        .env("DEBIAN_FRONTEND", "noninteractive");
-    shell::run(&mut apt)
+    eprintln!("installing {packages} for the stories");
+    let mut update = Command::new("apt-get");
+    // A list that cannot be refreshed may still do.
+    let _ = shell::run(update.args(["update", "--quiet"]));
+    let mut install = Command::new("apt-get");
+    install.args(["install", "--yes", "--quiet", "--no-install-recommends"]).args(&missing);
+    shell::run(install.env("DEBIAN_FRONTEND", "noninteractive"))
 }
 
 fn is_root() -> bool {

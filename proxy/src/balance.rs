@@ -186,7 +186,8 @@ impl Balancer {
             return self.endpoints.borrow().first().cloned().ok_or(Kind::NoBackend);
         }
         let deadline = *deadline.get_or_insert(now + self.patience);
-        self.wait(deadline).await
+        // Boxed: few requests have to wait.
+        Box::pin(self.wait(deadline)).await
     }
 
     async fn wait(&self, deadline: Instant) -> Result<Rc<Endpoint>, Kind> {

@@ -103,12 +103,13 @@ pub enum Lease {
 }
 
 /// A request that got no answer.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Failed {
     pub kind: Kind,
-    /// The server cannot have seen it: it may be sent elsewhere, whatever it is. With the request where it still exists.
+    /// The server cannot have seen it: it may be sent elsewhere, whatever it is.
     pub unsent: bool,
-    pub request: Option<Box<Request<RequestBody>>>,
+    /// The request is back where it was taken from.
+    pub returned: bool,
     /// No connection could be made.
     pub connect: bool,
 }
@@ -207,11 +208,12 @@ impl Pool {
     }
 
     /// Sends on a pooled or new connection. Where a pooled one turns out to be closed the next is taken: the server did not
-    /// see the request.
+    /// see the request. Takes the request out of `req`, by reference because every move of a request through an async function
+    /// doubles its place in the future.
     pub async fn send(
         self: &Rc<Self>,
         version: Version,
-        req: Request<RequestBody>,
+        req: &mut Request<RequestBody>,
     ) -> Result<(Response<Incoming>, Lease), Failed> {
         match version {
             Version::Http1 => self.send_h1(req).await,
@@ -226,23 +228,24 @@ impl Pool {
 
     async fn send_h1(
         self: &Rc<Self>,
-        mut req: Request<RequestBody>,
+        req: &mut Request<RequestBody>,
     ) -> Result<(Response<Incoming>, Lease), Failed> {
         loop {
             let pooled = self.idle_h1();
             let fresh = pooled.is_none();
             let mut send = match pooled {
                 Some(send) => send,
-                None => match self.open_h1().await {
+                // Boxed: a handshake's future is large, and rarely needed.
+                None => match Box::pin(self.open_h1()).await {
                     Ok(send) => send,
-                    Err(kind) => return Err(Failed::connect(kind, req)),
+                    Err(kind) => return Err(Failed::connect(kind)),
                 },
             };
-            match send.try_send_request(req).await {
+            match send.try_send_request(take(req)).await {
                 Ok(res) => {
                     return Ok((res, Lease::H1 { send: Some(send), pool: self.clone(), spoilt: false }));
                 }
-                Err(error) => req = retryable(error, fresh)?,
+                Err(error) => retryable(error, fresh, req)?,
             }
         }
     }
@@ -272,18 +275,18 @@ impl Pool {
 
     async fn send_h2(
         self: &Rc<Self>,
-        mut req: Request<RequestBody>,
+        req: &mut Request<RequestBody>,
     ) -> Result<(Response<Incoming>, Lease), Failed> {
         loop {
             let lease = match self.open_h2().await {
                 Ok(lease) => lease,
-                Err(kind) => return Err(Failed::connect(kind, req)),
+                Err(kind) => return Err(Failed::connect(kind)),
             };
             let Lease::H2(conn) = &lease else { unreachable!("open_h2 gives HTTP/2") };
-            let sent = conn.send.borrow_mut().try_send_request(req);
+            let sent = conn.send.borrow_mut().try_send_request(take(req));
             match sent.await {
                 Ok(res) => return Ok((res, lease)),
-                Err(error) => req = retryable(error, false)?,
+                Err(error) => retryable(error, false, req)?,
             }
         }
     }
@@ -446,26 +449,27 @@ impl Pool {
 }
 
 impl Failed {
-    fn connect(kind: Kind, req: Request<RequestBody>) -> Failed {
-        Failed { kind, unsent: true, request: Some(Box::new(req)), connect: true }
+    fn connect(kind: Kind) -> Failed {
+        Failed { kind, unsent: true, returned: true, connect: true }
     }
 }
 
-/// The request, if it was never written to a connection that had been idle; the failure otherwise.
+fn take(req: &mut Request<RequestBody>) -> Request<RequestBody> {
+    std::mem::replace(req, Request::new(RequestBody::empty()))
+}
+
+/// Puts the request back if it was never written; `Ok` if the connection had been idle, so that another may do.
 fn retryable(
     mut error: TrySendError<Request<RequestBody>>,
     fresh: bool,
-) -> Result<Request<RequestBody>, Failed> {
+    slot: &mut Request<RequestBody>,
+) -> Result<(), Failed> {
     if let Some(req) = error.take_message() {
-        if fresh {
-            return Err(Failed {
-                kind: Kind::Reset,
-                unsent: true,
-                request: Some(Box::new(req)),
-                connect: false,
-            });
-        }
-        return Ok(req);
+        *slot = req;
+        return match fresh {
+            true => Err(Failed { kind: Kind::Reset, unsent: true, returned: true, connect: false }),
+            false => Ok(()),
+        };
     }
     let error = error.into_error();
     let refused = h2_error(&error).is_some_and(|h2| {
@@ -477,7 +481,7 @@ fn retryable(
         false => Kind::Reset,
     };
     tracing::debug!(%error, refused, "request failed");
-    Err(Failed { kind, unsent: refused, request: None, connect: false })
+    Err(Failed { kind, unsent: refused, returned: false, connect: false })
 }
 
 fn h2_error(error: &hyper::Error) -> Option<&h2::Error> {

@@ -3,7 +3,7 @@
 use super::check::Seen;
 use crate::http::body::RequestBody;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, Version, header,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version, header,
     uri::{Authority, PathAndQuery, Scheme},
 };
 use http_body::Body;
@@ -26,6 +26,10 @@ pub fn to_h2(req: &mut Request<RequestBody>, authority: &Authority) {
 /// To HTTP/1.1: the authority goes into `Host`, split cookies together, and a body of unknown length is chunked.
 pub fn to_h1(req: &mut Request<RequestBody>, seen: &Seen) {
     let version = std::mem::replace(req.version_mut(), Version::HTTP_11);
+    if req.method() == Method::CONNECT {
+        // Its target is an authority in either version.
+        return;
+    }
     if let Some(authority) = req.uri().authority() {
         // An absolute target overrules what `Host` said.
         let host = HeaderValue::from_str(authority.as_str()).expect("an authority is visible ASCII");

@@ -9,7 +9,7 @@ use crate::{
     balance::Endpoint,
     http::{
         Version,
-        body::{RequestBody, ResponseBody},
+        body::{ClientFault, RequestBody, ResponseBody},
         check::{self, Seen},
         convert,
         error::{self, Dialect, Kind},
@@ -92,29 +92,37 @@ impl Session {
         }
     }
 
-    pub async fn request(
+    /// Not an `async fn`, so that the request is stored once: what follows works on it by reference.
+    pub fn request(
         self: Rc<Self>,
         req: Request<Incoming>,
-    ) -> Result<Response<ResponseBody>, Infallible> {
+    ) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
         let (start, dialect) = (Instant::now(), Dialect::of(&req));
-        Ok(match self.handle(req, start, dialect).await {
-            Ok(res) => res,
-            Err(Refusal { kind, decision, answer }) => {
-                if let Some(kind) = kind {
-                    self.inbound.http_errors.inc(kind.label());
+        let (head, body) = req.into_parts();
+        let (body, fault) = RequestBody::incoming(body);
+        let mut req = Request::from_parts(head, body);
+        async move {
+            Ok(match self.handle(&mut req, &fault, start, dialect).await {
+                Ok(res) => res,
+                Err(Refusal { kind, decision, answer }) => {
+                    if let Some(kind) = kind {
+                        self.inbound.http_errors.inc(kind.label());
+                    }
+                    let decision = decision.unwrap_or_else(|| self.decision(&self.port.policy(), None));
+                    let res =
+                        answer.unwrap_or_else(|| error::response(kind.unwrap_or(Kind::Policy), dialect));
+                    let record = record(&res, start, dialect, kind.map(Kind::label), &decision);
+                    record.metrics.request(record.protocol);
+                    res.map(|body| body.with_record(record))
                 }
-                let decision = decision.unwrap_or_else(|| self.decision(&self.port.policy(), None));
-                let res = answer.unwrap_or_else(|| error::response(kind.unwrap_or(Kind::Policy), dialect));
-                let record = record(&res, start, dialect, kind.map(Kind::label), &decision);
-                record.metrics.request(record.protocol);
-                res.map(|body| body.with_record(record))
-            }
-        })
+            })
+        }
     }
 
     async fn handle(
         &self,
-        mut req: Request<Incoming>,
+        req: &mut Request<RequestBody>,
+        fault: &ClientFault,
         start: Instant,
         dialect: Dialect,
     ) -> Result<Response<ResponseBody>, Refusal> {
@@ -122,11 +130,11 @@ impl Session {
         let carried = self.client_id.is_some()
             && req.version() == http::Version::HTTP_2
             && req.headers().contains_key(convert::ORIG_PROTO);
-        if let Some(kind) = gate::refusal(&req) {
+        if let Some(kind) = gate::refusal(req) {
             return Err(kind.into());
         }
-        let seen = check::request(&req)?;
-        let asks = hop::request(&mut req, &seen)?;
+        let seen = check::request(req)?;
+        let asks = hop::request(req, &seen)?;
         if seen.reserved {
             check::remove_reserved(req.headers_mut());
         }
@@ -134,7 +142,7 @@ impl Session {
         if !policy.table.is_trivial() {
             check::unambiguous_path(req.uri().path())?;
         }
-        let Some(found) = policy.table.find(&req) else {
+        let Some(found) = policy.table.find(req) else {
             return Err(self.refused(Kind::NoRoute, self.decision(&policy, None)));
         };
         let decision = self.decision(&policy, Some(found.route));
@@ -150,7 +158,7 @@ impl Session {
         }
         let rule = policy.routes().get(found.route).and_then(|route| route.rules.get(found.rule));
         if let Some(HttpRule { filters, .. }) = rule
-            && let Err(answer) = filter::request(filters, &mut req, found, Some(self.port.number))
+            && let Err(answer) = filter::request(filters, req, found, Some(self.port.number))
         {
             let (answer, kind) = *answer;
             return Err(Refusal { kind, decision: Some(decision), answer: Some(answer) });
@@ -160,31 +168,28 @@ impl Session {
         }
         let context = self.inbound.worker.trace(req.headers());
         context.inject(req.headers_mut());
-        let details = self.details(&req, context.sampled().then_some(context));
+        let details = self.details(req, context.sampled().then_some(context));
         decision.metrics.request(if dialect.grpc { Protocol::Grpc } else { Protocol::Http });
         let version = match req.version() {
             http::Version::HTTP_2 if !carried => Version::Http2,
             _ => Version::Http1,
         };
         let sent = Sent { start, dialect, seen, upgrade: asks.upgrade, version, decision, details };
-        Ok(self.send(req, sent, rule).await)
+        Ok(self.send(req, sent, fault, rule).await)
     }
 
     async fn send(
         &self,
-        mut req: Request<Incoming>,
+        req: &mut Request<RequestBody>,
         sent: Sent,
+        fault: &ClientFault,
         rule: Option<&HttpRule>,
     ) -> Response<ResponseBody> {
         let Sent { start, dialect, seen, upgrade, version, decision, details } = sent;
         let (head, connect) = (req.method() == Method::HEAD, req.method() == Method::CONNECT);
-        let client = (upgrade || connect).then(|| hyper::upgrade::on(&mut req));
-        let (parts, body) = req.into_parts();
-        let (body, fault) = RequestBody::incoming(body);
-        let mut req = Request::from_parts(parts, body);
+        let client = (upgrade || connect).then(|| hyper::upgrade::on(&mut *req));
         match version {
-            Version::Http1 if connect => *req.version_mut() = http::Version::HTTP_11,
-            Version::Http1 => convert::to_h1(&mut req, &seen),
+            Version::Http1 => convert::to_h1(req, &seen),
             Version::Http2 => {}
         }
         let mut attempt = self.application.begin();
@@ -276,7 +281,7 @@ impl Session {
         }
     }
 
-    fn details(&self, req: &Request<Incoming>, trace: Option<Context>) -> Option<Box<Details>> {
+    fn details(&self, req: &Request<RequestBody>, trace: Option<Context>) -> Option<Box<Details>> {
         let worker = &self.inbound.worker;
         if trace.is_none() && worker.access_log().is_none() {
             return None;

@@ -86,6 +86,11 @@ impl Destination {
         if let Some(ready) = self.ready() {
             return ready;
         }
+        // Boxed: only a destination's first requests wait.
+        Box::pin(self.first(patience)).await
+    }
+
+    async fn first(&self, patience: Duration) -> Result<Rc<Router>, Kind> {
         let deadline = Instant::now() + patience;
         loop {
             let changed = self.changed.notified();

@@ -4,7 +4,7 @@ use super::{
     Outbound,
     destination::Destination,
     retry,
-    router::{Backend, HttpRouter, Rule},
+    router::{Backend, Rule},
 };
 use crate::{
     balance::{Attempt, Endpoint},
@@ -20,6 +20,7 @@ use crate::{
         hop::{self, Asks},
         record::{Details, Record, grpc_status},
         replay::Replay,
+        route::Found,
         upgrade,
     },
     io::Stream,
@@ -40,6 +41,7 @@ use std::{
     cell::RefCell,
     convert::Infallible,
     net::SocketAddr,
+    pin::{Pin, pin},
     rc::Rc,
     time::{Duration, Instant, SystemTime},
 };
@@ -78,6 +80,7 @@ struct Exchange<'a> {
     authority: &'a Authority,
     rule: &'a Rule,
     head: bool,
+    fault: &'a ClientFault,
     trace: Option<Context>,
 }
 
@@ -86,39 +89,46 @@ impl Session {
         Session { outbound, client, dst, last: RefCell::default(), switch: Switch::default() }
     }
 
-    pub async fn request(
+    /// Not an `async fn`, so that the request is stored once: what follows works on it by reference.
+    pub fn request(
         self: Rc<Self>,
         req: Request<Incoming>,
-    ) -> Result<Response<ResponseBody>, Infallible> {
+    ) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
         let (start, dialect) = (Instant::now(), Dialect::of(&req));
-        Ok(match self.handle(req, start, dialect).await {
-            Ok(res) => res,
-            Err(refusal) => self.refuse(refusal, start, dialect),
-        })
+        let (head, body) = req.into_parts();
+        let (body, fault) = RequestBody::incoming(body);
+        let mut req = Request::from_parts(head, body);
+        async move {
+            Ok(match self.handle(&mut req, &fault, start, dialect).await {
+                Ok(res) => res,
+                Err(refusal) => self.refuse(refusal, start, dialect),
+            })
+        }
     }
 
     async fn handle(
         self: &Rc<Self>,
-        mut req: Request<Incoming>,
+        req: &mut Request<RequestBody>,
+        fault: &ClientFault,
         start: Instant,
         dialect: Dialect,
     ) -> Result<Response<ResponseBody>, Refusal> {
-        if let Some(kind) = gate::refusal(&req) {
+        if let Some(kind) = gate::refusal(req) {
             return Err(kind.into());
         }
-        let seen = check::request(&req)?;
-        let asks = hop::request(&mut req, &seen)?;
+        let seen = check::request(req)?;
+        let asks = hop::request(req, &seen)?;
         if seen.reserved {
             check::remove_reserved(req.headers_mut());
         }
-        let Named { authority, dst } = self.named(&req)?;
+        let Named { authority, dst } = self.named(req)?;
         if req.method() == Method::CONNECT && self.dst.is_none() {
             return Ok(self.tunnel(req, dst));
         }
         let version = if req.version() == http::Version::HTTP_2 { Version::Http2 } else { Version::Http1 };
         let router = dst.router(self.outbound.patience()).await?;
         let router = router.http(version).ok_or(Kind::NoRoute)?.clone();
-        let Some((rule, found)) = router.find(&req) else {
+        let Some((rule, found)) = router.find(req) else {
             return Err(Refusal {
                 kind: Some(Kind::NoRoute),
                 metrics: Some(router.unrouted.clone()),
@@ -126,7 +136,7 @@ impl Session {
             });
         };
         let port = router.meta.as_ref().and_then(|meta| meta.port);
-        if let Err(answer) = filter::request(&rule.filters, &mut req, found, port) {
+        if let Err(answer) = filter::request(&rule.filters, req, found, port) {
             return Err(Refusal::answered(*answer, &rule.unsent));
         }
         let context = self.outbound.worker.trace(req.headers());
@@ -141,13 +151,14 @@ impl Session {
             authority: &authority,
             rule,
             head: req.method() == Method::HEAD,
+            fault,
             trace: context.sampled().then_some(context),
         };
-        exchange.run(req, &router, found).await
+        Ok(exchange.run(req, found).await)
     }
 
     /// The destination, and the authority that HTTP/2 needs.
-    fn named(&self, req: &Request<Incoming>) -> Result<Named, Kind> {
+    fn named(&self, req: &Request<RequestBody>) -> Result<Named, Kind> {
         let name = check::authority(req);
         if let (Some(last), Some(name)) = (&*self.last.borrow(), name)
             && last.authority.as_str().as_bytes() == name
@@ -182,9 +193,13 @@ impl Session {
     }
 
     /// CONNECT to us: 200, and what comes through is treated like an accepted connection.
-    fn tunnel(self: &Rc<Self>, mut req: Request<Incoming>, dst: Rc<Destination>) -> Response<ResponseBody> {
+    fn tunnel(
+        self: &Rc<Self>,
+        req: &mut Request<RequestBody>,
+        dst: Rc<Destination>,
+    ) -> Response<ResponseBody> {
         self.switch.set();
-        let (session, upgraded) = (self.clone(), hyper::upgrade::on(&mut req));
+        let (session, upgraded) = (self.clone(), hyper::upgrade::on(req));
         spawn_local(async move {
             let ended = match upgraded.await {
                 Ok(io) => session.outbound.connection_to(Stream::upgraded(io), session.client, dst).await,
@@ -258,20 +273,21 @@ fn metrics_request(record: &Record) {
     record.metrics.request(record.protocol);
 }
 
-/// A request ready to be sent, and what is needed to send it again.
-struct Message {
-    req: Request<RequestBody>,
-    again: Option<Again>,
-    fault: ClientFault,
-    upgrade: Option<OnUpgrade>,
-}
-
+/// What is needed to send a request again.
 struct Again {
     head: Parts,
     body: Option<Replay>,
 }
 
 impl Again {
+    /// Copies the head, and keeps of the body what passes: only where the rule may want to send it again.
+    fn keep(req: &mut Request<RequestBody>, retry: &Retry) -> Again {
+        let body = std::mem::replace(req.body_mut(), RequestBody::empty());
+        let (body, replay) = body.into_replay(retry.max_request_bytes);
+        *req.body_mut() = body;
+        Again { head: head_of(req), body: replay }
+    }
+
     fn request(&self) -> Option<Request<RequestBody>> {
         let body = match &self.body {
             Some(replay) if replay.can_repeat() => RequestBody::replay(replay.again()),
@@ -291,6 +307,15 @@ fn head_of<B>(req: &Request<B>) -> Parts {
     copy.into_parts().0
 }
 
+async fn bounded<T>(
+    limit: Option<Duration>,
+    sent: Pin<&mut impl Future<Output = Result<T, Failed>>>,
+) -> Result<T, Failed> {
+    let Some(limit) = limit else { return sent.await };
+    let late = Failed { kind: Kind::RequestTimeout, unsent: false, returned: false, connect: false };
+    time::timeout(limit, sent).await.unwrap_or(Err(late))
+}
+
 /// A response and where it came from.
 struct Answered {
     res: Response<Incoming>,
@@ -308,73 +333,40 @@ struct Lost {
 }
 
 impl Exchange<'_> {
-    async fn run(
-        &self,
-        mut req: Request<Incoming>,
-        _router: &HttpRouter,
-        found: crate::http::route::Found,
-    ) -> Result<Response<ResponseBody>, Refusal> {
+    async fn run(&self, req: &mut Request<RequestBody>, found: Found) -> Response<ResponseBody> {
         let upgrade =
-            (self.asks.upgrade || req.method() == Method::CONNECT).then(|| hyper::upgrade::on(&mut req));
-        let details = self.details(&req);
-        let (head, body) = req.into_parts();
-        let (body, fault) = RequestBody::incoming(body);
-        // The head is copied only where the rule may want to send it again.
-        let (body, again) = match &self.rule.retry {
-            Some(retry) if upgrade.is_none() => {
-                let (body, replay) = body.into_replay(retry.max_request_bytes);
-                (body, Some(Again { head: head.clone(), body: replay }))
-            }
-            Some(_) | None => (body, None),
+            (self.asks.upgrade || req.method() == Method::CONNECT).then(|| hyper::upgrade::on(&mut *req));
+        let details = self.details(req);
+        let again = match &self.rule.retry {
+            Some(retry) if upgrade.is_none() => Some(Again::keep(req, retry)),
+            Some(_) | None => None,
         };
-        let message = Message { req: Request::from_parts(head, body), again, fault, upgrade };
-        let timeout = self.rule.timeouts.request.or(self.rule.timeouts.response);
-        match timeout {
-            None => self.attempts(message, found, details, None).await,
-            Some(timeout) => {
-                let deadline = time::Instant::from_std(self.start) + timeout;
-                self.attempts(message, found, details, Some(deadline)).await
-            }
-        }
-    }
-
-    async fn attempts(
-        &self,
-        message: Message,
-        found: crate::http::route::Found,
-        details: Option<Box<Details>>,
-        deadline: Option<time::Instant>,
-    ) -> Result<Response<ResponseBody>, Refusal> {
-        let Message { req, again, fault, upgrade } = message;
-        let (mut next, mut retries, mut avoid) = (Some(req), 0, None);
         if self.rule.retry.is_some() {
             self.rule.budget.deposit(time::Instant::now());
         }
+        let timeouts = &self.rule.timeouts;
+        let deadline =
+            timeouts.request.or(timeouts.response).map(|limit| time::Instant::from_std(self.start) + limit);
+        let (mut retries, mut avoid) = (0, None);
         let outcome = loop {
-            let Some(req) = next.take() else { break Err(self.unsent(Kind::Reset)) };
-            let per_try = self.rule.retry.as_ref().and_then(|retry| retry.timeout);
-            let outcome = self.within(deadline, per_try, self.once(req, found, &mut avoid, &fault)).await;
-            if fault.as_ref().is_some_and(|fault| fault.get()) {
-                break match outcome {
-                    Ok(answered) => Ok(answered),
-                    Err(lost) => Err(Lost { kind: Kind::ClientBody, answer: None, ..lost }),
-                };
+            let outcome = {
+                let once = pin!(self.once(req, found, &mut avoid));
+                self.within(deadline, once).await
+            };
+            if self.fault.as_ref().is_some_and(|fault| fault.get()) {
+                break outcome.map_err(|lost| Lost { kind: Kind::ClientBody, answer: None, ..lost });
             }
             let Some(retry) = &self.rule.retry else { break outcome };
             let late = deadline.is_some_and(|deadline| deadline <= time::Instant::now());
             match self.again(retry, &outcome, again.as_ref(), retries, late) {
-                Some(req) => {
-                    if let Some(answered) = self.dropped(outcome) {
-                        avoid = Some(answered);
-                    }
-                    if let Some(pause) = retry::pause(retry, retries) {
-                        time::sleep(pause).await;
-                    }
-                    retries += 1;
-                    next = Some(req);
-                }
+                Some(next) => *req = next,
                 None => break outcome,
             }
+            avoid = self.dropped(outcome).or(avoid);
+            if let Some(pause) = retry::pause(retry, retries) {
+                Box::pin(time::sleep(pause)).await;
+            }
+            retries += 1;
         };
         if retries > 0
             && let Ok(answered) = &outcome
@@ -383,8 +375,8 @@ impl Exchange<'_> {
             self.rule.metrics.retries.successes.inc();
         }
         match outcome {
-            Ok(answered) => Ok(self.respond(answered, details, retries, upgrade, deadline)),
-            Err(lost) => Ok(self.fail(lost, details, retries)),
+            Ok(answered) => self.respond(answered, details, retries, upgrade, deadline),
+            Err(lost) => self.fail(lost, details, retries),
         }
     }
 
@@ -448,9 +440,9 @@ impl Exchange<'_> {
     async fn within(
         &self,
         deadline: Option<time::Instant>,
-        per_try: Option<Duration>,
-        once: impl Future<Output = Result<Answered, Lost>>,
+        once: Pin<&mut impl Future<Output = Result<Answered, Lost>>>,
     ) -> Result<Answered, Lost> {
+        let per_try = self.rule.retry.as_ref().and_then(|retry| retry.timeout);
         let own = per_try.or(self.rule.timeouts.backend_request).map(|limit| time::Instant::now() + limit);
         match deadline.into_iter().chain(own).min() {
             None => once.await,
@@ -464,10 +456,9 @@ impl Exchange<'_> {
     /// One try. A request that no server has seen is offered to further endpoints; that is no retry.
     async fn once(
         &self,
-        mut req: Request<RequestBody>,
-        found: crate::http::route::Found,
+        req: &mut Request<RequestBody>,
+        found: Found,
         avoid: &mut Option<Rc<Endpoint>>,
-        fault: &ClientFault,
     ) -> Result<Answered, Lost> {
         let Some(backend) = self.rule.backend() else { return Err(self.unsent(Kind::NoBackend)) };
         let lost = |kind, metrics: &Rc<HttpMetrics>| Lost {
@@ -476,7 +467,7 @@ impl Exchange<'_> {
             backend: Some(backend.clone()),
             answer: None,
         };
-        if let Err(answer) = filter::request(&backend.filters, &mut req, found, None) {
+        if let Err(answer) = filter::request(&backend.filters, req, found, None) {
             let (answer, kind) = *answer;
             return Err(Lost {
                 answer: Some(answer),
@@ -497,12 +488,16 @@ impl Exchange<'_> {
             let metrics = backend.http(&self.session.outbound.worker, &endpoint);
             metrics.request(self.protocol());
             backend.metrics.requests.inc();
-            let version = self.prepare(&mut req, &endpoint);
+            let version = self.prepare(req, &endpoint);
             // A stream may be refused after its head is gone. Without a body another can be made; the copy costs a tenth of what
             // the request does, so it is made for multiplexed requests only.
-            let spare = (version == Version::Http2 && req.body().is_end_stream()).then(|| head_of(&req));
+            let spare = (version == Version::Http2 && req.body().is_end_stream()).then(|| head_of(req));
             let mut attempt = endpoint.begin();
-            let failed = match self.bounded(backend.timeout, endpoint.pool.send(version, req)).await {
+            let sent = {
+                let sent = pin!(endpoint.pool.send(version, req));
+                bounded(backend.timeout, sent).await
+            };
+            let failed = match sent {
                 Ok((res, lease)) => {
                     balancer.connected();
                     attempt.answered(lease);
@@ -510,45 +505,24 @@ impl Exchange<'_> {
                 }
                 Err(failed) => failed,
             };
-            let Failed { kind, unsent, request, connect } = failed;
+            let Failed { kind, unsent, returned, connect } = failed;
             offers += 1;
             if connect {
                 endpoint.connect_failed(time::Instant::now());
                 drop(attempt);
-            } else if fault.as_ref().is_none_or(|fault| !fault.get()) {
+            } else if self.fault.as_ref().is_none_or(|fault| !fault.get()) {
                 attempt.fail();
             }
-            let request = match (request, spare) {
-                (None, Some(head)) if unsent => {
-                    Some(Box::new(Request::from_parts(head, RequestBody::empty())))
-                }
-                (request, _) => request,
-            };
-            let more =
-                unsent && !balancer.is_fixed() && (offers < MAX_OFFERS || balancer.may_wait(&mut patience));
-            match request {
-                Some(again) if more => {
-                    balancer.may_wait(&mut patience);
-                    req = *again;
-                    *avoid = Some(endpoint);
-                }
-                Some(_) | None => return Err(lost(kind, &metrics)),
+            match (returned, spare) {
+                (true, _) => {}
+                (false, Some(head)) if unsent => *req = Request::from_parts(head, RequestBody::empty()),
+                (false, _) => return Err(lost(kind, &metrics)),
             }
+            if balancer.is_fixed() || !(balancer.may_wait(&mut patience) || offers < MAX_OFFERS) {
+                return Err(lost(kind, &metrics));
+            }
+            *avoid = Some(endpoint);
         }
-    }
-
-    async fn bounded<T>(
-        &self,
-        limit: Option<Duration>,
-        sent: impl Future<Output = Result<T, Failed>>,
-    ) -> Result<T, Failed> {
-        let Some(limit) = limit else { return sent.await };
-        time::timeout(limit, sent).await.unwrap_or(Err(Failed {
-            kind: Kind::RequestTimeout,
-            unsent: false,
-            request: None,
-            connect: false,
-        }))
     }
 
     /// Puts the request into the form in which the endpoint takes it.
@@ -638,7 +612,7 @@ impl Exchange<'_> {
         if self.dialect.grpc { Protocol::Grpc } else { Protocol::Http }
     }
 
-    fn details(&self, req: &Request<Incoming>) -> Option<Box<Details>> {
+    fn details(&self, req: &Request<RequestBody>) -> Option<Box<Details>> {
         let worker = &self.session.outbound.worker;
         if self.trace.is_none() && worker.access_log().is_none() {
             return None;

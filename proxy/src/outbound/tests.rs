@@ -486,3 +486,15 @@ fn a_drain_finishes_requests_and_says_so() {
         let _ = time::timeout(Duration::from_secs(1), drained).await;
     });
 }
+
+fn future_bytes<A, F: Future>(_: impl Fn(A) -> F) -> usize {
+    size_of::<F>()
+}
+
+/// Held by every HTTP/2 stream, and by every HTTP/1 connection.
+#[test]
+fn a_request_under_way_is_small() {
+    let outbound = future_bytes(|(session, req)| super::Session::request(session, req));
+    let inbound = future_bytes(|(session, req)| crate::inbound::request::Session::request(session, req));
+    assert!(outbound <= 2_560 && inbound <= 1_152, "{outbound}, {inbound}");
+}

@@ -210,7 +210,12 @@ impl Balancer {
                 }
                 return Err(Kind::FailFast);
             }
-            let up = self.endpoints.borrow().iter().filter_map(|endpoint| endpoint.ready_at(now)).min();
+            let up = self
+                .endpoints
+                .borrow()
+                .iter()
+                .filter_map(|endpoint| endpoint.ready_at(now).min(endpoint.panic_at(now)))
+                .min();
             let until = up.unwrap_or(deadline).min(deadline);
             let _ = time::timeout_at(until, self.changed.notified()).await;
         }
@@ -256,7 +261,10 @@ impl Balancer {
         }
         let mut up = endpoints.iter().filter(|endpoint| usable(endpoint));
         match (up.next(), up.next(), up.next()) {
-            (None, ..) => avoid.filter(|avoid| avoid.ready_at(now).is_none()).cloned(),
+            (None, ..) => avoid
+                .filter(|avoid| avoid.ready_at(now).is_none())
+                .or_else(|| endpoints.iter().find(|endpoint| endpoint.panic_at(now).is_none()))
+                .cloned(),
             (Some(only), None, _) => Some(only.clone()),
             (Some(a), Some(b), None) => Some(better(a, b, now).clone()),
             (Some(_), Some(_), Some(_)) => {

@@ -51,6 +51,9 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 /// For a TLS handshake, and for the transport header after it.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
+/// For the first bytes of a connection that a peer's proxy has already looked at.
+const FORWARDED_SILENCE: Duration = Duration::from_millis(50);
+
 /// One worker's inbound side.
 #[derive(Debug)]
 pub struct Inbound {
@@ -156,12 +159,18 @@ impl Inbound {
         }
     }
 
-    /// What is spoken within our own TLS. An opaque port is not looked at again: its server may have to speak first.
-    async fn first_bytes_inside(&self, stream: Stream, port: &Port) -> io::Result<(Detected, Stream)> {
-        if matches!(port.policy().policy.protocol, Protocol::Opaque) {
-            return Ok((Detected::Opaque, stream));
+    /// What is spoken after a transport header that does not say. The peer's proxy has looked already, so bytes that are to be
+    /// seen come with the header; a silent client has been waited for there.
+    async fn forwarded_bytes(&self, stream: Stream, port: &Port) -> io::Result<(Detected, Stream)> {
+        match port.policy().policy.protocol {
+            Protocol::Opaque => Ok((Detected::Opaque, stream)),
+            Protocol::Detect { timeout, .. } => {
+                detect::run(stream, FORWARDED_SILENCE, self.config.inbound.detect_timeout.min(timeout)).await
+            }
+            Protocol::Http1(_) | Protocol::Http2(_) | Protocol::Grpc(_) | Protocol::Tls => {
+                self.first_bytes(stream, Some(port)).await
+            }
         }
-        self.first_bytes(stream, Some(port)).await
     }
 
     /// Mutual TLS with a peer's proxy, or TLS with a stranger that knows our name.
@@ -190,7 +199,7 @@ impl Inbound {
             let Some(addr) = original else { return self.lost(Kind::Loop) };
             let port = self.port(addr.port()).await;
             let stream = Stream::from(Transport::ServerTls(Box::new(stream)));
-            let (detected, stream) = self.first_bytes_inside(stream, &port).await?;
+            let (detected, stream) = self.first_bytes(stream, Some(&port)).await?;
             return self.plain(stream, peer, client, port, addr.ip(), detected).await;
         }
         // A header moves the connection to another port, so only a proxy may send one.
@@ -220,7 +229,7 @@ impl Inbound {
             }
             Some(Carried::Http1 | Carried::Http2) => self.opaque(stream, peer, port, ip).await,
             None => {
-                let (detected, stream) = self.first_bytes_inside(stream, &port).await?;
+                let (detected, stream) = self.forwarded_bytes(stream, &port).await?;
                 self.plain(stream, peer, client, port, ip, detected).await
             }
         }

@@ -7,6 +7,9 @@ use tokio::time::Instant;
 /// A probe that never ends does not shut an endpoint out for good.
 const PROBE_PATIENCE: Duration = Duration::from_secs(10);
 
+/// Between tries of an endpoint when all are set aside.
+const PANIC_INTERVAL: Duration = Duration::from_secs(1);
+
 #[derive(Debug)]
 pub struct Breaker {
     policy: FailureAccrual,
@@ -15,11 +18,18 @@ pub struct Breaker {
     trips: Cell<u32>,
     /// `None`: closed, requests pass.
     until: Cell<Option<Instant>>,
+    tried: Cell<Instant>,
 }
 
 impl Breaker {
     pub fn new(policy: FailureAccrual) -> Breaker {
-        Breaker { policy, failures: Cell::new(0), trips: Cell::new(0), until: Cell::new(None) }
+        Breaker {
+            policy,
+            failures: Cell::new(0),
+            trips: Cell::new(0),
+            until: Cell::new(None),
+            tried: Cell::new(Instant::now()),
+        }
     }
 
     /// When the endpoint may be tried again; `None`: now.
@@ -27,8 +37,14 @@ impl Breaker {
         self.until.get().filter(|until| *until > now)
     }
 
+    /// When it may be tried although it is set aside, because all others are as well: nobody is locked out for longer than a second.
+    pub fn panic_at(&self, now: Instant) -> Option<Instant> {
+        Some(self.tried.get() + PANIC_INTERVAL).filter(|at| *at > now)
+    }
+
     /// A request is sent: after a trip it is the probe, and nobody else may pass until it has answered.
     pub fn begin(&self, now: Instant) {
+        self.tried.set(now);
         if self.until.get().is_some() {
             self.until.set(Some(now + PROBE_PATIENCE));
         }

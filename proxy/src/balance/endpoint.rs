@@ -59,6 +59,12 @@ impl Endpoint {
         down.max(open)
     }
 
+    /// The same when no endpoint is ready: one that can be reached but keeps failing is asked again now and then.
+    pub fn panic_at(&self, now: Instant) -> Option<Instant> {
+        let down = self.down_until.get().filter(|until| *until > now);
+        down.max(self.breaker.as_ref().and_then(|breaker| breaker.panic_at(now)))
+    }
+
     pub fn load(&self, now: Instant) -> f64 {
         self.load.get(now)
     }

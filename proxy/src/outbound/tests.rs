@@ -239,6 +239,14 @@ fn two_equal_endpoints_share_evenly_and_a_third_gets_its_share() {
     });
 }
 
+/// Sets an endpoint aside after three failures, for a minute.
+fn with_breaker() -> Lookup {
+    let backoff = Backoff { min: Duration::from_secs(60), max: Duration::from_secs(60), jitter: 0.0 };
+    let mut http1 = http(vec![rule("web")]);
+    http1.failure_accrual = Some(FailureAccrual { max_failures: 3, backoff });
+    Lookup::Policy(Arc::new(Policy { meta: meta("Service", "web"), protocol: Protocol::Http1(http1) }))
+}
+
 #[test]
 fn an_endpoint_that_keeps_failing_is_set_aside() {
     run(async {
@@ -246,15 +254,29 @@ fn an_endpoint_that_keeps_failing_is_set_aside() {
         let mesh = Mesh::start(good.addr).await;
         let both = set([plain(bad.addr), plain(good.addr)]);
         mesh.endpoints.borrow_mut().insert("web".into(), tokio::sync::watch::channel(both).0);
-        let backoff = Backoff { min: Duration::from_secs(60), max: Duration::from_secs(60), jitter: 0.0 };
-        let mut http1 = http(vec![rule("web")]);
-        http1.failure_accrual = Some(FailureAccrual { max_failures: 3, backoff });
-        let policy = Policy { meta: meta("Service", "web"), protocol: Protocol::Http1(http1) };
-        mesh.outbound.send_replace(Lookup::Policy(Arc::new(policy)));
+        mesh.outbound.send_replace(with_breaker());
         for _ in 0..60 {
             exchange(mesh.app, GET).await;
         }
         assert_eq!(bad.text().matches("GET /").count(), 3);
+    });
+}
+
+/// Row R15.
+#[test]
+fn when_all_are_set_aside_they_are_asked_again_soon() {
+    run(async {
+        let origin = flaky(3).await;
+        let mesh = Mesh::start(origin.addr).await;
+        mesh.outbound.send_replace(with_breaker());
+        for _ in 0..3 {
+            assert_eq!(status(&exchange(mesh.app, GET).await), 500);
+        }
+        let start = Instant::now();
+        while status(&exchange(mesh.app, GET).await) != 200 {
+            assert!(start.elapsed() < Duration::from_secs(10), "locked out");
+            time::sleep(Duration::from_millis(20)).await;
+        }
     });
 }
 
@@ -305,7 +327,8 @@ fn a_server_that_speaks_first_is_heard_and_half_close_passes() {
             let start = Instant::now();
             let mut greeting = [0; 6];
             client.read_exact(&mut greeting).await.unwrap();
-            assert!(start.elapsed() < Duration::from_millis(3_500), "{:?}", start.elapsed());
+            // One second of silence, not one at each proxy; the rest is a slow machine's.
+            assert!(start.elapsed() < Duration::from_millis(1_900), "{:?}", start.elapsed());
             client.write_all(b"some bytes").await.unwrap();
             client.shutdown().await.unwrap();
             let mut rest = String::new();

@@ -112,7 +112,7 @@ impl Demo {
             self.children.start(&pod.name, launcher.application(pod))?;
         }
         for (ready, pod) in pods.iter().enumerate() {
-            self.screen.step(&format!("Pods ready: {ready} of {} (waiting for {})", pods.len(), pod.name));
+            self.screen.step(&format!("starting: {ready} of {} ready, waiting for {}", pods.len(), pod.name));
             self.until_proxy(pod).await?;
             if let Some(path) = &pod.health_path {
                 let application = Client::new(&format!("http://{}", pod.application_addr()))?;

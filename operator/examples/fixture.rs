@@ -15,7 +15,7 @@ use mesh_operator::{
 };
 use mesh_policy::{Settings, Tables};
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
-use tokio::{net::TcpListener, sync::watch, time};
+use tokio::{net::TcpListener, sync::watch};
 
 #[derive(Parser)]
 struct Args {
@@ -57,16 +57,15 @@ async fn main() -> anyhow::Result<()> {
     };
     let listener = TcpListener::bind(args.http_addr).await?;
     println!("http://{}", listener.local_addr()?);
-    let feed = async {
+    let fed = store.clone();
+    // A thread of its own: making up thousands of requests must not keep the API waiting.
+    std::thread::spawn(move || {
         let mut random = traffic::Random::new(args.seed);
-        let mut ticks = time::interval(Duration::from_secs(1));
         loop {
-            ticks.tick().await;
-            traffic::second(&mesh, &store, &mut random, started_ms);
+            traffic::second(&mesh, &fed, &mut random, started_ms);
+            std::thread::sleep(Duration::from_secs(1));
         }
-    };
-    tokio::select! {
-        served = api::serve(listener, State { tables, telemetry: store.clone(), config }) => Ok(served?),
-        () = feed => Ok(()),
-    }
+    });
+    api::serve(listener, State { tables, telemetry: store, config }).await?;
+    Ok(())
 }

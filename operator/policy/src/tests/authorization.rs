@@ -199,3 +199,17 @@ fn the_kind_has_a_definition_for_clusters() {
     let schema = serde_json::to_value(&definition.spec.versions[0].schema).unwrap();
     insta::assert_yaml_snapshot!(schema["openAPIV3Schema"]["properties"]["spec"]);
 }
+
+#[test]
+fn grpc_routes_are_paths_to_the_server() {
+    let route = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: GRPCRoute
+metadata: { name: g, namespace: shop }
+spec: { parentRefs: [], rules: [{ matches: [{ method: { service: a.B, method: C } }, { method: { service: a.B } }, { method: { method: C } }, {}] }] }";
+    let spec = "  targetRefs: [{ kind: Service, name: cart }]\n  rules: [{ routes: [{ kind: GRPCRoute, name: g }] }]";
+    let tables = tables(&format!("{SHOP}\n---{route}\n---{}", policy("p", spec)));
+    let policy = tables.inbound("shop", "cart-2", 8080).unwrap();
+    let paths: Vec<String> = policy.routes[0].matches.iter().map(|own| format!("{:?}", own.path)).collect();
+    assert_eq!(paths, [r#"Exact("/a.B/C")"#, r#"Prefix("/a.B")"#, r#"Regex("/[^/]+/C")"#, r#"Prefix("/")"#]);
+}

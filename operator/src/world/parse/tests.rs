@@ -55,6 +55,8 @@ fn what_is_wrong_is_said_with_its_place() {
     let broken = GOOD.replace("{ port: 80 }", "{ port: eighty }");
     check(&broken, 2, 11, "Service shop/web", "eighty");
     check("apiVersion: v1\nkind: Service\nmetadata: { name: x\n", 1, 3, "", "");
+    let second = "apiVersion: v1\nkind: ConfigMap\n---\napiVersion: v1\nkind: Service\nmetadata: { name: [\n";
+    check(second, 2, 6, "", "");
     check("a: 1\n", 1, 1, "", "apiVersion");
     check("apiVersion: v1\nkind: Service\n", 1, 1, "Service", "metadata.name");
     check("just text\n", 1, 1, "", "");

@@ -147,7 +147,7 @@ async fn api(hub: Arc<Hub>, uri: &Uri) -> Result<Response, Refusal> {
         return hub.stream(View::parse(path, query)?).await;
     }
     let answer = stream::answer(hub.app(), View::parse(path, query)?).await?;
-    Ok(([(header::CONTENT_TYPE, "application/json")], answer.json).into_response())
+    Ok(([(header::CONTENT_TYPE, "application/json")], answer.json()).into_response())
 }
 
 #[cfg(test)]

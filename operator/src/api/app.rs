@@ -39,6 +39,7 @@ pub struct App {
     pub config: Config,
     mesh: Mutex<Option<(Arc<Tables>, Arc<Mesh>)>>,
     frames: Mutex<HashMap<Window, Arc<Frame>>>,
+    maps: graph::Maps,
 }
 
 /// One window at one second.
@@ -51,18 +52,28 @@ pub struct Frame {
     flows: Flows,
 }
 
-/// An answer, encoded. The graph's stream sends its two parts apart.
+/// An answer, encoded.
 #[derive(Clone, Debug)]
-pub struct Answer {
-    pub json: Bytes,
-    pub parts: Option<GraphParts>,
+pub enum Answer {
+    Whole(Bytes),
+    /// The graph's two parts, which its stream sends apart.
+    Graph {
+        version: u64,
+        topology: Bytes,
+        metrics: Bytes,
+    },
 }
 
-#[derive(Clone, Debug)]
-pub struct GraphParts {
-    pub version: u64,
-    pub topology: Bytes,
-    pub metrics: Bytes,
+impl Answer {
+    /// As one document.
+    pub fn json(self) -> Bytes {
+        match self {
+            Answer::Whole(json) => json,
+            Answer::Graph { topology, metrics, .. } => {
+                [b"{\"topology\":", &topology[..], b",\"metrics\":", &metrics[..], b"}"].concat().into()
+            }
+        }
+    }
 }
 
 impl App {
@@ -73,6 +84,7 @@ impl App {
             config: state.config,
             mesh: Mutex::default(),
             frames: Mutex::default(),
+            maps: graph::Maps::default(),
         }
     }
 
@@ -89,15 +101,9 @@ impl App {
             }
             View::Graph { ns, window } => {
                 let Frame { mesh, snapshot, flows, .. } = &*self.frame(*window, now_ms);
-                let graph = graph::graph(mesh, snapshot, flows, ns, now_ms);
-                Ok(Answer {
-                    parts: Some(GraphParts {
-                        version: graph.topology.version,
-                        topology: encode(&graph.topology)?.json,
-                        metrics: encode(&graph.metrics)?.json,
-                    }),
-                    ..encode(&graph)?
-                })
+                let (map, metrics) = graph::graph(&self.maps, mesh, snapshot, flows, ns, now_ms);
+                let metrics = json(&metrics)?;
+                Ok(Answer::Graph { version: map.topology.version, topology: map.json.clone(), metrics })
             }
             View::Workloads { ns, window } => {
                 let Frame { mesh, snapshot, flows, .. } = &*self.frame(*window, now_ms);
@@ -231,9 +237,13 @@ impl App {
 }
 
 fn encode(value: &impl Serialize) -> Result<Answer, Refusal> {
+    json(value).map(Answer::Whole)
+}
+
+fn json(value: &impl Serialize) -> Result<Bytes, Refusal> {
     let json = serde_json::to_vec(value).map_err(|error| Refusal {
         status: http::StatusCode::INTERNAL_SERVER_ERROR,
         error: format!("encoding the answer: {error}"),
     })?;
-    Ok(Answer { json: json.into(), parts: None })
+    Ok(json.into())
 }

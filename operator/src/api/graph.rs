@@ -8,11 +8,15 @@ use super::{
     tally::{Tally, share},
 };
 use crate::{layout, telemetry::Snapshot};
+use axum::body::Bytes;
 use mesh_api::{
-    graph::{Edge, EdgeMetrics, Graph, Group, Metrics, Node, NodeKind, NodeMetrics, Protocol, Topology},
+    graph::{Edge, EdgeMetrics, Group, Metrics, Node, NodeKind, NodeMetrics, Protocol, Topology},
     health::Health,
 };
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 const CARD: (f64, f64) = (148.0, 64.0);
 const PILL_HEIGHT: f64 = 32.0;
@@ -26,8 +30,53 @@ pub struct Drawn {
     wanted: Option<f64>,
 }
 
+/// Topologies that were laid out and encoded, by the namespaces that they show. Traffic changes every second, the map rarely.
+#[derive(Debug, Default)]
+pub struct Maps(Mutex<HashMap<Vec<String>, Arc<Map>>>);
+
+/// Selections of namespaces whose maps are kept.
+const MAX_MAPS: usize = 32;
+
+#[derive(Debug)]
+pub struct Map {
+    /// What it was made of: nodes without their places, and edges between them.
+    nodes: Vec<Node>,
+    ends: Vec<(usize, usize)>,
+    pub topology: Topology,
+    pub json: Bytes,
+}
+
+impl Maps {
+    fn of(&self, shown: &[String], nodes: Vec<Node>, ends: Vec<(usize, usize)>) -> Arc<Map> {
+        let mut maps = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(map) = maps.get(shown)
+            && map.nodes == nodes
+            && map.ends == ends
+        {
+            return map.clone();
+        }
+        if maps.len() >= MAX_MAPS {
+            maps.clear();
+        }
+        let topology = topology(&nodes, &ends);
+        let json = serde_json::to_vec(&topology).expect(PLAIN).into();
+        let map = Arc::new(Map { nodes, ends, topology, json });
+        maps.insert(shown.to_vec(), map.clone());
+        map
+    }
+}
+
+const PLAIN: &str = "a topology has only plain fields";
+
 /// The graph of all namespaces in `shown`, with the neighbours that they talk to; of all where `shown` is empty.
-pub fn graph(mesh: &Mesh, snapshot: &Snapshot, flows: &Flows, shown: &[String], now_ms: u64) -> Graph {
+pub fn graph(
+    maps: &Maps,
+    mesh: &Mesh,
+    snapshot: &Snapshot,
+    flows: &Flows,
+    shown: &[String],
+    now_ms: u64,
+) -> (Arc<Map>, Metrics) {
     let pills = flows.split_services();
     let edges = drawn(mesh, flows, &pills);
     let is_shown = |node: &NodeId| shown.is_empty() || shown.iter().any(|ns| ns == node.namespace());
@@ -37,16 +86,18 @@ pub fn graph(mesh: &Mesh, snapshot: &Snapshot, flows: &Flows, shown: &[String], 
     nodes.extend(edges.iter().flat_map(|((from, to), _)| [from.clone(), to.clone()]));
     let nodes: Vec<NodeId> = nodes.into_iter().collect();
 
-    let topology = topology(mesh, &nodes, edges.iter().map(|(ends, _)| ends));
+    let index: HashMap<&NodeId, usize> = nodes.iter().enumerate().map(|(i, node)| (node, i)).collect();
+    let ends = edges.iter().map(|((from, to), _)| (index[from], index[to])).collect();
+    let map = maps.of(shown, nodes.iter().map(|node| describe(mesh, node)).collect(), ends);
     let proxies = Proxies::of(snapshot);
     let metrics = Metrics {
-        version: topology.version,
+        version: map.topology.version,
         at_ms: snapshot.at_ms,
         window_s: snapshot.window_s,
         nodes: nodes.iter().map(|node| node_metrics(mesh, snapshot, flows, &proxies, node, now_ms)).collect(),
         edges: edges.iter().map(|((_, to), drawn)| edge_metrics(snapshot, to, drawn)).collect(),
     };
-    Graph { topology, metrics }
+    (map, metrics)
 }
 
 /// Workloads that are drawn even when idle: all of a namespace in which something is meshed.
@@ -88,14 +139,8 @@ pub fn drawn(mesh: &Mesh, flows: &Flows, pills: &BTreeSet<NodeId>) -> BTreeMap<(
     edges
 }
 
-fn topology<'a>(
-    mesh: &Mesh,
-    nodes: &[NodeId],
-    edges: impl Iterator<Item = &'a (NodeId, NodeId)>,
-) -> Topology {
-    let index: HashMap<&NodeId, usize> = nodes.iter().enumerate().map(|(i, node)| (node, i)).collect();
-    let ends: Vec<(usize, usize)> = edges.map(|(from, to)| (index[from], index[to])).collect();
-    let mut drawn: Vec<Node> = nodes.iter().map(|node| describe(mesh, node)).collect();
+fn topology(nodes: &[Node], ends: &[(usize, usize)]) -> Topology {
+    let mut drawn = nodes.to_vec();
     let boxes: Vec<layout::Node> = drawn
         .iter()
         .map(|node| layout::Node {
@@ -106,7 +151,7 @@ fn topology<'a>(
             pill: node.kind == NodeKind::Service,
         })
         .collect();
-    let layout = layout::layout(&boxes, &ends);
+    let layout = layout::layout(&boxes, ends);
     for (node, (x, y)) in drawn.iter_mut().zip(&layout.nodes) {
         (node.x, node.y) = (*x, *y);
     }
@@ -114,9 +159,9 @@ fn topology<'a>(
         .iter()
         .zip(layout.edges)
         .map(|(&(from, to), curve)| Edge {
-            id: format!("{}>{}", nodes[from], nodes[to]),
-            from: nodes[from].to_string(),
-            to: nodes[to].to_string(),
+            id: format!("{}>{}", nodes[from].id, nodes[to].id),
+            from: nodes[from].id.clone(),
+            to: nodes[to].id.clone(),
             points: curve.points.into_iter().map(|(x, y)| (tenth(x), tenth(y))).collect(),
             back: curve.back,
         })
@@ -144,7 +189,7 @@ fn tenth(value: f64) -> f64 {
 
 /// A hash of the content (FNV-1a), so that any two operators and any two viewers agree. 53 bits: exact in JavaScript.
 fn version(topology: &Topology) -> u64 {
-    let text = serde_json::to_vec(topology).expect("a topology has only plain fields");
+    let text = serde_json::to_vec(topology).expect(PLAIN);
     let hash = text.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });

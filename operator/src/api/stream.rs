@@ -138,11 +138,11 @@ impl Hub {
         let name = view.event();
         let answer = answer(app, view).await?;
         let fingerprint = fingerprint(&answer);
-        Ok(match answer.parts {
-            None => Picture { topology: None, event: event(name, None, &answer.json), fingerprint },
-            Some(parts) => Picture {
-                topology: Some((parts.version, event("topology", Some(parts.version), &parts.topology))),
-                event: event(name, None, &parts.metrics),
+        Ok(match answer {
+            Answer::Whole(json) => Picture { topology: None, event: event(name, None, &json), fingerprint },
+            Answer::Graph { version, topology, metrics } => Picture {
+                topology: Some((version, event("topology", Some(version), &topology))),
+                event: event(name, None, &metrics),
                 fingerprint,
             },
         })
@@ -168,7 +168,10 @@ pub async fn answer(app: Arc<App>, view: View) -> Result<Answer, Refusal> {
 /// Of the content without its time: a new second with the same figures is no change. `at_ms` leads where it is there; the
 /// graph's stands later, since its metrics are sent every second.
 fn fingerprint(answer: &Answer) -> u64 {
-    let json: &[u8] = &answer.json;
+    let json: &[u8] = match answer {
+        Answer::Whole(json) => json,
+        Answer::Graph { metrics, .. } => metrics,
+    };
     let rest = match json.strip_prefix(br#"{"at_ms":"#) {
         Some(rest) => &rest[rest.iter().position(|&b| b == b',').unwrap_or(0)..],
         None => json,
@@ -273,7 +276,7 @@ mod tests {
 
     #[test]
     fn the_time_alone_is_no_change() {
-        let answer = |json: &str| Answer { json: Bytes::copy_from_slice(json.as_bytes()), parts: None };
+        let answer = |json: &str| Answer::Whole(Bytes::copy_from_slice(json.as_bytes()));
         let same = |a: &str, b: &str| fingerprint(&answer(a)) == fingerprint(&answer(b));
         assert!(same(r#"{"at_ms":1,"x":1}"#, r#"{"at_ms":22,"x":1}"#));
         assert!(!same(r#"{"at_ms":1,"x":1}"#, r#"{"at_ms":1,"x":2}"#));

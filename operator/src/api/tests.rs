@@ -3,7 +3,7 @@
 use super::{
     directory::{Directory, NodeId, Pod},
     flows::Flows,
-    graph::graph,
+    graph::{self, Maps},
     mesh::Mesh,
     workloads,
 };
@@ -125,6 +125,11 @@ impl Reports {
         let snapshot = self.snapshot(60);
         graph(mesh, &snapshot, &Flows::read(&snapshot, &mesh.directory), &[], NOW_MS)
     }
+}
+
+fn graph(mesh: &Mesh, snapshot: &Snapshot, flows: &Flows, shown: &[String], now_ms: u64) -> Graph {
+    let (map, metrics) = graph::graph(&Maps::default(), mesh, snapshot, flows, shown, now_ms);
+    Graph { topology: map.topology.clone(), metrics }
 }
 
 fn edge<'a>(graph: &'a Graph, id: &str) -> &'a EdgeMetrics {

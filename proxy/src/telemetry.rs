@@ -174,7 +174,7 @@ impl Worker {
     /// Decisions of one authorization (or, with `authz: None`, refusals because none matched) about one client.
     pub fn authz(&self, labels: &AuthzLabels) -> Rc<AuthzMetrics> {
         let labels = labels.to_labels(&self.shared.registry);
-        Rc::new(AuthzMetrics::new(&self.shared.registry, labels))
+        Rc::new(AuthzMetrics::new(self.shared.registry.clone(), labels))
     }
 
     /// One route of a parent, as the application sees it; made with the route.

@@ -143,7 +143,9 @@ impl Session {
             check::unambiguous_path(req.uri().path())?;
         }
         let Some(found) = policy.table.find(req) else {
-            return Err(self.refused(Kind::NoRoute, self.decision(&policy, None)));
+            let decision = self.decision(&policy, None);
+            decision.authz.route_not_found();
+            return Err(self.refused(Kind::NoRoute, decision));
         };
         let decision = self.decision(&policy, Some(found.route));
         if !decision.allowed {
@@ -154,6 +156,7 @@ impl Session {
         if let Some(limit) = &policy.limit
             && !limit.allows(tokio::time::Instant::now())
         {
+            decision.authz.rate_limited();
             return Err(self.refused(Kind::RateLimited, decision));
         }
         let rule = policy.routes().get(found.route).and_then(|route| route.rules.get(found.rule));

@@ -1,16 +1,17 @@
 //! What the inbound policy decided about one client: allowed, denied, cut off.
 
 use super::{
-    Labels, RareCounter,
+    Counter, Family, Labels,
     family::{
-        INBOUND_HTTP_AUTHZ_ALLOW_TOTAL, INBOUND_HTTP_AUTHZ_DENY_TOTAL, INBOUND_TCP_AUTHZ_ALLOW_TOTAL,
-        INBOUND_TCP_AUTHZ_DENY_TOTAL, INBOUND_TCP_AUTHZ_TERMINATE_TOTAL,
+        INBOUND_HTTP_AUTHZ_ALLOW_TOTAL, INBOUND_HTTP_AUTHZ_DENY_TOTAL, INBOUND_HTTP_LOCAL_RATELIMIT_TOTAL,
+        INBOUND_HTTP_ROUTE_NOT_FOUND_TOTAL, INBOUND_TCP_AUTHZ_ALLOW_TOTAL, INBOUND_TCP_AUTHZ_DENY_TOTAL,
+        INBOUND_TCP_AUTHZ_TERMINATE_TOTAL,
     },
     labels::{AUTHZ, PeerTls, ROUTE, SRV},
     registry::Registry,
 };
 use crate::policy::Meta;
-use std::{net::IpAddr, sync::Arc};
+use std::{cell::OnceCell, net::IpAddr, sync::Arc};
 
 #[derive(Clone, Debug)]
 pub struct AuthzLabels<'a> {
@@ -39,51 +40,84 @@ impl AuthzLabels<'_> {
     }
 }
 
-/// Most clients are allowed or denied, on HTTP or on TCP: one of these counts, rarely two.
+/// Each counter comes to be when it is first needed: most clients are allowed or denied, on HTTP or on TCP. There is one of
+/// these per connection, so it holds its labels once.
 #[derive(Debug)]
 pub struct AuthzMetrics {
-    http_allow: RareCounter,
-    http_deny: RareCounter,
-    tcp_allow: RareCounter,
-    tcp_deny: RareCounter,
-    tcp_terminate: RareCounter,
+    registry: Arc<Registry>,
+    labels: Labels,
+    counters: [OnceCell<Counter>; 7],
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Decision {
+    HttpAllow,
+    HttpDeny,
+    RouteNotFound,
+    RateLimited,
+    TcpAllow,
+    TcpDeny,
+    TcpTerminate,
 }
 
 impl AuthzMetrics {
-    pub(in super::super) fn new(registry: &Arc<Registry>, labels: Labels) -> AuthzMetrics {
-        let counter = |family| RareCounter::new(registry, family, labels.clone());
-        AuthzMetrics {
-            http_allow: counter(&INBOUND_HTTP_AUTHZ_ALLOW_TOTAL),
-            http_deny: counter(&INBOUND_HTTP_AUTHZ_DENY_TOTAL),
-            tcp_allow: counter(&INBOUND_TCP_AUTHZ_ALLOW_TOTAL),
-            tcp_deny: counter(&INBOUND_TCP_AUTHZ_DENY_TOTAL),
-            tcp_terminate: counter(&INBOUND_TCP_AUTHZ_TERMINATE_TOTAL),
-        }
+    pub(in super::super) fn new(registry: Arc<Registry>, labels: Labels) -> AuthzMetrics {
+        AuthzMetrics { registry, labels, counters: Default::default() }
     }
 
     /// A request was let in.
     #[inline]
     pub fn http_allow(&self) {
-        self.http_allow.inc();
+        self.count(Decision::HttpAllow);
     }
 
     /// A request was refused.
     pub fn http_deny(&self) {
-        self.http_deny.inc();
+        self.count(Decision::HttpDeny);
+    }
+
+    /// A request matched no route.
+    pub fn route_not_found(&self) {
+        self.count(Decision::RouteNotFound);
+    }
+
+    /// A request came too soon after others.
+    pub fn rate_limited(&self) {
+        self.count(Decision::RateLimited);
     }
 
     /// A connection was let in.
     pub fn tcp_allow(&self) {
-        self.tcp_allow.inc();
+        self.count(Decision::TcpAllow);
     }
 
     /// A connection was refused.
     pub fn tcp_deny(&self) {
-        self.tcp_deny.inc();
+        self.count(Decision::TcpDeny);
     }
 
     /// An open connection was cut because its authorization is gone.
     pub fn tcp_terminate(&self) {
-        self.tcp_terminate.inc();
+        self.count(Decision::TcpTerminate);
+    }
+
+    #[inline]
+    fn count(&self, decision: Decision) {
+        let new = || Counter::new(&self.registry, decision.family(), self.labels.clone());
+        self.counters[decision as usize].get_or_init(new).inc();
+    }
+}
+
+impl Decision {
+    fn family(self) -> &'static Family {
+        match self {
+            Decision::HttpAllow => &INBOUND_HTTP_AUTHZ_ALLOW_TOTAL,
+            Decision::HttpDeny => &INBOUND_HTTP_AUTHZ_DENY_TOTAL,
+            Decision::RouteNotFound => &INBOUND_HTTP_ROUTE_NOT_FOUND_TOTAL,
+            Decision::RateLimited => &INBOUND_HTTP_LOCAL_RATELIMIT_TOTAL,
+            Decision::TcpAllow => &INBOUND_TCP_AUTHZ_ALLOW_TOTAL,
+            Decision::TcpDeny => &INBOUND_TCP_AUTHZ_DENY_TOTAL,
+            Decision::TcpTerminate => &INBOUND_TCP_AUTHZ_TERMINATE_TOTAL,
+        }
     }
 }

@@ -254,9 +254,6 @@ families! {
     OUTBOUND_HTTP_BALANCER_QUEUE_GATE_OPEN_TOTAL = Family::counter("outbound_http_balancer_queue_gate_open_total", BALANCER, "How often a backend became available.");
     OUTBOUND_HTTP_BALANCER_QUEUE_GATE_SHUT_TOTAL = Family::counter("outbound_http_balancer_queue_gate_shut_total", BALANCER, "How often a backend began to fail fast.");
 
-    CONTROL_REQUEST_TOTAL = Family::counter("control_request_total", &[Part::One("addr")], "Requests to the operator.");
-    CONTROL_RESPONSE_TOTAL = Family::counter("control_response_total", &[Part::One("addr"), Part::One("grpc_status"), Part::One("classification")], "Ended requests and streams to the operator.");
-
     IDENTITY_CERT_EXPIRATION_TIMESTAMP_SECONDS = Family::gauge("identity_cert_expiration_timestamp_seconds", &[], "When the proxy's certificate expires, in seconds since 1970; 0 before the first.").pushed().per_worker_copy();
     IDENTITY_CERT_REFRESHES_TOTAL = Family::counter("identity_cert_refreshes_total", &[], "Certificates received.");
 

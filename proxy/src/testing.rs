@@ -336,6 +336,10 @@ pub struct Got {
 }
 
 impl Got {
+    pub fn bytes(&self) -> Vec<u8> {
+        self.all.borrow()[self.at].clone()
+    }
+
     pub fn push(&self, bytes: &[u8]) {
         self.all.borrow_mut()[self.at].extend_from_slice(bytes);
     }

@@ -204,6 +204,35 @@ fn connections_grow_when_streams_run_out() {
     });
 }
 
+/// Row R3: a server that dies with a request that only asks.
+#[test]
+fn a_question_to_a_server_that_dies_is_asked_elsewhere() {
+    run(async {
+        let (addr, _) = echo().await;
+        let dying = Origin::with(|mut socket, got| async move {
+            let mut bytes = [0; 4_096];
+            // The preface, then the request.
+            while !String::from_utf8_lossy(got.bytes().as_slice()).contains("PRI") || got.bytes().len() < 100
+            {
+                match tokio::io::AsyncReadExt::read(&mut socket, &mut bytes).await {
+                    Ok(0) | Err(_) => return,
+                    Ok(n) => got.push(&bytes[..n]),
+                }
+            }
+        })
+        .await;
+        let mesh = Mesh::start(addr).await;
+        let both = set([plain(dying.addr), plain(addr)]);
+        mesh.endpoints.borrow_mut().insert("web".into(), tokio::sync::watch::channel(both).0);
+        let mut client = connect(mesh.app).await;
+        for _ in 0..10 {
+            let res = client.send_request(empty(get("/"))).await.unwrap();
+            assert_eq!(res.status(), StatusCode::OK);
+        }
+        assert!(!dying.got.borrow().is_empty());
+    });
+}
+
 /// The kinds of bodies are small: a request's future holds several.
 #[test]
 fn a_request_body_is_small() {

@@ -515,7 +515,9 @@ impl Exchange<'_> {
             }
             match (returned, spare) {
                 (true, _) => {}
-                (false, Some(head)) if unsent => *req = Request::from_parts(head, RequestBody::empty()),
+                (false, Some(head)) if unsent || self.may_repeat(kind, offers, &head.method) => {
+                    *req = Request::from_parts(head, RequestBody::empty());
+                }
                 (false, _) => return Err(lost(kind, &metrics)),
             }
             if balancer.is_fixed() || !(balancer.may_wait(&mut patience) || offers < MAX_OFFERS) {
@@ -523,6 +525,14 @@ impl Exchange<'_> {
             }
             *avoid = Some(endpoint);
         }
+    }
+
+    /// A server that died without a word of answer: what only asks is asked once more elsewhere (RFC 9110 §9.2.2), within the budget.
+    fn may_repeat(&self, kind: Kind, offers: usize, method: &Method) -> bool {
+        kind == Kind::Reset
+            && offers == 1
+            && method.is_safe()
+            && self.rule.budget.withdraw(time::Instant::now())
     }
 
     /// Puts the request into the form in which the endpoint takes it.

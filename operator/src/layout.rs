@@ -53,8 +53,10 @@ const PAD_X: f64 = 20.0;
 const PAD_TOP: f64 = 44.0;
 const PAD_BOTTOM: f64 = 24.0;
 
-const NODES: Style = Style { row_gap: 40.0, column_gap: 92.0, pill_gap: 52.0, max_rows: 8 };
-const BOXES: Style = Style { row_gap: 40.0, column_gap: 72.0, pill_gap: 72.0, max_rows: 6 };
+const NODES: Style =
+    Style { row_gap: 40.0, column_gap: 92.0, before_pill: 52.0, after_pill: 100.0, max_rows: 8 };
+const BOXES: Style =
+    Style { row_gap: 40.0, column_gap: 72.0, before_pill: 72.0, after_pill: 72.0, max_rows: 6 };
 
 /// Lays out `nodes` and `edges` (indices into `nodes`).
 pub fn layout(nodes: &[Node], edges: &[(usize, usize)]) -> Layout {

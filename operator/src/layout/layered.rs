@@ -34,8 +34,10 @@ impl Link {
 pub struct Style {
     pub row_gap: f64,
     pub column_gap: f64,
-    /// Beside a column that holds only pills.
-    pub pill_gap: f64,
+    /// Before a column that holds only pills.
+    pub before_pill: f64,
+    /// After one: its edges carry two lines, the share that is wanted and the share that is seen.
+    pub after_pill: f64,
     /// Fewer rows than this are never wrapped.
     pub max_rows: usize,
 }
@@ -451,7 +453,11 @@ fn column_places(
     let mut x = 0.0;
     for (c, column) in order.iter().enumerate() {
         if c > 0 {
-            x += if only_pills[c] || only_pills[c - 1] { style.pill_gap } else { style.column_gap };
+            x += match (only_pills[c - 1], only_pills[c]) {
+                (true, _) => style.after_pill,
+                (false, true) => style.before_pill,
+                (false, false) => style.column_gap,
+            };
         }
         let width = column.iter().map(|&vertex| vertices[vertex].width).fold(0.0, f64::max);
         places.push((x, width));

@@ -12,6 +12,7 @@ mod outage;
 mod protocols;
 mod proxy_contract;
 mod routes;
+mod settings;
 mod smuggling;
 mod stock_clients;
 mod tracing;

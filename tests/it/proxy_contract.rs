@@ -6,5 +6,6 @@ mod identity;
 mod inbound;
 mod mtls;
 mod outbound;
+mod redirected;
 mod rules;
 mod telemetry;

@@ -1,0 +1,65 @@
+//! Connections that the kernel redirected to the proxy, as on a cluster: their original destination is what is asked for.
+
+use mesh_tests::{
+    client::{self, raw::Raw},
+    control_plane::message,
+    origin::tcp,
+    pair::{Pair, WEB},
+    story::run,
+    wait::SOON,
+};
+use std::{
+    io::Write,
+    process::{Command, Stdio},
+};
+
+const SERVICE: &str = "10.241.0.10:8080";
+const DATABASE: &str = "10.241.0.11:3306";
+
+/// Sends what goes to Services to the proxy. `false` where that cannot be done: not root, or no nftables.
+fn redirect() -> bool {
+    // Outside a network of our own these rules would be the whole machine's.
+    if !rustix::process::geteuid().is_root() {
+        return false;
+    }
+    let rules = "table ip mesh { chain output { type nat hook output priority -100; ip daddr 10.241.0.0/16 meta l4proto tcp redirect to :4140; } }";
+    let link = Command::new("ip").args(["route", "add", "10.241.0.0/16", "dev", "lo"]).status();
+    let nft = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).stderr(Stdio::null()).spawn();
+    let (Ok(link), Ok(mut nft)) = (link, nft) else { return false };
+    let written = nft.stdin.take().is_some_and(|mut stdin| stdin.write_all(rules.as_bytes()).is_ok());
+    written && link.success() && nft.wait().is_ok_and(|status| status.success())
+}
+
+#[test]
+fn a_redirected_connection_is_asked_for_by_its_original_address() {
+    run(async || {
+        if !redirect() {
+            println!("no redirection on this machine (root and nftables are needed); nothing was tested");
+            return;
+        }
+        let pair = Pair::start_under(
+            |control_plane| {
+                control_plane.outbound(SERVICE).set(message::plain_policy(WEB));
+                let db = "db.demo.svc.cluster.local:3306";
+                control_plane.outbound(DATABASE).set(message::opaque_policy(db));
+                let plain = message::Endpoint::plain("127.0.3.7:3306".parse().unwrap());
+                control_plane.destination(db).set(message::add([plain]));
+            },
+            |client| client.knob("OUTBOUND_LISTEN_ADDR", "127.0.0.1:4140"),
+            |server| server.knob("OUTBOUND_LISTEN_ADDR", "127.0.1.2:4140"),
+        )
+        .await;
+        // The name in the request is the application's own affair: the address decides.
+        let mut request = client::to("/redirected");
+        request.headers_mut().insert("host", "any.name.example".parse().unwrap());
+        client::send(SERVICE.parse().unwrap(), request).await.unwrap().is(200);
+        let seen = pair.origin.last();
+        assert_eq!((seen.header("host"), seen.uri.path()), ("any.name.example".into(), "/redirected"));
+        assert_eq!(seen.header("l5d-client-id"), pair.client.pod.identity());
+        pair.control_plane.outbound(SERVICE).asked(1, SOON).await;
+
+        let _db = tcp::greets("127.0.3.7:3306".parse().unwrap(), b"hello").await;
+        let mut raw = Raw::connect(DATABASE.parse().unwrap()).await.unwrap();
+        assert_eq!(raw.exact(5).await.unwrap(), b"hello");
+    });
+}

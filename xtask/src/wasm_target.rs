@@ -26,8 +26,8 @@ pub enum Toolchain {
 impl Toolchain {
     /// A cargo command, before its arguments: the subcommand and `--target` are the caller's.
     pub fn cargo(&self) -> CargoCommand {
-        match self {
-            Toolchain::Rustup => CargoCommand { command: Command::new(host_cargo()), tail: &[] },
+        let (mut command, tail) = match self {
+            Toolchain::Rustup => (Command::new(host_cargo()), &[][..]),
             Toolchain::Debian { linker } => {
                 let mut command = Command::new(DEBIAN_CARGO);
                 command
@@ -36,9 +36,12 @@ impl Toolchain {
                     .env("RUSTC_BOOTSTRAP", "1")
                     .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker)
                     .env_remove("RUSTUP_TOOLCHAIN");
-                CargoCommand { command, tail: &["-Z", "build-std=std,panic_abort"] }
+                (command, &["-Z", "build-std=std,panic_abort"][..])
             }
-        }
+        };
+        // Leptos then erases the types of views, of which there would else be a copy of code for each.
+        command.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS", "--cfg erase_components");
+        CargoCommand { command, tail }
     }
 }
 

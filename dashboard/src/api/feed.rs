@@ -59,7 +59,8 @@ pub fn start() -> Feed {
         paused: RwSignal::new(false),
         data_at_ms: RwSignal::new(None),
         outdated: RwSignal::new(false),
-        asleep: RwSignal::new(false),
+        // A tab opened in the background waits until it is looked at.
+        asleep: RwSignal::new(document().hidden()),
         attempt: RwSignal::new(0),
         failures: RwSignal::new(0),
     };

@@ -302,7 +302,7 @@ pub fn Bars() -> impl IntoView {
                 };
                 view! {
                     <div class="bar-line lost">
-                        <span role="status">"Stream lost. " {shown}</span><span>{retry}</span>
+                        <span><span role="status">"Stream lost. " {shown}</span>{retry}</span>
                         <button class="pick push" on:click=move |_| feed.retry_now()>"Retry now"</button>
                     </div>
                 }

@@ -12,8 +12,11 @@ use crate::{
 
 const PORT: u16 = 9080;
 
-/// Name, version of the service account, address, and environment of each application.
-const WORKLOADS: [(&str, &str, u8, &[(&str, &str)]); 6] = [
+/// Variables of an application.
+type Env = &'static [(&'static str, &'static str)];
+
+/// Name, service account, last number of the address, and environment of each application.
+const WORKLOADS: [(&str, &str, u8, Env); 6] = [
     ("productpage-v1", "bookinfo-productpage", 1, &[]),
     ("details-v1", "bookinfo-details", 2, &[]),
     ("reviews-v1", "bookinfo-reviews", 3, &[("ENABLE_RATINGS", "false")]),
@@ -66,7 +69,7 @@ impl BookInfo {
     }
 }
 
-fn application(pod: &Pod, env: &[(&str, &str)]) -> Process {
+fn application(pod: &Pod, env: Env) -> Process {
     let role = pod.name.split('-').next().unwrap_or_default();
     let mut start = Start::new(&pod.name, binaries::path("mesh-demo")).arg(role);
     start = start.env("LISTEN", pod.app(PORT).to_string()).env("HOSTNAME", &pod.name);

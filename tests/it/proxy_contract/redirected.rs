@@ -16,25 +16,39 @@ use std::{
 const SERVICE: &str = "10.241.0.10:8080";
 const DATABASE: &str = "10.241.0.11:3306";
 
-/// Sends what goes to Services to the proxy. `false` where that cannot be done: not root, or no nftables.
+/// Sends what goes to Services to the proxy. `false` where that cannot be tried: not root, or no tool for it.
 fn redirect() -> bool {
     // Outside a network of our own these rules would be the whole machine's.
     if !rustix::process::geteuid().is_root() {
         return false;
     }
-    let rules = "table ip mesh { chain output { type nat hook output priority -100; ip daddr 10.241.0.0/16 meta l4proto tcp redirect to :4140; } }";
-    let link = Command::new("ip").args(["route", "add", "10.241.0.0/16", "dev", "lo"]).status();
-    let nft = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).stderr(Stdio::null()).spawn();
-    let (Ok(link), Ok(mut nft)) = (link, nft) else { return false };
-    let written = nft.stdin.take().is_some_and(|mut stdin| stdin.write_all(rules.as_bytes()).is_ok());
-    written && link.success() && nft.wait().is_ok_and(|status| status.success())
+    let rules = "table ip mesh {
+        chain output {
+            type nat hook output priority -100
+            ip daddr 10.241.0.0/16 meta l4proto tcp redirect to :4140
+        }
+    }";
+    let Ok(link) =
+        Command::new("ip").args(["route", "add", "10.241.0.0/16", "dev", "lo", "src", "127.0.0.1"]).status()
+    else {
+        return false;
+    };
+    let Ok(mut nft) = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn() else {
+        return false;
+    };
+    nft.stdin.take().expect("piped").write_all(rules.as_bytes()).expect("nft reads its rules");
+    assert!(
+        link.success() && nft.wait().expect("a child can be waited for").success(),
+        "the rules were refused"
+    );
+    true
 }
 
 #[test]
 fn a_redirected_connection_is_asked_for_by_its_original_address() {
     run(async || {
         if !redirect() {
-            println!("no redirection on this machine (root and nftables are needed); nothing was tested");
+            println!("no redirection on this machine (root, ip and nft are needed); nothing was tested");
             return;
         }
         let pair = Pair::start_under(

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: every check that needs no cluster, the quick ones first. The same on a laptop and in CI.
 
 use crate::{
-    demo, docs,
+    dashboard, docs,
     shell::{self, cargo, exists},
     tidy,
 };
@@ -67,7 +67,10 @@ fn lints() -> Result<()> {
 
 fn tests() -> Result<()> {
     install()?;
-    demo::build()?;
+    dashboard::build(dashboard::Args::default())?;
+    // All at once and with the tests' own dependencies: another selection of crates would have other features, and every
+    // dependency would be built twice.
+    shell::run(&mut cargo(&["build", "--workspace", "--all-targets"]))?;
     docs::run(docs::Options { check: true })?;
     shell::run(&mut cargo(&["test", "--workspace", "--no-fail-fast"]))
 }

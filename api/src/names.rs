@@ -11,6 +11,26 @@ pub const OPERATOR_GRPC_PORT: u16 = 8086;
 /// The operator's JSON API and dashboard.
 pub const OPERATOR_HTTP_PORT: u16 = 8084;
 
+/// The operator's admission webhook.
+pub const OPERATOR_WEBHOOK_PORT: u16 = 8443;
+/// Where the operator answers `/live`, `/ready` and `/metrics`.
+pub const OPERATOR_ADMIN_PORT: u16 = 9990;
+
+/// Name of the operator's Deployment, Service, ServiceAccount and Lease, and of its two webhook configurations.
+pub const OPERATOR: &str = "mesh-operator";
+/// Secret of the operator's namespace: `tls.crt` and `tls.key` of the issuer, `ca.crt` and `ca.key` of the root.
+pub const IDENTITY_SECRET: &str = "mesh-identity";
+/// ConfigMap in every meshed namespace with what proxies trust.
+pub const TRUST_ANCHORS_CONFIG_MAP: &str = "mesh-trust-anchors";
+/// Its one key: PEM.
+pub const TRUST_ANCHORS_KEY: &str = "ca-bundle.crt";
+/// Audience of the token by which a proxy proves its service account: no other token gets a certificate.
+pub const TOKEN_AUDIENCE: &str = "identity.mesh.dev";
+/// The proxy's container in a meshed Pod, by which the operator knows that the Pod is meshed.
+pub const PROXY_CONTAINER: &str = "mesh-proxy";
+/// The container that redirects a Pod's connections and ends.
+pub const INIT_CONTAINER: &str = "mesh-init";
+
 /// Namespace of the operator; the control-plane part of every identity.
 pub const CONTROL_NAMESPACE: &str = "mesh";
 /// Default trust domain, and default DNS suffix of Services (`svc.cluster.local`).
@@ -18,6 +38,11 @@ pub const TRUST_DOMAIN: &str = "cluster.local";
 
 /// `enabled` or `disabled`, on a Namespace or a Pod; the Pod's own wins.
 pub const INJECT: &str = "mesh.dev/inject";
+/// Label of a Namespace on which the injector's webhook selects: `enabled`. The operator keeps it in step with the annotation
+/// [`INJECT`]; nobody else sets it.
+pub const INJECT_LABEL: &str = "mesh.dev/inject-webhook";
+/// On a Namespace: `restart` lets the operator restart, at a bounded rate, the workloads of Pods that should be meshed and are not.
+pub const RECONCILE: &str = "mesh.dev/reconcile";
 /// Comma-separated ports (or `a-b` ranges) whose bytes are forwarded unread; on a Pod, Namespace or Service.
 pub const OPAQUE_PORTS: &str = "mesh.dev/opaque-ports";
 /// `allow-all`, `mesh-only` or `deny`; on a Pod or Namespace: what a port allows when no AuthorizationPolicy selects it.

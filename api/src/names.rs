@@ -10,6 +10,10 @@ pub const ADMIN_PORT: u16 = 4191;
 pub const OPERATOR_GRPC_PORT: u16 = 8086;
 /// The operator's JSON API and dashboard.
 pub const OPERATOR_HTTP_PORT: u16 = 8084;
+/// Where a cluster's API server asks the operator: injection at `/inject`, validation at `/validate`.
+pub const OPERATOR_WEBHOOK_PORT: u16 = 8443;
+/// The operator's own `/live`, `/ready` and `/metrics`.
+pub const OPERATOR_ADMIN_PORT: u16 = 9990;
 
 /// The operator's admission webhook.
 pub const OPERATOR_WEBHOOK_PORT: u16 = 8443;
@@ -33,6 +37,23 @@ pub const INIT_CONTAINER: &str = "mesh-init";
 
 /// Namespace of the operator; the control-plane part of every identity.
 pub const CONTROL_NAMESPACE: &str = "mesh";
+/// On a cluster: the namespace that the operator lives in unless told otherwise; then also the control-plane part of identities.
+pub const OPERATOR_NAMESPACE: &str = "mesh-system";
+/// On a cluster: name of the operator's Deployment, Service, ServiceAccount, ClusterRole and webhook configurations.
+pub const OPERATOR: &str = "mesh-operator";
+/// ConfigMap in every namespace that has a meshed Pod, written by the operator: the roots that proxies trust. Owned by the
+/// ClusterRole `OPERATOR`, so that it goes when the mesh is uninstalled.
+pub const TRUST_ANCHORS_CONFIG_MAP: &str = "mesh-trust-anchors";
+/// The key in that ConfigMap: PEM certificates.
+pub const TRUST_ANCHORS_KEY: &str = "ca-bundle.crt";
+/// Secret in the operator's namespace: root and issuer that the operator made.
+pub const IDENTITY_SECRET: &str = "mesh-identity";
+/// ConfigMap in the operator's namespace: what the injector is to write into Pods.
+pub const INJECTION_CONFIG_MAP: &str = "mesh-injection";
+/// The key in that ConfigMap.
+pub const INJECTION_KEY: &str = "injection.yaml";
+/// Audience of the service account tokens that proxies prove their identity with.
+pub const TOKEN_AUDIENCE: &str = "identity.mesh.dev";
 /// Default trust domain, and default DNS suffix of Services (`svc.cluster.local`).
 pub const TRUST_DOMAIN: &str = "cluster.local";
 
@@ -47,6 +68,40 @@ pub const RECONCILE: &str = "mesh.dev/reconcile";
 pub const OPAQUE_PORTS: &str = "mesh.dev/opaque-ports";
 /// `allow-all`, `mesh-only` or `deny`; on a Pod or Namespace: what a port allows when no AuthorizationPolicy selects it.
 pub const DEFAULT_POLICY: &str = "mesh.dev/default-policy";
+/// Label that the operator sets on a Namespace whose `mesh.dev/inject` is `enabled`: what the webhook selects on.
+pub const MESHED_LABEL: &str = "mesh.dev/meshed";
+/// On a Pod, written by the injector: `injected`, or `skipped:` and why.
+pub const INJECT_STATUS: &str = "mesh.dev/inject-status";
+/// `native` (an init container that stays) or `classic` (a container beside the others); on a Pod or Namespace.
+pub const SIDECAR: &str = "mesh.dev/sidecar";
+/// Comma-separated ports (or `a-b` ranges) whose inbound connections bypass the proxy; on a Pod or Namespace.
+pub const SKIP_INBOUND_PORTS: &str = "mesh.dev/skip-inbound-ports";
+/// Comma-separated ports (or `a-b` ranges) whose outbound connections bypass the proxy; on a Pod or Namespace.
+pub const SKIP_OUTBOUND_PORTS: &str = "mesh.dev/skip-outbound-ports";
+/// Comma-separated networks (CIDR) whose connections bypass the proxy in both directions; on a Pod or Namespace.
+pub const SKIP_NETWORKS: &str = "mesh.dev/skip-networks";
+/// Image of the proxy; on a Pod or Namespace.
+pub const PROXY_IMAGE: &str = "mesh.dev/proxy-image";
+/// CPU that the proxy asks for, such as `100m`; on a Pod or Namespace.
+pub const PROXY_CPU_REQUEST: &str = "mesh.dev/proxy-cpu-request";
+/// CPU that the proxy may use at most; on a Pod or Namespace.
+pub const PROXY_CPU_LIMIT: &str = "mesh.dev/proxy-cpu-limit";
+/// Memory that the proxy asks for, such as `20Mi`; on a Pod or Namespace.
+pub const PROXY_MEMORY_REQUEST: &str = "mesh.dev/proxy-memory-request";
+/// Memory that the proxy may use at most; on a Pod or Namespace.
+pub const PROXY_MEMORY_LIMIT: &str = "mesh.dev/proxy-memory-limit";
+/// The proxy's worker threads; on a Pod or Namespace.
+pub const PROXY_CORES: &str = "mesh.dev/proxy-cores";
+/// What the proxy logs, such as `warn,mesh_proxy=debug`; on a Pod or Namespace.
+pub const PROXY_LOG: &str = "mesh.dev/proxy-log";
+/// `plain` or `json`; on a Pod or Namespace.
+pub const PROXY_LOG_FORMAT: &str = "mesh.dev/proxy-log-format";
+/// `json` for a line per inbound request; on a Pod or Namespace.
+pub const PROXY_ACCESS_LOG: &str = "mesh.dev/proxy-access-log";
+/// Share of requests that start a trace, 0 to 1; on a Pod or Namespace.
+pub const TRACE_SAMPLE_RATIO: &str = "mesh.dev/trace-sample-ratio";
+/// How long requests under way may take when the Pod ends, such as `30s`; on a Pod or Namespace.
+pub const SHUTDOWN_GRACE_PERIOD: &str = "mesh.dev/shutdown-grace-period";
 /// Label of a meshed Pod; its value is the control plane's namespace.
 pub const CONTROL_NAMESPACE_LABEL: &str = "mesh.dev/control-plane-ns";
 
@@ -75,6 +130,13 @@ pub const API_GROUP: &str = "mesh.dev";
 pub const API_VERSION: &str = "v1alpha1";
 /// `controllerName` in the status of routes that this mesh has read.
 pub const CONTROLLER_NAME: &str = "mesh.dev/mesh";
+
+/// Name of the proxy's container in a Pod.
+pub const PROXY_CONTAINER: &str = "mesh-proxy";
+/// Name of the init container that redirects a Pod's connections to its proxy.
+pub const INIT_CONTAINER: &str = "mesh-init";
+/// User that the proxy runs as: its own connections are not redirected.
+pub const PROXY_UID: i64 = 2102;
 
 /// Ports on which the server speaks first, never probed for HTTP: SMTP, MySQL, Galera, PostgreSQL, Redis, Elasticsearch, Memcached.
 pub const DEFAULT_OPAQUE_PORTS: &[u16] = &[25, 587, 3306, 4444, 5432, 6379, 9300, 11211];

@@ -15,16 +15,12 @@ pub const OPERATOR_WEBHOOK_PORT: u16 = 8443;
 /// The operator's own `/live`, `/ready` and `/metrics`.
 pub const OPERATOR_ADMIN_PORT: u16 = 9990;
 
-/// The operator's admission webhook.
-pub const OPERATOR_WEBHOOK_PORT: u16 = 8443;
-/// Where the operator answers `/live`, `/ready` and `/metrics`.
-pub const OPERATOR_ADMIN_PORT: u16 = 9990;
-
-/// Name of the operator's Deployment, Service, ServiceAccount and Lease, and of its two webhook configurations.
+/// Name of the operator's Deployment, Service, ServiceAccount, ClusterRole and Lease, and of its two webhook configurations.
 pub const OPERATOR: &str = "mesh-operator";
 /// Secret of the operator's namespace: `tls.crt` and `tls.key` of the issuer, `ca.crt` and `ca.key` of the root.
 pub const IDENTITY_SECRET: &str = "mesh-identity";
-/// ConfigMap in every meshed namespace with what proxies trust.
+/// ConfigMap with what proxies trust, in every namespace that is meshed or has a meshed Pod. Owned by the operator's ClusterRole,
+/// so that it goes when the mesh is uninstalled.
 pub const TRUST_ANCHORS_CONFIG_MAP: &str = "mesh-trust-anchors";
 /// Its one key: PEM.
 pub const TRUST_ANCHORS_KEY: &str = "ca-bundle.crt";
@@ -39,21 +35,10 @@ pub const INIT_CONTAINER: &str = "mesh-init";
 pub const CONTROL_NAMESPACE: &str = "mesh";
 /// On a cluster: the namespace that the operator lives in unless told otherwise; then also the control-plane part of identities.
 pub const OPERATOR_NAMESPACE: &str = "mesh-system";
-/// On a cluster: name of the operator's Deployment, Service, ServiceAccount, ClusterRole and webhook configurations.
-pub const OPERATOR: &str = "mesh-operator";
-/// ConfigMap in every namespace that has a meshed Pod, written by the operator: the roots that proxies trust. Owned by the
-/// ClusterRole `OPERATOR`, so that it goes when the mesh is uninstalled.
-pub const TRUST_ANCHORS_CONFIG_MAP: &str = "mesh-trust-anchors";
-/// The key in that ConfigMap: PEM certificates.
-pub const TRUST_ANCHORS_KEY: &str = "ca-bundle.crt";
-/// Secret in the operator's namespace: root and issuer that the operator made.
-pub const IDENTITY_SECRET: &str = "mesh-identity";
 /// ConfigMap in the operator's namespace: what the injector is to write into Pods.
 pub const INJECTION_CONFIG_MAP: &str = "mesh-injection";
 /// The key in that ConfigMap.
 pub const INJECTION_KEY: &str = "injection.yaml";
-/// Audience of the service account tokens that proxies prove their identity with.
-pub const TOKEN_AUDIENCE: &str = "identity.mesh.dev";
 /// Default trust domain, and default DNS suffix of Services (`svc.cluster.local`).
 pub const TRUST_DOMAIN: &str = "cluster.local";
 
@@ -68,8 +53,6 @@ pub const RECONCILE: &str = "mesh.dev/reconcile";
 pub const OPAQUE_PORTS: &str = "mesh.dev/opaque-ports";
 /// `allow-all`, `mesh-only` or `deny`; on a Pod or Namespace: what a port allows when no AuthorizationPolicy selects it.
 pub const DEFAULT_POLICY: &str = "mesh.dev/default-policy";
-/// Label that the operator sets on a Namespace whose `mesh.dev/inject` is `enabled`: what the webhook selects on.
-pub const MESHED_LABEL: &str = "mesh.dev/meshed";
 /// On a Pod, written by the injector: `injected`, or `skipped:` and why.
 pub const INJECT_STATUS: &str = "mesh.dev/inject-status";
 /// `native` (an init container that stays) or `classic` (a container beside the others); on a Pod or Namespace.
@@ -131,10 +114,6 @@ pub const API_VERSION: &str = "v1alpha1";
 /// `controllerName` in the status of routes that this mesh has read.
 pub const CONTROLLER_NAME: &str = "mesh.dev/mesh";
 
-/// Name of the proxy's container in a Pod.
-pub const PROXY_CONTAINER: &str = "mesh-proxy";
-/// Name of the init container that redirects a Pod's connections to its proxy.
-pub const INIT_CONTAINER: &str = "mesh-init";
 /// User that the proxy runs as: its own connections are not redirected.
 pub const PROXY_UID: i64 = 2102;
 

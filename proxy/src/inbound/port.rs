@@ -128,12 +128,7 @@ impl PortPolicy {
         allowed: Option<&'a Authorization>,
     ) -> AuthzLabels<'a> {
         AuthzLabels {
-            tls: peer.tls.clone(),
-            client_ip: peer.ip,
-            dst_port: port,
-            srv: Some(&self.policy.meta),
-            route,
-            authz: allowed.map(|authorization| &authorization.meta),
+            traffic: self.labels(peer, port, route, allowed),
             audit: allowed.is_some_and(|authorization| authorization.audit),
         }
     }

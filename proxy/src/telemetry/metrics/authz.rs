@@ -7,36 +7,23 @@ use super::{
         INBOUND_HTTP_ROUTE_NOT_FOUND_TOTAL, INBOUND_TCP_AUTHZ_ALLOW_TOTAL, INBOUND_TCP_AUTHZ_DENY_TOTAL,
         INBOUND_TCP_AUTHZ_TERMINATE_TOTAL,
     },
-    labels::{AUTHZ, PeerTls, ROUTE, SRV},
+    labels::InboundLabels,
     registry::Registry,
 };
-use crate::policy::Meta;
-use std::{cell::OnceCell, net::IpAddr, sync::Arc};
+use std::{cell::OnceCell, sync::Arc};
 
+/// A decision about a client: the same labels as its traffic has, `authz` where something allowed it.
 #[derive(Clone, Debug)]
 pub struct AuthzLabels<'a> {
-    pub tls: PeerTls,
-    pub client_ip: IpAddr,
-    /// The application's port.
-    pub dst_port: u16,
-    pub srv: Option<&'a Meta>,
-    pub route: Option<&'a Meta>,
-    /// The authorization that allowed; `None` where none did.
-    pub authz: Option<&'a Meta>,
+    pub traffic: InboundLabels<'a>,
     /// Allowed by an audit only.
     pub audit: bool,
 }
 
 impl AuthzLabels<'_> {
     pub(in super::super) fn to_labels(&self, registry: &Registry) -> Labels {
-        Labels::build()
-            .with_client(&self.tls, self.client_ip, registry)
-            .with_meta(&SRV, self.srv)
-            .with_meta(&ROUTE, self.route)
-            .with_meta(&AUTHZ, self.authz)
-            .with_some("audit", self.audit.then_some("true"))
-            .with("dst_port", self.dst_port.to_string())
-            .done()
+        let labels = self.traffic.client(Labels::build(), registry);
+        labels.with_some("audit", self.audit.then_some("true")).done()
     }
 }
 

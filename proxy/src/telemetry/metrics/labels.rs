@@ -200,23 +200,21 @@ pub struct InboundLabels<'a> {
 
 impl InboundLabels<'_> {
     pub(in super::super) fn to_labels(&self, registry: &Registry) -> Labels {
-        Labels::build()
-            .with("direction", Direction::Inbound.as_str())
-            .with_client(&self.tls, self.client_ip, registry)
+        let labels = Labels::build().with("direction", Direction::Inbound.as_str());
+        self.client(labels, registry).done()
+    }
+
+    /// Who, to which port, by what.
+    pub(super) fn client(&self, labels: Builder, registry: &Registry) -> Builder {
+        let labels = labels.with("tls", self.tls.as_str());
+        let labels = match self.tls.identity() {
+            Some(id) => labels.with("client_id", id),
+            None => labels.with("client_ip", registry.client_ip(self.client_ip)),
+        };
+        labels
             .with_meta(&SRV, self.srv)
             .with_meta(&ROUTE, self.route)
             .with_meta(&AUTHZ, self.authz)
             .with("dst_port", self.dst_port.to_string())
-            .done()
-    }
-}
-
-impl Builder {
-    pub(super) fn with_client(self, tls: &PeerTls, ip: IpAddr, registry: &Registry) -> Builder {
-        let labels = self.with("tls", tls.as_str());
-        match tls.identity() {
-            Some(id) => labels.with("client_id", id),
-            None => labels.with("client_ip", registry.client_ip(ip)),
-        }
     }
 }

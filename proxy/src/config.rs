@@ -114,15 +114,7 @@ pub struct Inbound {
     pub default_policy: DefaultPolicy,
     /// Forwarded unread while the control plane has not answered.
     pub opaque_ports: BTreeSet<u16>,
-    /// Upper bound of what policy allows.
-    pub detect_timeout: Duration,
-    pub connect_timeout: Duration,
-    /// Policies of ports that are not in `ports` are forgotten this long after their last use.
-    pub discovery_idle: Duration,
-    pub accept: Tcp,
-    pub connect: Tcp,
-    pub pool_idle: Duration,
-    pub http2: Http2KeepAlive,
+    pub connections: Connections,
 }
 
 #[derive(Debug)]
@@ -130,10 +122,16 @@ pub struct Outbound {
     pub listen: Vec<SocketAddr>,
     /// Completes short Service names: `svc.cluster.local`, without a trailing dot.
     pub dns_suffix: Arc<str>,
+    pub connections: Connections,
+}
+
+/// How one side, inbound or outbound, treats its connections.
+#[derive(Debug)]
+pub struct Connections {
     /// Upper bound of what policy allows.
     pub detect_timeout: Duration,
     pub connect_timeout: Duration,
-    /// Discoveries are forgotten this long after their last use.
+    /// What was discovered is forgotten this long after its last use; policies of the configured ports are not.
     pub discovery_idle: Duration,
     pub accept: Tcp,
     pub connect: Tcp,
@@ -309,16 +307,7 @@ fn inbound(env: &mut Env) -> Inbound {
         app_ip: env.optional(&knobs::INBOUND_APP_IP, parse::parsed),
         default_policy: policy,
         opaque_ports: env.or_default(&knobs::INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION, parse::ports),
-        detect_timeout: env.or_default(&knobs::INBOUND_DETECT_TIMEOUT, parse::duration),
-        connect_timeout: env.or_default(&knobs::INBOUND_CONNECT_TIMEOUT, parse::duration),
-        discovery_idle: env.or_default(&knobs::INBOUND_DISCOVERY_IDLE_TIMEOUT, parse::duration),
-        accept: tcp(env, &knobs::INBOUND_ACCEPT_KEEPALIVE, &knobs::INBOUND_ACCEPT_USER_TIMEOUT),
-        connect: tcp(env, &knobs::INBOUND_CONNECT_KEEPALIVE, &knobs::INBOUND_CONNECT_USER_TIMEOUT),
-        pool_idle: env.or_default(&knobs::INBOUND_HTTP1_CONNECTION_POOL_IDLE_TIMEOUT, parse::duration),
-        http2: Http2KeepAlive {
-            interval: switch(env, &knobs::INBOUND_SERVER_HTTP2_KEEP_ALIVE_INTERVAL),
-            timeout: env.or_default(&knobs::INBOUND_SERVER_HTTP2_KEEP_ALIVE_TIMEOUT, parse::duration),
-        },
+        connections: connections(env, "INBOUND"),
     }
 }
 
@@ -332,15 +321,23 @@ fn outbound(env: &mut Env) -> Outbound {
             let first = parse::list(text, parse::text)?.swap_remove(0);
             Some(Arc::from(first.trim_end_matches('.').trim_start_matches('.').to_ascii_lowercase()))
         }),
-        detect_timeout: env.or_default(&knobs::OUTBOUND_DETECT_TIMEOUT, parse::duration),
-        connect_timeout: env.or_default(&knobs::OUTBOUND_CONNECT_TIMEOUT, parse::duration),
-        discovery_idle: env.or_default(&knobs::OUTBOUND_DISCOVERY_IDLE_TIMEOUT, parse::duration),
-        accept: tcp(env, &knobs::OUTBOUND_ACCEPT_KEEPALIVE, &knobs::OUTBOUND_ACCEPT_USER_TIMEOUT),
-        connect: tcp(env, &knobs::OUTBOUND_CONNECT_KEEPALIVE, &knobs::OUTBOUND_CONNECT_USER_TIMEOUT),
-        pool_idle: env.or_default(&knobs::OUTBOUND_HTTP1_CONNECTION_POOL_IDLE_TIMEOUT, parse::duration),
+        connections: connections(env, "OUTBOUND"),
+    }
+}
+
+/// Both sides have the same settings, under their own names.
+fn connections(env: &mut Env, side: &str) -> Connections {
+    let knob = |name| knobs::of_side(side, name);
+    Connections {
+        detect_timeout: env.or_default(knob("DETECT_TIMEOUT"), parse::duration),
+        connect_timeout: env.or_default(knob("CONNECT_TIMEOUT"), parse::duration),
+        discovery_idle: env.or_default(knob("DISCOVERY_IDLE_TIMEOUT"), parse::duration),
+        accept: tcp(env, knob("ACCEPT_KEEPALIVE"), knob("ACCEPT_USER_TIMEOUT")),
+        connect: tcp(env, knob("CONNECT_KEEPALIVE"), knob("CONNECT_USER_TIMEOUT")),
+        pool_idle: env.or_default(knob("HTTP1_CONNECTION_POOL_IDLE_TIMEOUT"), parse::duration),
         http2: Http2KeepAlive {
-            interval: switch(env, &knobs::OUTBOUND_SERVER_HTTP2_KEEP_ALIVE_INTERVAL),
-            timeout: env.or_default(&knobs::OUTBOUND_SERVER_HTTP2_KEEP_ALIVE_TIMEOUT, parse::duration),
+            interval: switch(env, knob("SERVER_HTTP2_KEEP_ALIVE_INTERVAL")),
+            timeout: env.or_default(knob("SERVER_HTTP2_KEEP_ALIVE_TIMEOUT"), parse::duration),
         },
     }
 }

@@ -123,9 +123,9 @@ impl Answers {
         Answers {
             policy,
             destination,
-            outbound: Table::new(patience(config.outbound.discovery_idle)),
-            endpoints: Table::new(patience(config.outbound.discovery_idle)),
-            inbound: Table::new(patience(config.inbound.discovery_idle)),
+            outbound: Table::new(patience(config.outbound.connections.discovery_idle)),
+            endpoints: Table::new(patience(config.outbound.connections.discovery_idle)),
+            inbound: Table::new(patience(config.inbound.connections.discovery_idle)),
             config,
         }
     }
@@ -169,7 +169,7 @@ impl Answers {
     fn default_policy(&self, port: u16) -> Arc<policy::inbound::Policy> {
         let settings = &self.config.inbound;
         let opaque = settings.opaque_ports.contains(&port);
-        Arc::new(decode::inbound::default(&settings.default_policy, opaque, settings.detect_timeout))
+        Arc::new(decode::inbound::default(&settings.default_policy, opaque, settings.connections.detect_timeout))
     }
 }
 

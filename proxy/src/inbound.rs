@@ -71,15 +71,7 @@ pub struct Inbound {
 
 impl Inbound {
     pub fn new(config: Arc<Config>, control: Control, worker: Worker, guard: &Guard) -> Rc<Inbound> {
-        let connector = Rc::new(Connector {
-            credentials: control.credentials.clone(),
-            tcp: config.inbound.connect,
-            timeout: config.inbound.connect_timeout,
-            http2: config.inbound.http2,
-            idle: config.inbound.pool_idle,
-            pools: RefCell::default(),
-        });
-        connector.sweep();
+        let connector = Connector::start(control.credentials.clone(), &config.inbound.connections);
         let inbound = Rc::new(Inbound {
             http_errors: worker.http_errors(Direction::Inbound),
             tcp_errors: worker.tcp_errors(Direction::Inbound),
@@ -143,7 +135,7 @@ impl Inbound {
     }
 
     async fn first_bytes(&self, stream: Stream, port: Option<&Port>) -> io::Result<(Detected, Stream)> {
-        let limit = self.config.inbound.detect_timeout;
+        let limit = self.config.inbound.connections.detect_timeout;
         let Some(port) = port else { return detect::run(stream, limit, limit).await };
         let policy = port.policy();
         match &policy.policy.protocol {
@@ -165,7 +157,12 @@ impl Inbound {
         match port.policy().policy.protocol {
             Protocol::Opaque => Ok((Detected::Opaque, stream)),
             Protocol::Detect { timeout, .. } => {
-                detect::run(stream, FORWARDED_SILENCE, self.config.inbound.detect_timeout.min(timeout)).await
+                detect::run(
+                    stream,
+                    FORWARDED_SILENCE,
+                    self.config.inbound.connections.detect_timeout.min(timeout),
+                )
+                .await
             }
             Protocol::Http1(_) | Protocol::Http2(_) | Protocol::Grpc(_) | Protocol::Tls => {
                 self.first_bytes(stream, Some(port)).await
@@ -278,7 +275,7 @@ impl Inbound {
         let session = Rc::new(Session::new(self.clone(), peer, client, port, application));
         let switch = session.switch.clone();
         let service = move |req| session.clone().request(req);
-        server::serve(stream, version, self.config.inbound.http2, switch, &self.drain, service)
+        server::serve(stream, version, self.config.inbound.connections.http2, switch, &self.drain, service)
             .await
             .map_err(io::Error::other)
     }
@@ -376,7 +373,7 @@ impl Inbound {
             loop {
                 time::sleep(Duration::from_secs(5)).await;
                 let Some(inbound) = inbound.upgrade() else { return };
-                let max = inbound.config.inbound.discovery_idle;
+                let max = inbound.config.inbound.connections.discovery_idle;
                 inbound
                     .ports
                     .borrow_mut()

@@ -68,15 +68,7 @@ type Accrual = Option<(u32, Duration, Duration, u32)>;
 
 impl Outbound {
     pub fn new(config: Arc<Config>, control: Control, worker: Worker, guard: &Guard) -> Rc<Outbound> {
-        let connector = Rc::new(Connector {
-            credentials: control.credentials.clone(),
-            tcp: config.outbound.connect,
-            timeout: config.outbound.connect_timeout,
-            http2: config.outbound.http2,
-            idle: config.outbound.pool_idle,
-            pools: RefCell::default(),
-        });
-        connector.sweep();
+        let connector = Connector::start(control.credentials.clone(), &config.outbound.connections);
         let labels =
             OutboundLabels { tls: PeerTls::Disabled, srv: None, route: None, backend: None, endpoint: &[] };
         let outbound = Rc::new(Outbound {
@@ -111,8 +103,8 @@ impl Outbound {
             OrigDst::Authority => {
                 let (detected, stream) = detect::run(
                     stream,
-                    self.config.outbound.detect_timeout,
-                    self.config.outbound.detect_timeout,
+                    self.config.outbound.connections.detect_timeout,
+                    self.config.outbound.connections.detect_timeout,
                 )
                 .await?;
                 let version = match detected {
@@ -143,7 +135,7 @@ impl Outbound {
         };
         let opaque = match &router.protocol {
             Protocol::Detect { timeout, opaque, .. } => {
-                let deadline = (*timeout).min(self.config.outbound.detect_timeout);
+                let deadline = (*timeout).min(self.config.outbound.connections.detect_timeout);
                 let (detected, stream) = detect::run(stream, detect::SILENCE, deadline).await?;
                 match detected {
                     Detected::Http1 => return self.http(stream, client, Version::Http1, Some(dst)).await,
@@ -190,7 +182,7 @@ impl Outbound {
         let session = Rc::new(Session::new(self.clone(), client, dst));
         let switch = session.switch.clone();
         let service = move |req| session.clone().request(req);
-        server::serve(stream, version, self.config.outbound.http2, switch, &self.drain, service)
+        server::serve(stream, version, self.config.outbound.connections.http2, switch, &self.drain, service)
             .await
             .map_err(io::Error::other)
     }
@@ -302,7 +294,7 @@ impl Outbound {
             loop {
                 time::sleep(Duration::from_secs(1)).await;
                 let Some(outbound) = outbound.upgrade() else { return };
-                let max = outbound.config.outbound.discovery_idle;
+                let max = outbound.config.outbound.connections.discovery_idle;
                 outbound
                     .destinations
                     .borrow_mut()

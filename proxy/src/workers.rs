@@ -85,7 +85,8 @@ async fn serve(
     let outbound = Outbound::new(config.clone(), control.clone(), telemetry.worker(), &guard);
     let inbound = Inbound::new(config.clone(), control, telemetry.worker(), &guard);
     for listener in sockets.outbound {
-        let (outbound, until, tcp) = (outbound.clone(), Until::End(guard.observer()), config.outbound.accept);
+        let (outbound, until, tcp) =
+            (outbound.clone(), Until::End(guard.observer()), config.outbound.connections.accept);
         let connection =
             move |Accepted { stream, client, dst, .. }| outbound.clone().connection(stream, client, dst);
         if let Some(listener) = adopt(listener) {
@@ -94,7 +95,8 @@ async fn serve(
     }
     let inbound_listeners = sockets.direct.into_iter().map(|listener| (listener, Kind::Direct));
     for (listener, kind) in inbound_listeners.chain([(sockets.inbound, Kind::Redirected)]) {
-        let (inbound, until, tcp) = (inbound.clone(), Until::Drain(guard.clone()), config.inbound.accept);
+        let (inbound, until, tcp) =
+            (inbound.clone(), Until::Drain(guard.clone()), config.inbound.connections.accept);
         let connection = move |Accepted { stream, client, dst, local }| {
             inbound.clone().connection(stream, client, dst, local)
         };

@@ -20,6 +20,12 @@ macro_rules! knobs {
     };
 }
 
+/// A setting that inbound and outbound have both.
+pub fn of_side(side: &str, name: &str) -> &'static Knob {
+    let is = |knob: &&&Knob| knob.name.strip_prefix(side).and_then(|rest| rest.strip_prefix('_')) == Some(name);
+    ALL.iter().find(is).expect("both sides have it: every start of the proxy reads it")
+}
+
 pub const DURATION: &str = "a whole number and ms, s, m, h or d, as in 100ms";
 pub const ADDR: &str = "ip:port";
 pub const HOST: &str = "host:port";

@@ -3,7 +3,7 @@
 
 use super::{Local, Version, body::RequestBody, error::Kind};
 use crate::{
-    config::{Http2KeepAlive, Tcp},
+    config::{self, Http2KeepAlive, Tcp},
     identity::Credentials,
     io::{Stream, Transport},
     policy::endpoint::EndpointTls,
@@ -47,13 +47,13 @@ const SWEEP: Duration = Duration::from_secs(5);
 /// How connections are made; one per worker and direction.
 #[derive(Debug)]
 pub struct Connector {
-    pub credentials: watch::Receiver<Option<Arc<Credentials>>>,
-    pub tcp: Tcp,
-    pub timeout: Duration,
-    pub http2: Http2KeepAlive,
-    pub idle: Duration,
+    credentials: watch::Receiver<Option<Arc<Credentials>>>,
+    tcp: Tcp,
+    timeout: Duration,
+    http2: Http2KeepAlive,
+    idle: Duration,
     /// Whose idle connections are to be closed in time.
-    pub pools: RefCell<Vec<Weak<Pool>>>,
+    pools: RefCell<Vec<Weak<Pool>>>,
 }
 
 /// Where and how an endpoint is connected to.
@@ -116,12 +116,23 @@ pub struct Failed {
 
 impl Connector {
     /// Closes what is idle for too long, for as long as the connector lives.
-    pub fn sweep(self: &Rc<Self>) {
-        let connector = Rc::downgrade(self);
+    pub fn start(
+        credentials: watch::Receiver<Option<Arc<Credentials>>>,
+        config: &config::Connections,
+    ) -> Rc<Connector> {
+        let connector = Rc::new(Connector {
+            credentials,
+            tcp: config.connect,
+            timeout: config.connect_timeout,
+            http2: config.http2,
+            idle: config.pool_idle,
+            pools: RefCell::default(),
+        });
+        let weak = Rc::downgrade(&connector);
         spawn_local(async move {
             loop {
                 time::sleep(SWEEP).await;
-                let Some(connector) = connector.upgrade() else { return };
+                let Some(connector) = weak.upgrade() else { return };
                 connector.pools.borrow_mut().retain(|pool| match pool.upgrade() {
                     Some(pool) => {
                         pool.close_idle(connector.idle);
@@ -131,6 +142,7 @@ impl Connector {
                 });
             }
         });
+        connector
     }
 
     /// A connection for the bytes of `session`; `None`: bytes of unknown kind.

@@ -164,7 +164,7 @@ impl Router {
                 http::Protocol::Http,
             )]),
         };
-        let timeout = outbound.config.outbound.detect_timeout;
+        let timeout = outbound.config.outbound.connections.detect_timeout;
         Router { meta: None, protocol: Protocol::Detect { timeout, http1: http(), http2: http(), opaque } }
     }
 

@@ -5,12 +5,14 @@ pub mod body;
 pub mod check;
 pub mod client;
 pub mod convert;
+pub mod details;
 pub mod error;
 pub mod filter;
 pub mod gate;
 #[cfg(test)]
 mod h2_tests;
 pub mod hop;
+pub mod opening;
 pub mod record;
 pub mod replay;
 pub mod route;

@@ -1,25 +1,18 @@
 //! What is written down about one request, at the end of its response: metrics, span, access log, and what the balancer learns.
 
-use super::error::Kind;
+use super::{body::ResponseBody, details::Details, error::Kind, opening::Arrival};
 use crate::{
     balance::{Attempt, Endpoint},
-    telemetry::{
-        Worker, access_log,
-        metrics::{
-            http::{Classification, HttpMetrics, Protocol, Response},
-            labels::PeerTls,
-            route::{BackendMetrics, RouteMetrics, Status},
-        },
-        trace::SpanRecord,
+    telemetry::metrics::{
+        http::{self as metrics, Classification, HttpMetrics, Protocol},
+        labels::PeerTls,
+        route::{BackendMetrics, RouteMetrics, Status},
     },
 };
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 use http_body::Frame;
-use std::{
-    rc::Rc,
-    time::{Instant, SystemTime},
-};
+use std::{rc::Rc, time::Instant};
 
 const GRPC_CANCELLED: u16 = 1;
 
@@ -42,15 +35,30 @@ pub struct Record {
     pub ended: bool,
 }
 
-/// What only spans and access logs want to know.
-#[derive(Debug)]
-pub struct Details {
-    pub worker: Worker,
-    pub span: Option<SpanRecord>,
-    pub log: Option<access_log::Record>,
-}
-
 impl Record {
+    /// Of a response whose head is here. `error`: why the proxy made it.
+    pub fn new(
+        res: &Response<ResponseBody>,
+        arrival: &Arrival,
+        error: Option<&'static str>,
+        metrics: Rc<HttpMetrics>,
+    ) -> Record {
+        let grpc = arrival.dialect.grpc;
+        Record {
+            start: arrival.start,
+            protocol: if grpc { Protocol::Grpc } else { Protocol::Http },
+            status: res.status(),
+            grpc_status: if grpc { grpc_status(res.headers()) } else { None },
+            error,
+            metrics,
+            route: None,
+            backend: None,
+            attempt: None,
+            details: None,
+            ended: false,
+        }
+    }
+
     /// Who has answered.
     pub fn connected_to(&mut self, endpoint: &Endpoint) {
         if let Some(span) = self.details.as_mut().and_then(|details| details.span.as_mut())
@@ -111,7 +119,7 @@ impl Record {
             Some(_) if self.status.is_success() && self.grpc_status.is_none() => Classification::Failure,
             Some(_) | None => self.classification(),
         };
-        self.metrics.record(Response {
+        self.metrics.record(metrics::Response {
             protocol: self.protocol,
             status,
             grpc_status: self.grpc_status,
@@ -126,20 +134,8 @@ impl Record {
         if let Some(backend) = &self.backend {
             backend.statuses.inc(outcome);
         }
-        let Some(details) = self.details.take() else { return };
-        let Details { worker, span, log } = *details;
-        if let Some(mut span) = span {
-            span.end = SystemTime::now();
-            span.status = Some(status);
-            span.error = self.error;
-            span.failed = classification == Classification::Failure;
-            worker.span(span);
-        }
-        if let (Some(mut log), Some(writer)) = (log, worker.access_log()) {
-            log.status = status;
-            log.total = latency;
-            log.error = self.error;
-            writer.write(log);
+        if let Some(details) = self.details.take() {
+            details.finish(status, self.error, classification == Classification::Failure, latency);
         }
     }
 }

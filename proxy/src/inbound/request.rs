@@ -9,36 +9,30 @@ use crate::{
     balance::Endpoint,
     http::{
         Version,
-        body::{ClientFault, RequestBody, ResponseBody},
+        body::{RequestBody, ResponseBody},
         check::{self, Seen},
         convert,
-        error::{self, Dialect, Kind},
+        details::{Details, View},
+        error::{self, Kind},
         filter,
-        gate::{self, Switch},
-        hop,
-        record::{Details, Record, grpc_status},
+        gate::Switch,
+        opening::{self, Arrival},
+        record::Record,
         upgrade,
     },
     policy::inbound::HttpRule,
     telemetry::{
-        access_log,
         metrics::{
             authz::AuthzMetrics,
             http::{HttpMetrics, Protocol},
-            labels::{Direction, PeerTls},
+            labels::Direction,
         },
-        trace::{Context, SpanKind, SpanRecord},
+        trace::Context,
     },
 };
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use std::{
-    cell::RefCell,
-    convert::Infallible,
-    net::SocketAddr,
-    rc::Rc,
-    time::{Duration, Instant, SystemTime},
-};
+use std::{cell::RefCell, convert::Infallible, net::SocketAddr, rc::Rc};
 
 const CLIENT_ID: HeaderName = HeaderName::from_static(mesh_api::names::CLIENT_ID_HEADER);
 
@@ -97,12 +91,9 @@ impl Session {
         self: Rc<Self>,
         req: Request<Incoming>,
     ) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
-        let (start, dialect) = (Instant::now(), Dialect::of(&req));
-        let (head, body) = req.into_parts();
-        let (body, fault) = RequestBody::incoming(body);
-        let mut req = Request::from_parts(head, body);
+        let (mut req, arrival) = opening::receive(req);
         async move {
-            Ok(match self.handle(&mut req, &fault, start, dialect).await {
+            Ok(match self.handle(&mut req, &arrival).await {
                 Ok(res) => res,
                 Err(Refusal { kind, decision, answer }) => {
                     if let Some(kind) = kind {
@@ -110,8 +101,9 @@ impl Session {
                     }
                     let decision = decision.unwrap_or_else(|| self.decision(&self.port.policy(), None));
                     let res =
-                        answer.unwrap_or_else(|| error::response(kind.unwrap_or(Kind::Policy), dialect));
-                    let record = record(&res, start, dialect, kind.map(Kind::label), &decision);
+                        answer.unwrap_or_else(|| error::response(kind.unwrap_or(Kind::Policy), arrival.dialect));
+                    let metrics = decision.metrics.clone();
+                    let record = Record::new(&res, &arrival, kind.map(Kind::label), metrics);
                     record.metrics.request(record.protocol);
                     res.map(|body| body.with_record(record))
                 }
@@ -122,22 +114,13 @@ impl Session {
     async fn handle(
         &self,
         req: &mut Request<RequestBody>,
-        fault: &ClientFault,
-        start: Instant,
-        dialect: Dialect,
+        arrival: &Arrival,
     ) -> Result<Response<ResponseBody>, Refusal> {
         // Carried over HTTP/2 between proxies: the application gets what its client sent.
         let carried = self.client_id.is_some()
             && req.version() == http::Version::HTTP_2
             && req.headers().contains_key(convert::ORIG_PROTO);
-        if let Some(kind) = gate::refusal(req) {
-            return Err(kind.into());
-        }
-        let seen = check::request(req)?;
-        let asks = hop::request(req, &seen)?;
-        if seen.reserved {
-            check::remove_reserved(req.headers_mut());
-        }
+        let (seen, asks) = opening::admit(req)?;
         let policy = self.port.policy();
         if !policy.table.is_trivial() {
             check::unambiguous_path(req.uri().path())?;
@@ -171,24 +154,23 @@ impl Session {
         }
         let context = self.inbound.worker.trace(req.headers());
         context.inject(req.headers_mut());
-        let details = self.details(req, context.sampled().then_some(context));
-        decision.metrics.request(if dialect.grpc { Protocol::Grpc } else { Protocol::Http });
+        let details = self.details(req, &context);
+        decision.metrics.request(if arrival.dialect.grpc { Protocol::Grpc } else { Protocol::Http });
         let version = match req.version() {
             http::Version::HTTP_2 if !carried => Version::Http2,
             _ => Version::Http1,
         };
-        let sent = Sent { start, dialect, seen, upgrade: asks.upgrade, version, decision, details };
-        Ok(self.send(req, sent, fault, rule).await)
+        let sent = Sent { arrival, seen, upgrade: asks.upgrade, version, decision, details };
+        Ok(self.send(req, sent, rule).await)
     }
 
     async fn send(
         &self,
         req: &mut Request<RequestBody>,
-        sent: Sent,
-        fault: &ClientFault,
+        sent: Sent<'_>,
         rule: Option<&HttpRule>,
     ) -> Response<ResponseBody> {
-        let Sent { start, dialect, seen, upgrade, version, decision, details } = sent;
+        let Sent { arrival, seen, upgrade, version, decision, details } = sent;
         let (head, connect) = (req.method() == Method::HEAD, req.method() == Method::CONNECT);
         let client = (upgrade || connect).then(|| hyper::upgrade::on(&mut *req));
         match version {
@@ -199,12 +181,12 @@ impl Session {
         let (mut res, lease) = match self.application.pool.send(version, req).await {
             Ok(answered) => answered,
             Err(failed) => {
-                let kind = match fault {
+                let kind = match &arrival.fault {
                     Some(fault) if fault.get() => Kind::ClientBody,
                     Some(_) | None => failed.kind,
                 };
                 attempt.fail();
-                return self.failed(kind, start, dialect, &decision, details);
+                return self.failed(kind, arrival, &decision, details);
             }
         };
         attempt.answered(lease);
@@ -217,7 +199,7 @@ impl Session {
             }
             (true, None) => {
                 attempt.discard_connection();
-                return self.failed(Kind::BadResponse, start, dialect, &decision, details);
+                return self.failed(Kind::BadResponse, arrival, &decision, details);
             }
             (false, _) => {
                 if !convert::response(&mut res) {
@@ -234,7 +216,7 @@ impl Session {
             true => Response::from_parts(res.into_parts().0, ResponseBody::empty()),
             false => res.map(ResponseBody::incoming),
         };
-        let mut record = record(&res, start, dialect, None, &decision);
+        let mut record = Record::new(&res, arrival, None, decision.metrics.clone());
         record.attempt = Some(attempt);
         record.details = details;
         res.map(|body| body.with_record(record))
@@ -243,14 +225,13 @@ impl Session {
     fn failed(
         &self,
         kind: Kind,
-        start: Instant,
-        dialect: Dialect,
+        arrival: &Arrival,
         decision: &Decision,
         details: Option<Box<Details>>,
     ) -> Response<ResponseBody> {
         self.inbound.http_errors.inc(kind.label());
-        let res = error::response(kind, dialect);
-        let mut record = record(&res, start, dialect, Some(kind.label()), decision);
+        let res = error::response(kind, arrival.dialect);
+        let mut record = Record::new(&res, arrival, Some(kind.label()), decision.metrics.clone());
         record.details = details;
         res.map(|body| body.with_record(record))
     }
@@ -284,59 +265,17 @@ impl Session {
         }
     }
 
-    fn details(&self, req: &Request<RequestBody>, trace: Option<Context>) -> Option<Box<Details>> {
-        let worker = &self.inbound.worker;
-        if trace.is_none() && worker.access_log().is_none() {
-            return None;
-        }
-        let now = SystemTime::now();
-        let host = check::parsed_authority(req).map(|authority| authority.as_str().to_owned());
-        let identity = match &self.peer.tls {
-            PeerTls::Identity(id) => Some(id.clone()),
-            PeerTls::NoIdentity | PeerTls::Disabled => None,
-        };
-        let span = trace.map(|context| SpanRecord {
-            context,
-            kind: SpanKind::Server,
-            start: now,
-            end: now,
-            method: req.method().clone(),
-            path: req.uri().path().to_owned(),
-            host: host.clone(),
-            status: None,
-            tls: self.peer.tls.as_str(),
-            peer_identity: identity.clone(),
-            route: None,
-            backend: None,
-            retries: 0,
-            error: None,
-            failed: false,
-        });
-        let log = worker.access_log().map(|_| access_log::Record {
-            time: now,
-            direction: Direction::Inbound.as_str(),
-            client: self.client,
-            client_id: identity,
-            method: req.method().clone(),
-            uri: req.uri().clone(),
-            host: host.and_then(|host| HeaderValue::from_str(&host).ok()),
-            version: req.version(),
-            user_agent: req.headers().get(http::header::USER_AGENT).cloned(),
-            trace: trace.map(|context| context.trace),
-            status: 0,
-            request_bytes: 0,
-            response_bytes: 0,
-            total: Duration::ZERO,
-            error: None,
-        });
-        Some(Box::new(Details { worker: worker.clone(), span, log }))
+    fn details(&self, req: &Request<RequestBody>, context: &Context) -> Option<Box<Details>> {
+        let host = check::authority(req).and_then(|name| std::str::from_utf8(name).ok());
+        let view =
+            View { direction: Direction::Inbound, client: self.client, peer: &self.peer.tls, host };
+        Details::of(&self.inbound.worker, context, req, &view)
     }
 }
 
 /// What is known of a request that is on its way.
-struct Sent {
-    start: Instant,
-    dialect: Dialect,
+struct Sent<'a> {
+    arrival: &'a Arrival,
     seen: Seen,
     upgrade: bool,
     version: Version,
@@ -353,27 +292,5 @@ struct Refusal {
 impl From<Kind> for Refusal {
     fn from(kind: Kind) -> Refusal {
         Refusal { kind: Some(kind), decision: None, answer: None }
-    }
-}
-
-fn record(
-    res: &Response<ResponseBody>,
-    start: Instant,
-    dialect: Dialect,
-    error: Option<&'static str>,
-    decision: &Decision,
-) -> Record {
-    Record {
-        start,
-        protocol: if dialect.grpc { Protocol::Grpc } else { Protocol::Http },
-        status: res.status(),
-        grpc_status: if dialect.grpc { grpc_status(res.headers()) } else { None },
-        error,
-        metrics: decision.metrics.clone(),
-        route: None,
-        backend: None,
-        attempt: None,
-        details: None,
-        ended: false,
     }
 }

@@ -6,21 +6,21 @@ use super::{Outbound, destination::Destination};
 use crate::{
     http::{
         Version, authority,
-        body::{ClientFault, RequestBody, ResponseBody},
+        body::{RequestBody, ResponseBody},
         check,
-        error::{self, Dialect, Kind},
+        error::{self, Kind},
         filter,
-        gate::{self, Switch},
-        hop,
-        record::{Record, grpc_status},
+        gate::Switch,
+        opening::{self, Arrival},
+        record::Record,
     },
     io::Stream,
-    telemetry::metrics::http::{HttpMetrics, Protocol},
+    telemetry::metrics::http::HttpMetrics,
 };
 use exchange::Exchange;
 use http::{Method, Request, Response, uri::Authority};
 use hyper::body::Incoming;
-use std::{cell::RefCell, convert::Infallible, net::SocketAddr, rc::Rc, time::Instant};
+use std::{cell::RefCell, convert::Infallible, net::SocketAddr, rc::Rc};
 use tokio::task::spawn_local;
 
 /// One connection of the application's.
@@ -52,14 +52,11 @@ impl Session {
         self: Rc<Self>,
         req: Request<Incoming>,
     ) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
-        let (start, dialect) = (Instant::now(), Dialect::of(&req));
-        let (head, body) = req.into_parts();
-        let (body, fault) = RequestBody::incoming(body);
-        let mut req = Request::from_parts(head, body);
+        let (mut req, arrival) = opening::receive(req);
         async move {
-            Ok(match self.handle(&mut req, &fault, start, dialect).await {
+            Ok(match self.handle(&mut req, &arrival).await {
                 Ok(res) => res,
-                Err(refusal) => self.refuse(refusal, start, dialect),
+                Err(refusal) => self.refuse(refusal, &arrival),
             })
         }
     }
@@ -67,18 +64,9 @@ impl Session {
     async fn handle(
         self: &Rc<Self>,
         req: &mut Request<RequestBody>,
-        fault: &ClientFault,
-        start: Instant,
-        dialect: Dialect,
+        arrival: &Arrival,
     ) -> Result<Response<ResponseBody>, Refusal> {
-        if let Some(kind) = gate::refusal(req) {
-            return Err(kind.into());
-        }
-        let seen = check::request(req)?;
-        let asks = hop::request(req, &seen)?;
-        if seen.reserved {
-            check::remove_reserved(req.headers_mut());
-        }
+        let (seen, asks) = opening::admit(req)?;
         let Named { authority, dst } = self.named(req)?;
         if req.method() == Method::CONNECT && self.dst.is_none() {
             return Ok(self.tunnel(req, dst));
@@ -101,16 +89,14 @@ impl Session {
         context.inject(req.headers_mut());
         let exchange = Exchange {
             session: self,
-            start,
-            dialect,
+            arrival,
             seen,
             asks,
             version,
             authority: &authority,
             rule,
             head: req.method() == Method::HEAD,
-            fault,
-            trace: context.sampled().then_some(context),
+            context,
         };
         Ok(exchange.run(req, found).await)
     }
@@ -170,18 +156,18 @@ impl Session {
         Response::new(ResponseBody::empty())
     }
 
-    fn refuse(&self, refusal: Refusal, start: Instant, dialect: Dialect) -> Response<ResponseBody> {
+    fn refuse(&self, refusal: Refusal, arrival: &Arrival) -> Response<ResponseBody> {
         let label = refusal.kind.map(Kind::label);
         if let Some(label) = label {
             self.outbound.http_errors.inc(label);
         }
         let res = match (refusal.answer, refusal.kind) {
             (Some(answer), _) => answer,
-            (None, kind) => error::response(kind.unwrap_or(Kind::Policy), dialect),
+            (None, kind) => error::response(kind.unwrap_or(Kind::Policy), arrival.dialect),
         };
         let metrics = refusal.metrics.unwrap_or_else(|| self.outbound.stray.clone());
-        let record = record(&res, start, dialect, label, metrics);
-        metrics_request(&record);
+        let record = Record::new(&res, arrival, label, metrics);
+        record.metrics.request(record.protocol);
         res.map(|body| body.with_record(record))
     }
 }
@@ -203,30 +189,4 @@ impl Refusal {
     fn answered((answer, kind): filter::Answer, metrics: &Rc<HttpMetrics>) -> Refusal {
         Refusal { kind, metrics: Some(metrics.clone()), answer: Some(answer) }
     }
-}
-
-fn record(
-    res: &Response<ResponseBody>,
-    start: Instant,
-    dialect: Dialect,
-    error: Option<&'static str>,
-    metrics: Rc<HttpMetrics>,
-) -> Record {
-    Record {
-        start,
-        protocol: if dialect.grpc { Protocol::Grpc } else { Protocol::Http },
-        status: res.status(),
-        grpc_status: if dialect.grpc { grpc_status(res.headers()) } else { None },
-        error,
-        metrics,
-        route: None,
-        backend: None,
-        attempt: None,
-        details: None,
-        ended: false,
-    }
-}
-
-fn metrics_request(record: &Record) {
-    record.metrics.request(record.protocol);
 }

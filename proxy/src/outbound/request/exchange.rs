@@ -1,18 +1,20 @@
 //! A routed request on its way: offered to endpoints, tried again, timed out, and answered.
 
-use super::{Session, record};
+use super::Session;
 use crate::{
     balance::{Attempt, Endpoint},
     http::{
         Version,
-        body::{ClientFault, RequestBody, ResponseBody},
+        body::{RequestBody, ResponseBody},
         check::Seen,
         client::Failed,
         convert,
-        error::{self, Dialect, Kind},
+        details::{Details, View},
+        error::{self, Kind},
         filter,
         hop::Asks,
-        record::Details,
+        opening::Arrival,
+        record::Record,
         replay::Replay,
         route::Found,
         upgrade,
@@ -23,12 +25,11 @@ use crate::{
     },
     policy::http::Retry,
     telemetry::{
-        access_log,
         metrics::{
             http::{HttpMetrics, Protocol},
             labels::{Direction, PeerTls},
         },
-        trace::{Context, SpanKind, SpanRecord},
+        trace::Context,
     },
 };
 use http::{Method, Request, Response, StatusCode, request::Parts, uri::Authority};
@@ -37,7 +38,7 @@ use hyper::{body::Incoming, upgrade::OnUpgrade};
 use std::{
     pin::{Pin, pin},
     rc::Rc,
-    time::{Duration, Instant, SystemTime},
+    time::Duration,
 };
 use tokio::time;
 
@@ -47,16 +48,14 @@ const MAX_OFFERS: usize = 8;
 /// What stays the same over all tries.
 pub(super) struct Exchange<'a> {
     pub(super) session: &'a Session,
-    pub(super) start: Instant,
-    pub(super) dialect: Dialect,
+    pub(super) arrival: &'a Arrival,
     pub(super) seen: Seen,
     pub(super) asks: Asks,
     pub(super) version: Version,
     pub(super) authority: &'a Authority,
     pub(super) rule: &'a Rule,
     pub(super) head: bool,
-    pub(super) fault: &'a ClientFault,
-    pub(super) trace: Option<Context>,
+    pub(super) context: Context,
 }
 
 /// What is needed to send a request again.
@@ -133,14 +132,14 @@ impl Exchange<'_> {
         }
         let timeouts = &self.rule.timeouts;
         let deadline =
-            timeouts.request.or(timeouts.response).map(|limit| time::Instant::from_std(self.start) + limit);
+            timeouts.request.or(timeouts.response).map(|limit| time::Instant::from_std(self.arrival.start) + limit);
         let (mut retries, mut avoid) = (0, None);
         let outcome = loop {
             let outcome = {
                 let once = pin!(self.once(req, found, &mut avoid));
                 self.within(deadline, once).await
             };
-            if self.fault.as_ref().is_some_and(|fault| fault.get()) {
+            if self.arrival.fault.as_ref().is_some_and(|fault| fault.get()) {
                 break outcome.map_err(|lost| Lost { kind: Kind::ClientBody, answer: None, ..lost });
             }
             let Some(retry) = &self.rule.retry else { break outcome };
@@ -173,7 +172,7 @@ impl Exchange<'_> {
             Ok(answered) => {
                 let endpoint = answered.attempt.endpoint().clone();
                 let res = answered.res.map(ResponseBody::incoming);
-                let mut record = record(&res, self.start, self.dialect, None, answered.metrics);
+                let mut record = Record::new(&res, self.arrival, None, answered.metrics);
                 record.backend = Some(answered.backend.metrics.clone());
                 record.attempt = Some(answered.attempt);
                 record.complete();
@@ -297,7 +296,7 @@ impl Exchange<'_> {
             if connect {
                 endpoint.connect_failed(time::Instant::now());
                 drop(attempt);
-            } else if self.fault.as_ref().is_none_or(|fault| !fault.get()) {
+            } else if self.arrival.fault.as_ref().is_none_or(|fault| !fault.get()) {
                 attempt.fail();
             }
             match (returned, spare) {
@@ -382,7 +381,7 @@ impl Exchange<'_> {
             true => Response::from_parts(res.into_parts().0, ResponseBody::empty()),
             false => res.map(|body| ResponseBody::incoming(body).with_deadline(deadline)),
         };
-        let mut record = record(&res, self.start, self.dialect, error, metrics);
+        let mut record = Record::new(&res, self.arrival, error, metrics);
         record.route = Some(self.rule.metrics.clone());
         record.backend = Some(backend.metrics.clone());
         record.details = finished(details, retries, Some(&backend), self.rule);
@@ -393,8 +392,8 @@ impl Exchange<'_> {
 
     fn fail(&self, lost: Lost, details: Option<Box<Details>>, retries: u16) -> Response<ResponseBody> {
         self.session.outbound.http_errors.inc(lost.kind.label());
-        let res = lost.answer.unwrap_or_else(|| error::response(lost.kind, self.dialect));
-        let mut record = record(&res, self.start, self.dialect, Some(lost.kind.label()), lost.metrics);
+        let res = lost.answer.unwrap_or_else(|| error::response(lost.kind, self.arrival.dialect));
+        let mut record = Record::new(&res, self.arrival, Some(lost.kind.label()), lost.metrics);
         record.route = Some(self.rule.metrics.clone());
         record.backend = lost.backend.as_ref().map(|backend| backend.metrics.clone());
         record.details = finished(details, retries, lost.backend.as_ref(), self.rule);
@@ -406,50 +405,18 @@ impl Exchange<'_> {
     }
 
     fn protocol(&self) -> Protocol {
-        if self.dialect.grpc { Protocol::Grpc } else { Protocol::Http }
+        if self.arrival.dialect.grpc { Protocol::Grpc } else { Protocol::Http }
     }
 
     fn details(&self, req: &Request<RequestBody>) -> Option<Box<Details>> {
-        let worker = &self.session.outbound.worker;
-        if self.trace.is_none() && worker.access_log().is_none() {
-            return None;
-        }
-        let now = SystemTime::now();
-        let span = self.trace.map(|context| SpanRecord {
-            context,
-            kind: SpanKind::Client,
-            start: now,
-            end: now,
-            method: req.method().clone(),
-            path: req.uri().path().to_owned(),
-            host: Some(self.authority.as_str().to_owned()),
-            status: None,
-            tls: PeerTls::Disabled.as_str(),
-            peer_identity: None,
-            route: None,
-            backend: None,
-            retries: 0,
-            error: None,
-            failed: false,
-        });
-        let log = worker.access_log().map(|_| access_log::Record {
-            time: now,
-            direction: Direction::Outbound.as_str(),
-            client: self.session.client,
-            client_id: None,
-            method: req.method().clone(),
-            uri: req.uri().clone(),
-            host: req.headers().get(http::header::HOST).cloned(),
-            version: req.version(),
-            user_agent: req.headers().get(http::header::USER_AGENT).cloned(),
-            trace: self.trace.map(|context| context.trace),
-            status: 0,
-            request_bytes: 0,
-            response_bytes: 0,
-            total: Duration::ZERO,
-            error: None,
-        });
-        Some(Box::new(Details { worker: worker.clone(), span, log }))
+        let session = self.session;
+        let view = View {
+            direction: Direction::Outbound,
+            client: session.client,
+            peer: &PeerTls::Disabled,
+            host: Some(self.authority.as_str()),
+        };
+        Details::of(&session.outbound.worker, &self.context, req, &view)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
         http::{RequestMatch, Timeouts},
         inbound, outbound,
     },
-    telemetry::Telemetry,
+    telemetry::{SpanQueue, Telemetry},
     tls::{
         configs::Material,
         testing::{Authority, Leaf},
@@ -75,6 +75,9 @@ pub struct Mesh {
     /// Straight to the inbound side, as an unmeshed client is redirected.
     pub direct: SocketAddr,
     pub drain: Drain,
+    /// Both sides' spans, of requests that come with a decision to record them.
+    pub spans: SpanQueue,
+    pub telemetry: Telemetry,
 }
 
 impl Mesh {
@@ -86,7 +89,7 @@ impl Mesh {
     pub async fn with(origin: SocketAddr, hint: ProtocolHint) -> Mesh {
         let authority = Authority::default();
         let credentials = |name: &str| credentials(&authority, name);
-        let (telemetry, _) = Telemetry::new(0.0, false);
+        let (telemetry, spans) = Telemetry::new(0.0, false);
         let (drain, guard) = drain::new();
         let config = Arc::new(config());
         let listen = || async { TcpListener::bind("127.0.0.1:0").await.unwrap() };
@@ -119,6 +122,8 @@ impl Mesh {
             proxy: at(&proxy),
             direct: at(&direct),
             drain,
+            spans,
+            telemetry,
         };
         let service: SocketAddr = "10.0.0.1:80".parse().unwrap();
         for (listener, dst) in [(app, OrigDst::Fixed(service)), (proxy, OrigDst::Authority)] {

@@ -93,7 +93,8 @@ impl Session {
     ) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
         let (mut req, arrival) = opening::receive(req);
         async move {
-            Ok(match self.handle(&mut req, &arrival).await {
+            let mut details = None;
+            Ok(match self.handle(&mut req, &arrival, &mut details).await {
                 Ok(res) => res,
                 Err(Refusal { kind, decision, answer }) => {
                     if let Some(kind) = kind {
@@ -103,7 +104,8 @@ impl Session {
                     let res =
                         answer.unwrap_or_else(|| error::response(kind.unwrap_or(Kind::Policy), arrival.dialect));
                     let metrics = decision.metrics.clone();
-                    let record = Record::new(&res, &arrival, kind.map(Kind::label), metrics);
+                    let mut record = Record::new(&res, &arrival, kind.map(Kind::label), metrics);
+                    record.details = details;
                     record.metrics.request(record.protocol);
                     res.map(|body| body.with_record(record))
                 }
@@ -111,16 +113,20 @@ impl Session {
         }
     }
 
+    /// `details` is the caller's, because a request that is refused has them too: the trace shows who was refused, and why.
     async fn handle(
         &self,
         req: &mut Request<RequestBody>,
         arrival: &Arrival,
+        details: &mut Option<Box<Details>>,
     ) -> Result<Response<ResponseBody>, Refusal> {
         // Carried over HTTP/2 between proxies: the application gets what its client sent.
         let carried = self.client_id.is_some()
             && req.version() == http::Version::HTTP_2
             && req.headers().contains_key(convert::ORIG_PROTO);
         let (seen, asks) = opening::admit(req)?;
+        let context = self.inbound.worker.trace(req.headers());
+        *details = self.details(req, &context);
         let policy = self.port.policy();
         if !policy.table.is_trivial() {
             check::unambiguous_path(req.uri().path())?;
@@ -152,14 +158,13 @@ impl Session {
         if let Some(id) = &self.client_id {
             req.headers_mut().insert(CLIENT_ID, id.clone());
         }
-        let context = self.inbound.worker.trace(req.headers());
         context.inject(req.headers_mut());
-        let details = self.details(req, &context);
         decision.metrics.request(if arrival.dialect.grpc { Protocol::Grpc } else { Protocol::Http });
         let version = match req.version() {
             http::Version::HTTP_2 if !carried => Version::Http2,
             _ => Version::Http1,
         };
+        let details = details.take();
         let sent = Sent { arrival, seen, upgrade: asks.upgrade, version, decision, details };
         Ok(self.send(req, sent, rule).await)
     }

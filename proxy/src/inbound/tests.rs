@@ -3,6 +3,7 @@
 use crate::{
     policy::http::{PathMatch, RequestMatch},
     policy::inbound::{Authentication, Authorization, HttpRoute, HttpRule, Policy, Protocol},
+    telemetry::trace::SpanKind,
     testing::*,
 };
 use std::{sync::Arc, time::Duration};
@@ -35,6 +36,23 @@ fn the_client_is_named_by_its_certificate_alone() {
         origin.clear();
         assert_eq!(status(&exchange(mesh.direct, forged).await), 200);
         assert!(!origin.text().contains("client"), "{}", origin.text());
+    });
+}
+
+/// A refusal is a part of the trace: whoever looks for the failed request finds who said no.
+#[test]
+fn a_refused_request_has_a_span() {
+    run(async {
+        let origin = Origin::start(OK).await;
+        let mut mesh = Mesh::start(origin.addr).await;
+        mesh.inbound.send_replace(Arc::new(deny()));
+        let traced = b"GET / HTTP/1.1\r\nHost: web\r\ntraceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n\r\n";
+        assert_eq!(status(&exchange(mesh.direct, traced).await), 403);
+        let span = time::timeout(PATIENCE, mesh.spans.recv()).await.unwrap().unwrap();
+        assert_eq!(
+            (span.kind, span.status, span.error, span.context.trace.to_string().as_str()),
+            (SpanKind::Server, Some(403), Some("unauthorized"), "4bf92f3577b34da6a3ce929d0e0e4736")
+        );
     });
 }
 

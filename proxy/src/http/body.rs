@@ -9,9 +9,9 @@ use std::{
     cell::Cell,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Duration, Instant, Sleep, sleep_until};
 
 /// Why a body ends early.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +22,8 @@ pub enum Error {
     Superseded,
     #[error("the response takes too long")]
     TimedOut,
+    #[error("nothing has been sent for too long")]
+    Idle,
 }
 
 /// On its way to the server.
@@ -31,33 +33,61 @@ pub struct RequestBody(Request);
 #[derive(Debug)]
 enum Request {
     Empty,
-    /// With the mark that tells a client's fault from the server's.
-    Incoming(Incoming, Rc<Cell<bool>>),
+    Incoming(Incoming, Rc<Progress>),
     Replay(Replay),
 }
 
-/// Set when the client's body turned out to be malformed or ended early.
-pub type ClientFault = Option<Rc<Cell<bool>>>;
+/// What is known of a request's body while others read it.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// It turned out to be malformed or ended early: the client's fault, not the server's.
+    broken: Cell<bool>,
+    /// When something last passed. `None` unless somebody asks: a clock is not read for nothing.
+    moved: Cell<Option<Instant>>,
+}
+
+impl Progress {
+    pub fn is_broken(&self) -> bool {
+        self.broken.get()
+    }
+
+    /// From now on, moments are written down.
+    pub fn watch(&self) {
+        self.moved.set(Some(Instant::now()));
+    }
+
+    pub fn moved(&self) -> Option<Instant> {
+        self.moved.get()
+    }
+
+    pub(super) fn observe(&self, polled: &Poll<Option<Result<Frame<Bytes>, hyper::Error>>>) {
+        match polled {
+            Poll::Ready(Some(Err(_))) => self.broken.set(true),
+            Poll::Ready(Some(Ok(_)) | None) if self.moved.get().is_some() => self.watch(),
+            Poll::Ready(Some(Ok(_)) | None) | Poll::Pending => {}
+        }
+    }
+}
 
 impl RequestBody {
     pub fn empty() -> RequestBody {
         RequestBody(Request::Empty)
     }
 
-    /// The mark is made for requests that have a body, the one allocation that tells 400 from 502.
-    pub fn incoming(body: Incoming) -> (RequestBody, ClientFault) {
+    /// Progress is kept of requests that have a body, the one allocation that tells 400 from 502.
+    pub fn incoming(body: Incoming) -> (RequestBody, Option<Rc<Progress>>) {
         if body.is_end_stream() {
             return (RequestBody::empty(), None);
         }
-        let fault = Rc::new(Cell::new(false));
-        (RequestBody(Request::Incoming(body, fault.clone())), Some(fault))
+        let progress = Rc::<Progress>::default();
+        (RequestBody(Request::Incoming(body, progress.clone())), Some(progress))
     }
 
     /// Keeps what passes, so that it can be sent again.
     pub fn into_replay(self, max_bytes: usize) -> (RequestBody, Option<Replay>) {
         match self.0 {
-            Request::Incoming(body, fault) => {
-                let replay = Replay::new(body, fault, max_bytes);
+            Request::Incoming(body, progress) => {
+                let replay = Replay::new(body, progress, max_bytes);
                 (RequestBody(Request::Replay(replay.again())), Some(replay))
             }
             Request::Empty | Request::Replay(_) => (self, None),
@@ -76,12 +106,11 @@ impl Body for RequestBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         match &mut self.get_mut().0 {
             Request::Empty => Poll::Ready(None),
-            Request::Incoming(body, fault) => {
+            Request::Incoming(body, progress) => {
                 let mut polled = Pin::new(body).poll_frame(cx);
-                match &mut polled {
-                    Poll::Ready(Some(Err(_))) => fault.set(true),
-                    Poll::Ready(Some(Ok(frame))) => clean_trailers(frame),
-                    Poll::Ready(None) | Poll::Pending => {}
+                progress.observe(&polled);
+                if let Poll::Ready(Some(Ok(frame))) = &mut polled {
+                    clean_trailers(frame);
                 }
                 polled.map_err(Error::Read)
             }
@@ -134,8 +163,42 @@ pub fn clean_trailers(frame: &mut Frame<Bytes>) {
 pub struct ResponseBody {
     source: Source,
     record: Option<Record>,
-    /// Until when the response must have ended. A box, because few routes have a limit.
-    deadline: Option<Pin<Box<Sleep>>>,
+    /// A box, because few routes have one.
+    limits: Option<Box<Limits>>,
+}
+
+/// How long a response may take.
+#[derive(Debug)]
+struct Limits {
+    /// Until when it must have ended.
+    deadline: Option<Instant>,
+    /// For so long nothing may pass, neither of the request nor of the response.
+    idle: Option<Duration>,
+    moved: Instant,
+    request: Option<Rc<Progress>>,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Limits {
+    /// Which limit has passed, if one has.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Kind> {
+        loop {
+            ready!(self.timer.as_mut().poll(cx));
+            let now = Instant::now();
+            if self.deadline.is_some_and(|deadline| deadline <= now) {
+                return Poll::Ready(Kind::RequestTimeout);
+            }
+            let requested = self.request.as_ref().and_then(|request| request.moved());
+            let moved = requested.map_or(self.moved, |requested| requested.max(self.moved));
+            let idle = self.idle.map(|idle| moved + idle);
+            if idle.is_some_and(|idle| idle <= now) {
+                return Poll::Ready(Kind::IdleTimeout);
+            }
+            // One of the two is there, or there would be no limits.
+            let Some(next) = self.deadline.into_iter().chain(idle).min() else { return Poll::Pending };
+            self.timer.as_mut().reset(next);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -146,15 +209,26 @@ enum Source {
 
 impl ResponseBody {
     pub fn empty() -> ResponseBody {
-        ResponseBody { source: Source::Empty, record: None, deadline: None }
+        ResponseBody { source: Source::Empty, record: None, limits: None }
     }
 
     pub fn incoming(body: Incoming) -> ResponseBody {
-        ResponseBody { source: Source::Incoming(body), record: None, deadline: None }
+        ResponseBody { source: Source::Incoming(body), record: None, limits: None }
     }
 
-    pub fn with_deadline(mut self, deadline: Option<Instant>) -> ResponseBody {
-        self.deadline = deadline.map(|deadline| Box::pin(sleep_until(deadline)));
+    /// `request` is the other direction, in which something may pass as well.
+    pub fn with_limits(
+        mut self,
+        deadline: Option<Instant>,
+        idle: Option<Duration>,
+        request: &Option<Rc<Progress>>,
+    ) -> ResponseBody {
+        let moved = Instant::now();
+        let first = deadline.into_iter().chain(idle.map(|idle| moved + idle)).min();
+        self.limits = first.map(|first| {
+            let timer = Box::pin(sleep_until(first));
+            Box::new(Limits { deadline, idle, moved, request: request.clone(), timer })
+        });
         self
     }
 
@@ -174,15 +248,19 @@ impl Body for ResponseBody {
         let mut polled = Pin::new(body).poll_frame(cx);
         if let Poll::Ready(Some(Ok(frame))) = &mut polled {
             clean_trailers(frame);
+            if let Some(limits) = &mut this.limits {
+                limits.moved = Instant::now();
+            }
         }
         if polled.is_pending()
-            && let Some(deadline) = &mut this.deadline
-            && deadline.as_mut().poll(cx).is_ready()
+            && let Some(limits) = &mut this.limits
+            && let Poll::Ready(kind) = limits.poll(cx)
         {
             if let Some(record) = &mut this.record {
-                record.broken(Kind::RequestTimeout);
+                record.broken(kind);
             }
-            return Poll::Ready(Some(Err(Error::TimedOut)));
+            let error = if kind == Kind::IdleTimeout { Error::Idle } else { Error::TimedOut };
+            return Poll::Ready(Some(Err(error)));
         }
         if let (Poll::Ready(polled), Some(record)) = (&polled, &mut this.record) {
             match polled {

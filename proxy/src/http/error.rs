@@ -35,6 +35,8 @@ pub enum Kind {
     /// Too many requests wait for an endpoint already.
     LoadShed,
     RequestTimeout,
+    /// Neither side has sent anything for as long as the rule allows.
+    IdleTimeout,
     ConnectRefused,
     ConnectTimeout,
     /// The peer is not who it should be, or TLS failed otherwise.
@@ -71,6 +73,7 @@ impl Kind {
             Kind::FailFast => (503, 14, "failfast", "no endpoint available"),
             Kind::LoadShed => (503, 14, "load_shed", "too many requests wait for an endpoint"),
             Kind::RequestTimeout => (504, 4, "timeout", "request timed out"),
+            Kind::IdleTimeout => (504, 4, "idle_timeout", "nothing was sent for too long"),
             Kind::ConnectRefused => (502, 14, "connect_refused", "endpoint refused the connection"),
             Kind::ConnectTimeout => (504, 14, "connect_timeout", "connecting to the endpoint timed out"),
             Kind::Tls => (502, 14, "tls", "endpoint could not prove its identity"),

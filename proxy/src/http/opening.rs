@@ -1,7 +1,7 @@
 //! The beginning of every request, inbound and outbound: stored once, checked, and freed of what belongs to its connection.
 
 use super::{
-    body::{ClientFault, RequestBody},
+    body::{Progress, RequestBody},
     check::{self, Seen},
     error::{Dialect, Kind},
     gate,
@@ -9,21 +9,29 @@ use super::{
 };
 use http::Request;
 use hyper::body::Incoming;
-use std::time::Instant;
+use std::{rc::Rc, time::Instant};
 
 /// A request's arrival, as all that happens to it later refers to.
 #[derive(Debug)]
 pub struct Arrival {
     pub start: Instant,
     pub dialect: Dialect,
-    pub fault: ClientFault,
+    /// Of its body, where it has one.
+    pub progress: Option<Rc<Progress>>,
+}
+
+impl Arrival {
+    /// The request cannot be answered because its body is broken.
+    pub fn is_broken(&self) -> bool {
+        self.progress.as_ref().is_some_and(|progress| progress.is_broken())
+    }
 }
 
 pub fn receive(req: Request<Incoming>) -> (Request<RequestBody>, Arrival) {
     let (start, dialect) = (Instant::now(), Dialect::of(&req));
     let (head, body) = req.into_parts();
-    let (body, fault) = RequestBody::incoming(body);
-    (Request::from_parts(head, body), Arrival { start, dialect, fault })
+    let (body, progress) = RequestBody::incoming(body);
+    (Request::from_parts(head, body), Arrival { start, dialect, progress })
 }
 
 /// Refuses what two parsers could read differently; takes off what is for one connection only, and the mesh's own headers.

@@ -1,11 +1,12 @@
 //! A request body that can be sent again: what has passed is kept, up to a limit, until nobody can want it any more.
 
+use super::body::Progress;
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::{
-    cell::{Cell, RefCell},
+    cell::RefCell,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
@@ -24,7 +25,7 @@ pub struct Replay {
 #[derive(Debug)]
 struct Kept {
     body: Incoming,
-    fault: Rc<Cell<bool>>,
+    progress: Rc<Progress>,
     chunks: Vec<Bytes>,
     trailers: Option<HeaderMap>,
     bytes: usize,
@@ -35,10 +36,10 @@ struct Kept {
 }
 
 impl Replay {
-    pub(super) fn new(body: Incoming, fault: Rc<Cell<bool>>, max_bytes: usize) -> Replay {
+    pub(super) fn new(body: Incoming, progress: Rc<Progress>, max_bytes: usize) -> Replay {
         let lost = body.size_hint().lower() > max_bytes as u64;
         let kept =
-            Kept { body, fault, chunks: Vec::new(), trailers: None, bytes: 0, max_bytes, lost, newest: 0 };
+            Kept { body, progress, chunks: Vec::new(), trailers: None, bytes: 0, max_bytes, lost, newest: 0 };
         Replay { kept: Rc::new(RefCell::new(kept)), sending: 0, passed: 0, trailers_passed: false }
     }
 
@@ -72,6 +73,7 @@ impl Replay {
             }
         }
         let mut polled = Pin::new(&mut kept.body).poll_frame(cx);
+        kept.progress.observe(&polled);
         match &mut polled {
             Poll::Ready(Some(Ok(frame))) => {
                 super::body::clean_trailers(frame);
@@ -80,10 +82,7 @@ impl Replay {
                     self.trailers_passed = kept.trailers.is_some();
                 }
             }
-            Poll::Ready(Some(Err(_))) => {
-                kept.lost = true;
-                kept.fault.set(true);
-            }
+            Poll::Ready(Some(Err(_))) => kept.lost = true,
             Poll::Ready(None) | Poll::Pending => {}
         }
         polled.map_err(super::body::Error::Read)

@@ -186,10 +186,7 @@ impl Session {
         let (mut res, lease) = match self.application.pool.send(version, req).await {
             Ok(answered) => answered,
             Err(failed) => {
-                let kind = match &arrival.fault {
-                    Some(fault) if fault.get() => Kind::ClientBody,
-                    Some(_) | None => failed.kind,
-                };
+                let kind = if arrival.is_broken() { Kind::ClientBody } else { failed.kind };
                 attempt.fail();
                 return self.failed(kind, arrival, &decision, details);
             }

@@ -178,6 +178,66 @@ fn a_request_that_takes_too_long_is_504() {
     });
 }
 
+fn idle(limit: Duration) -> Vec<HttpRule> {
+    let mut rule = rule("web");
+    rule.timeouts.idle = Some(limit);
+    vec![rule]
+}
+
+/// Row H-50: what stalls is ended, at each of the three places where it can.
+#[test]
+fn a_request_that_stalls_is_ended() {
+    run(async {
+        let origin = Origin::with(|mut socket, got| async move {
+            let mut bytes = [0; 4_096];
+            let n = socket.read(&mut bytes).await.unwrap();
+            got.push(&bytes[..n]);
+            if bytes.starts_with(b"GET /half") {
+                socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nha").await.unwrap();
+            }
+            std::future::pending::<()>().await;
+        })
+        .await;
+        let mesh = Mesh::start(origin.addr).await;
+        set_policy(&mesh, || idle(Duration::from_millis(200)));
+        let upload = b"POST / HTTP/1.1\r\nHost: web\r\ncontent-length: 4\r\n\r\nha";
+        for request in [GET, upload] {
+            let response = exchange(mesh.app, request).await;
+            assert_eq!(status(&response), 504, "{response}");
+            assert!(response.contains("l5d-proxy-error: nothing was sent for too long"), "{response}");
+        }
+        let response = exchange(mesh.app, b"GET /half HTTP/1.1\r\nHost: web\r\n\r\n").await;
+        assert!(response.ends_with("\r\n\r\nha"), "broken off: {response}");
+    });
+}
+
+/// What only takes long is not idle: each piece, of the request or of the response, begins the wait anew.
+#[test]
+fn a_slow_exchange_is_not_idle() {
+    run(async {
+        let piece = Duration::from_millis(100);
+        let origin = Origin::with(move |mut socket, got| async move {
+            read_request(&mut socket, &got).await;
+            socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\n").await.unwrap();
+            for _ in 0..8 {
+                time::sleep(piece).await;
+                socket.write_all(b"x").await.unwrap();
+            }
+        })
+        .await;
+        let mesh = Mesh::start(origin.addr).await;
+        set_policy(&mesh, || idle(4 * piece));
+        let mut client = TcpStream::connect(mesh.app).await.unwrap();
+        client.write_all(b"POST / HTTP/1.1\r\nHost: web\r\ncontent-length: 8\r\n\r\n").await.unwrap();
+        for _ in 0..8 {
+            time::sleep(piece).await;
+            client.write_all(b"x").await.unwrap();
+        }
+        let response = read_response(&mut client).await;
+        assert!(response.ends_with("xxxxxxxx"), "{response}");
+    });
+}
+
 #[test]
 fn a_refused_connection_is_tried_elsewhere() {
     run(async {

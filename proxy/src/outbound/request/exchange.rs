@@ -131,15 +131,22 @@ impl Exchange<'_> {
             self.rule.budget.deposit(time::Instant::now());
         }
         let timeouts = &self.rule.timeouts;
-        let deadline =
-            timeouts.request.or(timeouts.response).map(|limit| time::Instant::from_std(self.arrival.start) + limit);
+        let deadline = timeouts
+            .request
+            .or(timeouts.response)
+            .map(|limit| time::Instant::from_std(self.arrival.start) + limit);
+        if timeouts.idle.is_some()
+            && let Some(progress) = &self.arrival.progress
+        {
+            progress.watch();
+        }
         let (mut retries, mut avoid) = (0, None);
         let outcome = loop {
             let outcome = {
                 let once = pin!(self.once(req, found, &mut avoid));
                 self.within(deadline, once).await
             };
-            if self.arrival.fault.as_ref().is_some_and(|fault| fault.get()) {
+            if self.arrival.is_broken() {
                 break outcome.map_err(|lost| Lost { kind: Kind::ClientBody, answer: None, ..lost });
             }
             let Some(retry) = &self.rule.retry else { break outcome };
@@ -230,12 +237,40 @@ impl Exchange<'_> {
     ) -> Result<Answered, Lost> {
         let per_try = self.rule.retry.as_ref().and_then(|retry| retry.timeout);
         let own = per_try.or(self.rule.timeouts.backend_request).map(|limit| time::Instant::now() + limit);
-        match deadline.into_iter().chain(own).min() {
-            None => once.await,
-            Some(until) => match time::timeout_at(until, once).await {
+        let until = deadline.into_iter().chain(own).min();
+        match (until, self.rule.timeouts.idle) {
+            (None, None) => once.await,
+            (Some(until), None) => match time::timeout_at(until, once).await {
                 Ok(outcome) => outcome,
                 Err(_) => Err(self.unsent(Kind::RequestTimeout)),
             },
+            // Boxed: few rules have it.
+            (until, Some(idle)) => Box::pin(self.within_idle(until, idle, once)).await,
+        }
+    }
+
+    /// The same where the request's body must not pause for too long either, nor the answer to it be waited for.
+    async fn within_idle(
+        &self,
+        until: Option<time::Instant>,
+        idle: Duration,
+        mut once: Pin<&mut impl Future<Output = Result<Answered, Lost>>>,
+    ) -> Result<Answered, Lost> {
+        let mut moved = time::Instant::now();
+        loop {
+            let idle_at = moved + idle;
+            let (wake, kind) = match until {
+                Some(until) if until <= idle_at => (until, Kind::RequestTimeout),
+                Some(_) | None => (idle_at, Kind::IdleTimeout),
+            };
+            if let Ok(outcome) = time::timeout_at(wake, once.as_mut()).await {
+                return outcome;
+            }
+            let latest = self.arrival.progress.as_ref().and_then(|progress| progress.moved());
+            match latest.filter(|latest| kind == Kind::IdleTimeout && *latest > moved) {
+                Some(latest) => moved = latest,
+                None => return Err(self.unsent(kind)),
+            }
         }
     }
 
@@ -296,7 +331,7 @@ impl Exchange<'_> {
             if connect {
                 endpoint.connect_failed(time::Instant::now());
                 drop(attempt);
-            } else if self.arrival.fault.as_ref().is_none_or(|fault| !fault.get()) {
+            } else if !self.arrival.is_broken() {
                 attempt.fail();
             }
             match (returned, spare) {
@@ -379,7 +414,10 @@ impl Exchange<'_> {
         let res = match self.head {
             // Its headers tell of a body that does not come; hyper would wait for it over HTTP/2.
             true => Response::from_parts(res.into_parts().0, ResponseBody::empty()),
-            false => res.map(|body| ResponseBody::incoming(body).with_deadline(deadline)),
+            false => {
+                let (idle, request) = (self.rule.timeouts.idle, &self.arrival.progress);
+                res.map(|body| ResponseBody::incoming(body).with_limits(deadline, idle, request))
+            }
         };
         let mut record = Record::new(&res, self.arrival, error, metrics);
         record.route = Some(self.rule.metrics.clone());

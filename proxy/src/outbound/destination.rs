@@ -22,6 +22,12 @@ use tokio::{
     time::{self, Instant},
 };
 
+/// Nobody tells when a name that only DNS knows moves, and the system's resolver does not say how long its answer holds:
+/// so it is asked again after this long.
+const RESOLVE_AGAIN: Duration = Duration::from_secs(10);
+/// The same after it had no answer.
+const RESOLVE_RETRY: Duration = Duration::from_secs(1);
+
 #[derive(Debug)]
 pub struct Destination {
     pub target: Target,
@@ -59,15 +65,34 @@ impl Destination {
                 None => return,
             };
             let mut lookup = discovery.outbound(target.clone()).await;
+            let mut place = Place::default();
             loop {
                 let now = lookup.borrow_and_update().clone();
                 let (Some(outbound), Some(destination)) = (outbound.upgrade(), weak.upgrade()) else {
                     return;
                 };
-                let state = outbound.state(now, &target, host.as_ref()).await;
-                destination.set(state);
+                let ask_again = match (now, &target) {
+                    (Lookup::Unknown, Target::Authority(name)) => {
+                        let answer = outbound.resolve(name, host.as_ref()).await;
+                        let ask_again = if answer.is_ok() { RESOLVE_AGAIN } else { RESOLVE_RETRY };
+                        if let Some(moved) = place.told(answer) {
+                            destination
+                                .set(moved.map_or_else(State::Refused, |addr| outbound.passthrough(addr)));
+                        }
+                        Some(ask_again)
+                    }
+                    (now, _) => {
+                        place = Place::default();
+                        destination.set(outbound.state(now, &target));
+                        None
+                    }
+                };
                 drop((outbound, destination));
-                if lookup.changed().await.is_err() {
+                let changed = match ask_again {
+                    None => lookup.changed().await,
+                    Some(after) => time::timeout(after, lookup.changed()).await.unwrap_or(Ok(())),
+                };
+                if changed.is_err() {
                     return;
                 }
             }
@@ -120,34 +145,51 @@ impl Destination {
     }
 }
 
+/// Where a name leads, as far as DNS has said.
+#[derive(Debug, Default)]
+struct Place(Option<SocketAddr>);
+
+impl Place {
+    /// What changes by an answer. An address that is still one of several is kept, and so is the last one while there is no
+    /// answer.
+    fn told(&mut self, answer: Result<Vec<SocketAddr>, Kind>) -> Option<Result<SocketAddr, Kind>> {
+        match (answer, self.0) {
+            (Ok(addrs), Some(now)) if addrs.contains(&now) => None,
+            (Ok(addrs), _) => {
+                self.0 = addrs.first().copied();
+                Some(self.0.ok_or(Kind::Dns))
+            }
+            (Err(_), Some(_)) => None,
+            (Err(kind), None) => Some(Err(kind)),
+        }
+    }
+}
+
 impl Outbound {
-    async fn state(
-        self: &Rc<Self>,
-        lookup: Lookup,
-        target: &Target,
-        host: Option<&(Arc<str>, u16)>,
-    ) -> State {
-        match lookup {
-            Lookup::Pending => State::Pending,
-            Lookup::Policy(policy) => State::Router(Rc::new(Router::new(self, policy))),
-            Lookup::Invalid(reason) => {
+    fn state(self: &Rc<Self>, lookup: Lookup, target: &Target) -> State {
+        match (lookup, target) {
+            (Lookup::Pending, _) => State::Pending,
+            (Lookup::Policy(policy), _) => State::Router(Rc::new(Router::new(self, policy))),
+            (Lookup::Invalid(reason), _) => {
                 tracing::warn!(?target, %reason, "no policy for this destination");
                 State::Refused(Kind::Policy)
             }
-            Lookup::Unknown => match self.resolve(target, host).await {
-                Ok(addr) if self.is_own(addr) => State::Refused(Kind::Loop),
-                Ok(addr) => State::Router(Rc::new(Router::passthrough(self, unmeshed(addr)))),
-                Err(kind) => State::Refused(kind),
-            },
+            (Lookup::Unknown, Target::Addr(addr)) => self.passthrough(*addr),
+            // Names are resolved before.
+            (Lookup::Unknown, Target::Authority(_)) => State::Refused(Kind::Dns),
         }
     }
 
-    /// The address of a target that the mesh does not know.
-    async fn resolve(&self, target: &Target, host: Option<&(Arc<str>, u16)>) -> Result<SocketAddr, Kind> {
-        let Target::Authority(name) = target else {
-            let Target::Addr(addr) = target else { return Err(Kind::Dns) };
-            return Ok(*addr);
-        };
+    /// To an address that the mesh does not know.
+    fn passthrough(self: &Rc<Self>, addr: SocketAddr) -> State {
+        match self.is_own(addr) {
+            true => State::Refused(Kind::Loop),
+            false => State::Router(Rc::new(Router::passthrough(self, unmeshed(addr)))),
+        }
+    }
+
+    /// The addresses of a name that the mesh does not know; never none.
+    async fn resolve(&self, name: &str, host: Option<&(Arc<str>, u16)>) -> Result<Vec<SocketAddr>, Kind> {
         let (host, port) = match host {
             Some((host, port)) => (&**host, *port),
             None => name
@@ -156,7 +198,9 @@ impl Outbound {
                 .ok_or(Kind::Dns)?,
         };
         match time::timeout(self.patience(), lookup_host((host, port))).await {
-            Ok(Ok(mut addrs)) => addrs.next().ok_or(Kind::Dns),
+            Ok(Ok(addrs)) => {
+                Some(addrs.collect::<Vec<_>>()).filter(|addrs| !addrs.is_empty()).ok_or(Kind::Dns)
+            }
             Ok(Err(error)) => {
                 tracing::debug!(host, %error, "DNS");
                 Err(Kind::Dns)
@@ -175,4 +219,25 @@ fn unmeshed(addr: SocketAddr) -> Arc<Endpoint> {
         opaque_transport_port: None,
         labels: Arc::new([]),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Row R35.
+    #[test]
+    fn a_name_is_followed_when_it_moves_and_kept_while_dns_is_away() {
+        let [a, b, c] = ["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"].map(|addr| addr.parse().unwrap());
+        let mut place = Place::default();
+        for (answer, change, why) in [
+            (Err(Kind::Dns), Some(Err(Kind::Dns)), "nothing is known yet"),
+            (Ok(vec![a, b]), Some(Ok(a)), "the first"),
+            (Ok(vec![b, a]), None, "in another order"),
+            (Err(Kind::Dns), None, "away"),
+            (Ok(vec![b, c]), Some(Ok(b)), "moved"),
+        ] {
+            assert_eq!(place.told(answer), change, "{why}");
+        }
+    }
 }

@@ -332,7 +332,7 @@ impl Inbound {
             known.touch();
             return known.clone();
         }
-        let made = Port::start(number, &self.control.discovery).await;
+        let made = Port::start(number, &self.control.discovery, &self.worker).await;
         self.ports.borrow_mut().entry(number).or_insert(made).clone()
     }
 

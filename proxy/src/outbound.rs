@@ -26,6 +26,7 @@ use crate::{
     telemetry::{
         Worker,
         metrics::{
+            balancer::Carries,
             http::HttpMetrics,
             labels::{Direction, OutboundLabels, PeerTls},
             route::Split,
@@ -56,7 +57,7 @@ pub struct Outbound {
     connector: Rc<Connector>,
     /// What is in use, and what was until lately: connections and measurements outlive a pause.
     destinations: RefCell<AHashMap<Target, Rc<Destination>>>,
-    balancers: RefCell<AHashMap<(Arc<str>, Accrual), Weak<Balancer>>>,
+    balancers: RefCell<AHashMap<(Arc<str>, Accrual, Carries), Weak<Balancer>>>,
     /// For requests that fail before there is a policy.
     stray: Rc<HttpMetrics>,
     http_errors: Split<&'static str>,
@@ -253,11 +254,12 @@ impl Outbound {
         path: &Arc<str>,
         meta: &Meta,
         accrual: Option<FailureAccrual>,
+        carries: Carries,
         capacity: usize,
         patience: Duration,
     ) -> Rc<Balancer> {
         let key = accrual.map(|a| (a.max_failures, a.backoff.min, a.backoff.max, a.backoff.jitter.to_bits()));
-        let key = (path.clone(), key);
+        let key = (path.clone(), key, carries);
         if let Some(known) = self.balancers.borrow().get(&key).and_then(Weak::upgrade) {
             return known;
         }
@@ -268,7 +270,7 @@ impl Outbound {
             capacity,
             patience,
             accrual,
-            self.worker.balancer(meta),
+            self.worker.balancer(meta, carries),
         );
         self.balancers.borrow_mut().insert(key, Rc::downgrade(&made));
         made

@@ -14,12 +14,12 @@ use http::HeaderMap;
 use metrics::{
     Counter, Family, Gauge, Histogram, Labels,
     authz::{AuthzLabels, AuthzMetrics},
-    balancer::BalancerMetrics,
+    balancer::{BalancerMetrics, Carries},
     family,
     http::{HttpMetrics, Protocol},
     labels::{Direction, InboundLabels, OutboundLabels},
     registry::Registry,
-    route::{BackendMetrics, RouteMetrics, Split},
+    route::{BackendMetrics, InboundRouteMetrics, RouteMetrics, Split},
     tcp::TcpMetrics,
 };
 use std::{
@@ -193,9 +193,14 @@ impl Worker {
         Rc::new(BackendMetrics::new(&self.shared.registry, kind, parent, route, backend))
     }
 
+    /// One route of a port's policy, `None` for requests without one; made with the policy.
+    pub fn inbound_route(&self, parent: &Meta, route: Option<&Meta>) -> Rc<InboundRouteMetrics> {
+        Rc::new(InboundRouteMetrics::new(self.shared.registry.clone(), parent, route))
+    }
+
     /// The balancer of one backend.
-    pub fn balancer(&self, backend: &Meta) -> BalancerMetrics {
-        BalancerMetrics::new(&self.shared.registry, backend)
+    pub fn balancer(&self, backend: &Meta, carries: Carries) -> BalancerMetrics {
+        BalancerMetrics::new(&self.shared.registry, backend, carries)
     }
 
     /// `{inbound,outbound}_http_errors_total`, by cause: what the proxy answered itself.

@@ -110,6 +110,10 @@ pub struct Attempt {
 }
 
 impl Attempt {
+    pub fn start(&self) -> Instant {
+        self.start
+    }
+
     pub fn endpoint(&self) -> &Rc<Endpoint> {
         &self.endpoint
     }

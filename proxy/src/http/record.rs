@@ -2,11 +2,11 @@
 
 use super::{body::ResponseBody, details::Details, error::Kind, opening::Arrival};
 use crate::{
-    balance::{Attempt, Endpoint},
+    balance::Attempt,
     telemetry::metrics::{
         http::{self as metrics, Classification, HttpMetrics, Protocol},
         labels::PeerTls,
-        route::{BackendMetrics, RouteMetrics, Status},
+        route::{BackendMetrics, InboundRouteMetrics, RouteMetrics, Status},
     },
 };
 use bytes::Bytes;
@@ -28,6 +28,10 @@ pub struct Record {
     pub metrics: Rc<HttpMetrics>,
     pub route: Option<Rc<RouteMetrics>>,
     pub backend: Option<Rc<BackendMetrics>>,
+    /// When the try began that was answered.
+    pub sent: Option<Instant>,
+    /// Inbound: the application's route.
+    pub inbound: Option<Rc<InboundRouteMetrics>>,
     /// The endpoint's part, where one answered.
     pub attempt: Option<Attempt>,
     /// For the sampled few, and where the access log is on.
@@ -53,6 +57,8 @@ impl Record {
             metrics,
             route: None,
             backend: None,
+            sent: None,
+            inbound: None,
             attempt: None,
             details: None,
             ended: false,
@@ -60,13 +66,16 @@ impl Record {
     }
 
     /// Who has answered.
-    pub fn connected_to(&mut self, endpoint: &Endpoint) {
+    pub fn answered_by(&mut self, attempt: Attempt) {
+        self.sent = Some(attempt.start().into_std());
+        let endpoint = attempt.endpoint();
         if let Some(span) = self.details.as_mut().and_then(|details| details.span.as_mut())
             && let Some(tls) = &endpoint.info.tls
         {
             span.peer_identity = Some(tls.identity.clone());
             span.tls = PeerTls::Identity(tls.identity.clone()).as_str();
         }
+        self.attempt = Some(attempt);
     }
 
     pub fn frame(&mut self, frame: &Frame<Bytes>) {
@@ -114,7 +123,8 @@ impl Record {
 
     fn finish(&mut self) {
         self.ended = true;
-        let (status, latency) = (self.status.as_u16(), self.start.elapsed());
+        let (status, now) = (self.status.as_u16(), Instant::now());
+        let latency = now - self.start;
         let classification = match self.error {
             Some(_) if self.status.is_success() && self.grpc_status.is_none() => Classification::Failure,
             Some(_) | None => self.classification(),
@@ -130,9 +140,16 @@ impl Record {
         let outcome = Status { http: Some(status), grpc: self.grpc_status, error: self.error };
         if let Some(route) = &self.route {
             route.statuses.inc(outcome);
+            route.duration.record(latency);
         }
         if let Some(backend) = &self.backend {
             backend.statuses.inc(outcome);
+            if let Some(sent) = self.sent {
+                backend.duration.record(now - sent);
+            }
+        }
+        if let Some(inbound) = &self.inbound {
+            inbound.record(self.protocol, latency);
         }
         if let Some(details) = self.details.take() {
             details.finish(status, self.error, classification == Classification::Failure, latency);

@@ -9,7 +9,10 @@ use crate::{
         inbound::{Authorization, HttpRoute, Policy, Protocol},
     },
     task::Owned,
-    telemetry::metrics::{authz::AuthzLabels, labels::InboundLabels},
+    telemetry::{
+        Worker,
+        metrics::{authz::AuthzLabels, labels::InboundLabels, route::InboundRouteMetrics},
+    },
 };
 use std::{
     cell::{Cell, OnceCell, RefCell},
@@ -34,24 +37,27 @@ pub struct PortPolicy {
     pub policy: Arc<Policy>,
     pub table: Table,
     pub limit: Option<Limit>,
+    /// By route; the last is for requests without one.
+    metrics: Vec<Rc<InboundRouteMetrics>>,
 }
 
 impl Port {
-    pub(super) async fn start(number: u16, discovery: &Discovery) -> Rc<Port> {
+    pub(super) async fn start(number: u16, discovery: &Discovery, worker: &Worker) -> Rc<Port> {
         let mut policies = discovery.inbound(number).await;
         let first = policies.borrow_and_update().clone();
         let port = Rc::new(Port {
             number,
-            policy: RefCell::new(Rc::new(PortPolicy::new(first))),
+            policy: RefCell::new(Rc::new(PortPolicy::new(first, worker))),
             changed: Notify::new(),
             used: Cell::new(Instant::now()),
             follower: OnceCell::new(),
         });
-        let weak = Rc::downgrade(&port);
+        let (weak, worker) = (Rc::downgrade(&port), worker.clone());
         let follower = Owned::spawn(async move {
             while policies.changed().await.is_ok() {
                 let Some(port) = weak.upgrade() else { return };
-                *port.policy.borrow_mut() = Rc::new(PortPolicy::new(policies.borrow_and_update().clone()));
+                *port.policy.borrow_mut() =
+                    Rc::new(PortPolicy::new(policies.borrow_and_update().clone(), &worker));
                 port.changed.notify_waiters();
             }
         });
@@ -84,19 +90,26 @@ impl Port {
 }
 
 impl PortPolicy {
-    fn new(policy: Arc<Policy>) -> PortPolicy {
+    fn new(policy: Arc<Policy>, worker: &Worker) -> PortPolicy {
         let routes = routes(&policy);
+        let metas = routes.iter().map(|route| Some(&route.meta)).chain([None]);
+        let metrics = metas.map(|route| worker.inbound_route(&policy.meta, route)).collect();
         let matches = routes.iter().map(|route| {
             (route.hosts.as_slice(), route.rules.iter().map(|rule| rule.matches.as_slice()).collect())
         });
         let everything: (&[_], _) = (&[], vec![&[][..]]);
         // No route at all is as good as the default route (proxy-api).
         let table = if routes.is_empty() { Table::new([everything]) } else { Table::new(matches) };
-        PortPolicy { table, limit: policy.rate_limit_per_s.map(Limit::new), policy }
+        PortPolicy { table, limit: policy.rate_limit_per_s.map(Limit::new), metrics, policy }
     }
 
     pub fn routes(&self) -> &[HttpRoute] {
         routes(&self.policy)
+    }
+
+    pub fn metrics(&self, route: Option<usize>) -> &Rc<InboundRouteMetrics> {
+        let last = self.metrics.len() - 1;
+        &self.metrics[route.map_or(last, |at| at.min(last))]
     }
 
     pub fn takes_http(&self) -> bool {

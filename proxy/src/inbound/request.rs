@@ -26,6 +26,7 @@ use crate::{
             authz::AuthzMetrics,
             http::{HttpMetrics, Protocol},
             labels::Direction,
+            route::InboundRouteMetrics,
         },
         trace::Context,
     },
@@ -62,7 +63,16 @@ struct Decided {
 struct Decision {
     allowed: bool,
     metrics: Rc<HttpMetrics>,
+    route: Rc<InboundRouteMetrics>,
     authz: Rc<AuthzMetrics>,
+}
+
+impl Decision {
+    fn record(&self, res: &Response<ResponseBody>, arrival: &Arrival, error: Option<&'static str>) -> Record {
+        let mut record = Record::new(res, arrival, error, self.metrics.clone());
+        record.inbound = Some(self.route.clone());
+        record
+    }
 }
 
 impl Session {
@@ -101,10 +111,9 @@ impl Session {
                         self.inbound.http_errors.inc(kind.label());
                     }
                     let decision = decision.unwrap_or_else(|| self.decision(&self.port.policy(), None));
-                    let res =
-                        answer.unwrap_or_else(|| error::response(kind.unwrap_or(Kind::Policy), arrival.dialect));
-                    let metrics = decision.metrics.clone();
-                    let mut record = Record::new(&res, &arrival, kind.map(Kind::label), metrics);
+                    let res = answer
+                        .unwrap_or_else(|| error::response(kind.unwrap_or(Kind::Policy), arrival.dialect));
+                    let mut record = decision.record(&res, &arrival, kind.map(Kind::label));
                     record.details = details;
                     record.metrics.request(record.protocol);
                     res.map(|body| body.with_record(record))
@@ -218,7 +227,7 @@ impl Session {
             true => Response::from_parts(res.into_parts().0, ResponseBody::empty()),
             false => res.map(ResponseBody::incoming),
         };
-        let mut record = Record::new(&res, arrival, None, decision.metrics.clone());
+        let mut record = decision.record(&res, arrival, None);
         record.attempt = Some(attempt);
         record.details = details;
         res.map(|body| body.with_record(record))
@@ -233,7 +242,7 @@ impl Session {
     ) -> Response<ResponseBody> {
         self.inbound.http_errors.inc(kind.label());
         let res = error::response(kind, arrival.dialect);
-        let mut record = Record::new(&res, arrival, Some(kind.label()), decision.metrics.clone());
+        let mut record = decision.record(&res, arrival, Some(kind.label()));
         record.details = details;
         res.map(|body| body.with_record(record))
     }
@@ -255,6 +264,7 @@ impl Session {
     }
 
     fn decide(&self, policy: &PortPolicy, route: Option<usize>) -> Decision {
+        let route_metrics = policy.metrics(route).clone();
         let route = route.and_then(|at| policy.routes().get(at));
         let more = route.map_or(&[][..], |route| &route.authorizations);
         let allowed = authorize::request(&policy.policy, more, &self.peer);
@@ -262,6 +272,7 @@ impl Session {
         let worker = &self.inbound.worker;
         Decision {
             allowed: allowed.is_some(),
+            route: route_metrics,
             metrics: worker.inbound_http(&policy.labels(&self.peer, self.port.number, meta, allowed)),
             authz: worker.authz(&policy.authz_labels(&self.peer, self.port.number, meta, allowed)),
         }
@@ -269,8 +280,7 @@ impl Session {
 
     fn details(&self, req: &Request<RequestBody>, context: &Context) -> Option<Box<Details>> {
         let host = check::authority(req).and_then(|name| std::str::from_utf8(name).ok());
-        let view =
-            View { direction: Direction::Inbound, client: self.client, peer: &self.peer.tls, host };
+        let view = View { direction: Direction::Inbound, client: self.client, peer: &self.peer.tls, host };
         Details::of(&self.inbound.worker, context, req, &view)
     }
 }

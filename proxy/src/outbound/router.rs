@@ -16,6 +16,7 @@ use crate::{
     telemetry::{
         Worker,
         metrics::{
+            balancer::Carries,
             http::{self, HttpMetrics},
             labels::{OutboundLabels, PeerTls},
             route::{BackendMetrics, RouteMetrics},
@@ -100,7 +101,14 @@ pub struct OpaqueRoute {
 
 impl Router {
     pub(super) fn new(outbound: &Rc<Outbound>, policy: Arc<Policy>) -> Router {
-        let build = Builder { outbound, meta: Some(&policy.meta) };
+        let carries = match &policy.protocol {
+            policy::outbound::Protocol::Opaque(_) => Carries::Tcp,
+            policy::outbound::Protocol::Detect { .. }
+            | policy::outbound::Protocol::Http1(_)
+            | policy::outbound::Protocol::Http2(_)
+            | policy::outbound::Protocol::Grpc(_) => Carries::Http,
+        };
+        let build = Builder { outbound, meta: Some(&policy.meta), carries };
         let protocol = match &policy.protocol {
             policy::outbound::Protocol::Detect { timeout, http1, http2, opaque } => Protocol::Detect {
                 timeout: *timeout,
@@ -122,7 +130,7 @@ impl Router {
 
     /// To one address, as if there were no mesh.
     pub(super) fn passthrough(outbound: &Rc<Outbound>, endpoint: Arc<policy::endpoint::Endpoint>) -> Router {
-        let build = Builder { outbound, meta: None };
+        let build = Builder { outbound, meta: None, carries: Carries::Http };
         let none = no_meta();
         let balancer = Balancer::fixed(endpoint, outbound.connector.clone(), 100, Duration::from_secs(3));
         let http = || {
@@ -281,6 +289,7 @@ fn peer(tls: Option<&EndpointTls>) -> PeerTls {
 struct Builder<'a> {
     outbound: &'a Rc<Outbound>,
     meta: Option<&'a Meta>,
+    carries: Carries,
 }
 
 impl Builder<'_> {
@@ -372,7 +381,7 @@ impl Builder<'_> {
         match &backend.kind {
             BackendKind::Balance { path, ewma: _ } => {
                 let (capacity, failfast) = (backend.queue_capacity, backend.failfast);
-                Some(self.outbound.balancer(path, &backend.meta, accrual, capacity, failfast))
+                Some(self.outbound.balancer(path, &backend.meta, accrual, self.carries, capacity, failfast))
             }
             BackendKind::Forward(endpoint) => Some(Balancer::fixed(
                 endpoint.clone(),

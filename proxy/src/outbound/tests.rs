@@ -6,6 +6,7 @@ use crate::{
         http::{Backoff, Filter, HeaderModifier, PathMatch, RequestMatch, Retry},
         outbound::{Distribution, FailureAccrual, HttpRule, Lookup, Policy, Protocol},
     },
+    telemetry::metrics::exposition,
     testing::*,
 };
 use http::{HeaderName, HeaderValue};
@@ -78,6 +79,26 @@ fn a_route_sends_by_header_to_another_backend_and_changes_headers() {
         assert!(response.contains("x-added: 1"), "{response}");
         assert!(v2.text().contains("x-added: 1"), "{}", v2.text());
         assert!(v1.text().contains("GET /") && !v1.text().contains("jason"));
+    });
+}
+
+#[test]
+fn routes_and_backends_are_timed_on_both_sides() {
+    run(async {
+        let origin = Origin::start(OK).await;
+        let mesh = Mesh::start(origin.addr).await;
+        assert_eq!(status(&exchange(mesh.app, GET).await), 200);
+        let page: String = exposition::pages(&mesh.telemetry).collect();
+        for family in [
+            "outbound_http_route_request_duration_seconds_count",
+            "outbound_http_route_backend_response_duration_seconds_count",
+            "inbound_http_request_duration_seconds_count",
+            "inbound_http_requests_total",
+        ] {
+            let line =
+                page.lines().find(|line| line.starts_with(family) && line.contains("parent_name=\"web\""));
+            assert!(line.is_some_and(|line| line.ends_with(" 1")), "{family}: {line:?}");
+        }
     });
 }
 

@@ -181,7 +181,7 @@ impl Exchange<'_> {
                 let res = answered.res.map(ResponseBody::incoming);
                 let mut record = Record::new(&res, self.arrival, None, answered.metrics);
                 record.backend = Some(answered.backend.metrics.clone());
-                record.attempt = Some(answered.attempt);
+                record.answered_by(answered.attempt);
                 record.complete();
                 Some(endpoint)
             }
@@ -423,8 +423,7 @@ impl Exchange<'_> {
         record.route = Some(self.rule.metrics.clone());
         record.backend = Some(backend.metrics.clone());
         record.details = finished(details, retries, Some(&backend), self.rule);
-        record.connected_to(attempt.endpoint());
-        record.attempt = Some(attempt);
+        record.answered_by(attempt);
         res.map(|body| body.with_record(record))
     }
 

@@ -1,17 +1,44 @@
 //! One backend's balancer: which endpoints it has, and who waits for one.
 
-use super::{
-    Gauge, Labels, RareCounter,
-    family::{
-        OUTBOUND_HTTP_BALANCER_ENDPOINTS, OUTBOUND_HTTP_BALANCER_P2C_UPDATES_TOTAL,
-        OUTBOUND_HTTP_BALANCER_QUEUE_GATE_OPEN_TOTAL, OUTBOUND_HTTP_BALANCER_QUEUE_GATE_SHUT_TOTAL,
-        OUTBOUND_HTTP_BALANCER_QUEUE_LENGTH, OUTBOUND_HTTP_BALANCER_QUEUE_REQUESTS_TOTAL,
-    },
-    labels::BACKEND,
-    registry::Registry,
-};
+use super::{Family, Gauge, Labels, RareCounter, family, labels::BACKEND, registry::Registry};
 use crate::policy::Meta;
 use std::sync::Arc;
+
+/// What a balancer's endpoints are chosen for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Carries {
+    /// Requests; and connections, where policy leaves it to the first bytes.
+    Http,
+    /// Connections only.
+    Tcp,
+}
+
+struct Names {
+    endpoints: &'static Family,
+    updates: &'static Family,
+    queue_length: &'static Family,
+    queued: &'static Family,
+    gate_open: &'static Family,
+    gate_shut: &'static Family,
+}
+
+static HTTP: Names = Names {
+    endpoints: &family::OUTBOUND_HTTP_BALANCER_ENDPOINTS,
+    updates: &family::OUTBOUND_HTTP_BALANCER_P2C_UPDATES_TOTAL,
+    queue_length: &family::OUTBOUND_HTTP_BALANCER_QUEUE_LENGTH,
+    queued: &family::OUTBOUND_HTTP_BALANCER_QUEUE_REQUESTS_TOTAL,
+    gate_open: &family::OUTBOUND_HTTP_BALANCER_QUEUE_GATE_OPEN_TOTAL,
+    gate_shut: &family::OUTBOUND_HTTP_BALANCER_QUEUE_GATE_SHUT_TOTAL,
+};
+
+static TCP: Names = Names {
+    endpoints: &family::OUTBOUND_TCP_BALANCER_ENDPOINTS,
+    updates: &family::OUTBOUND_TCP_BALANCER_P2C_UPDATES_TOTAL,
+    queue_length: &family::OUTBOUND_TCP_BALANCER_QUEUE_LENGTH,
+    queued: &family::OUTBOUND_TCP_BALANCER_QUEUE_REQUESTS_TOTAL,
+    gate_open: &family::OUTBOUND_TCP_BALANCER_QUEUE_GATE_OPEN_TOTAL,
+    gate_shut: &family::OUTBOUND_TCP_BALANCER_QUEUE_GATE_SHUT_TOTAL,
+};
 
 #[derive(Debug)]
 pub struct BalancerMetrics {
@@ -30,29 +57,30 @@ pub struct BalancerMetrics {
 }
 
 impl BalancerMetrics {
-    pub(in super::super) fn new(registry: &Arc<Registry>, backend: &Meta) -> BalancerMetrics {
+    pub(in super::super) fn new(
+        registry: &Arc<Registry>,
+        backend: &Meta,
+        carries: Carries,
+    ) -> BalancerMetrics {
+        let names = match carries {
+            Carries::Http => &HTTP,
+            Carries::Tcp => &TCP,
+        };
         let labels = Labels::build().with_meta(&BACKEND, Some(backend)).done();
         let endpoints = |state| {
-            Gauge::new(
-                registry,
-                &OUTBOUND_HTTP_BALANCER_ENDPOINTS,
-                labels.extend().with("endpoint_state", state).done(),
-            )
+            Gauge::new(registry, names.endpoints, labels.extend().with("endpoint_state", state).done())
         };
-        let updates = |op| {
-            let labels = labels.extend().with("op", op).done();
-            RareCounter::new(registry, &OUTBOUND_HTTP_BALANCER_P2C_UPDATES_TOTAL, labels)
-        };
+        let updates = |op| RareCounter::new(registry, names.updates, labels.extend().with("op", op).done());
         let counter = |family| RareCounter::new(registry, family, labels.clone());
         BalancerMetrics {
             ready: endpoints("ready"),
             pending: endpoints("pending"),
             added: updates("Add"),
             removed: updates("Remove"),
-            queue_length: Gauge::new(registry, &OUTBOUND_HTTP_BALANCER_QUEUE_LENGTH, labels.clone()),
-            queued: counter(&OUTBOUND_HTTP_BALANCER_QUEUE_REQUESTS_TOTAL),
-            gate_open: counter(&OUTBOUND_HTTP_BALANCER_QUEUE_GATE_OPEN_TOTAL),
-            gate_shut: counter(&OUTBOUND_HTTP_BALANCER_QUEUE_GATE_SHUT_TOTAL),
+            queue_length: Gauge::new(registry, names.queue_length, labels.clone()),
+            queued: counter(names.queued),
+            gate_open: counter(names.gate_open),
+            gate_shut: counter(names.gate_shut),
         }
     }
 

@@ -194,6 +194,13 @@ const BALANCER: &[Part] = &[Part::Shared(&BACKEND)];
 const BALANCER_STATE: &[Part] = &[Part::Shared(&BACKEND), Part::One("endpoint_state")];
 const BALANCER_OP: &[Part] = &[Part::Shared(&BACKEND), Part::One("op")];
 
+const CONTROL: &[Part] = &[Part::One("addr")];
+const CONTROL_RESPONSE: &[Part] = &[Part::One("addr"), Part::One("classification")];
+
+/// Linkerd's bounds: few, because there is a series of them for every route and backend.
+const ROUTE_BOUNDS_US: [u64; 4] = [50_000, 500_000, 1_000_000, 10_000_000];
+const BACKEND_BOUNDS_US: [u64; 7] = [25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 10_000_000];
+
 macro_rules! families {
     ($($name:ident = $family:expr;)*) => {
         $(pub static $name: Family = $family;)*
@@ -247,12 +254,37 @@ families! {
     OUTBOUND_GRPC_ROUTE_RETRY_LIMIT_EXCEEDED_TOTAL = Family::counter("outbound_grpc_route_retry_limit_exceeded_total", ROUTES, "gRPC requests that failed in their last allowed retry.");
     OUTBOUND_GRPC_ROUTE_RETRY_OVERFLOW_TOTAL = Family::counter("outbound_grpc_route_retry_overflow_total", ROUTES, "gRPC retries not made because the retry budget was spent or the body too long to keep.");
 
+    OUTBOUND_HTTP_ROUTE_REQUEST_DURATION_SECONDS = Family::seconds("outbound_http_route_request_duration_seconds", &ROUTE_BOUNDS_US, ROUTES, "Time from a request's arrival to its response's end as the application saw it, retries included.");
+    OUTBOUND_HTTP_ROUTE_BACKEND_RESPONSE_DURATION_SECONDS = Family::seconds("outbound_http_route_backend_response_duration_seconds", &BACKEND_BOUNDS_US, BACKENDS, "Time from sending a request to a backend to its response's end, each try.");
+    OUTBOUND_GRPC_ROUTE_REQUEST_DURATION_SECONDS = Family::seconds("outbound_grpc_route_request_duration_seconds", &ROUTE_BOUNDS_US, ROUTES, "The same for gRPC.");
+    OUTBOUND_GRPC_ROUTE_BACKEND_RESPONSE_DURATION_SECONDS = Family::seconds("outbound_grpc_route_backend_response_duration_seconds", &BACKEND_BOUNDS_US, BACKENDS, "The same for gRPC.");
+    INBOUND_HTTP_REQUESTS_TOTAL = Family::counter("inbound_http_requests_total", ROUTES, "Requests for the application by route, refused ones included.");
+    INBOUND_HTTP_REQUEST_DURATION_SECONDS = Family::seconds("inbound_http_request_duration_seconds", &BACKEND_BOUNDS_US, ROUTES, "Time from such a request's arrival to its response's end.");
+    INBOUND_GRPC_REQUESTS_TOTAL = Family::counter("inbound_grpc_requests_total", ROUTES, "gRPC requests for the application by route, refused ones included.");
+    INBOUND_GRPC_REQUEST_DURATION_SECONDS = Family::seconds("inbound_grpc_request_duration_seconds", &BACKEND_BOUNDS_US, ROUTES, "The same for gRPC.");
+
     OUTBOUND_HTTP_BALANCER_ENDPOINTS = Family::gauge("outbound_http_balancer_endpoints", BALANCER_STATE, "Endpoints of a backend by state: `ready` or `pending`.").per_worker_copy();
     OUTBOUND_HTTP_BALANCER_P2C_UPDATES_TOTAL = Family::counter("outbound_http_balancer_p2c_updates_total", BALANCER_OP, "Endpoints added to and removed from a balancer.");
     OUTBOUND_HTTP_BALANCER_QUEUE_LENGTH = Family::gauge("outbound_http_balancer_queue_length", BALANCER, "Requests that wait for an endpoint.");
     OUTBOUND_HTTP_BALANCER_QUEUE_REQUESTS_TOTAL = Family::counter("outbound_http_balancer_queue_requests_total", BALANCER, "Requests that had to wait for an endpoint.");
     OUTBOUND_HTTP_BALANCER_QUEUE_GATE_OPEN_TOTAL = Family::counter("outbound_http_balancer_queue_gate_open_total", BALANCER, "How often a backend became available.");
     OUTBOUND_HTTP_BALANCER_QUEUE_GATE_SHUT_TOTAL = Family::counter("outbound_http_balancer_queue_gate_shut_total", BALANCER, "How often a backend began to fail fast.");
+    OUTBOUND_TCP_BALANCER_ENDPOINTS = Family::gauge("outbound_tcp_balancer_endpoints", BALANCER_STATE, "The same for ports that policy declares opaque; where the protocol is detected, connections count with HTTP.").per_worker_copy();
+    OUTBOUND_TCP_BALANCER_P2C_UPDATES_TOTAL = Family::counter("outbound_tcp_balancer_p2c_updates_total", BALANCER_OP, "The same, opaque.");
+    OUTBOUND_TCP_BALANCER_QUEUE_LENGTH = Family::gauge("outbound_tcp_balancer_queue_length", BALANCER, "Connections that wait for an endpoint.");
+    OUTBOUND_TCP_BALANCER_QUEUE_REQUESTS_TOTAL = Family::counter("outbound_tcp_balancer_queue_requests_total", BALANCER, "Connections that had to wait for an endpoint.");
+    OUTBOUND_TCP_BALANCER_QUEUE_GATE_OPEN_TOTAL = Family::counter("outbound_tcp_balancer_queue_gate_open_total", BALANCER, "The same, opaque.");
+    OUTBOUND_TCP_BALANCER_QUEUE_GATE_SHUT_TOTAL = Family::counter("outbound_tcp_balancer_queue_gate_shut_total", BALANCER, "The same, opaque.");
+
+    CONTROL_REQUEST_TOTAL = Family::counter("control_request_total", CONTROL, "Calls to the control plane: discovery streams, certificates, telemetry.");
+    CONTROL_RESPONSE_LATENCY_MS = Family {
+        name: "control_response_latency_ms",
+        help: "Time until the control plane began to answer a call, in milliseconds.",
+        kind: Kind::Histogram { bounds_us: &LATENCY_BOUNDS_US, unit: Unit::Milliseconds, total: Some("control_response_total") },
+        labels: CONTROL_RESPONSE,
+        pushed: false,
+        per_worker_copy: false,
+    };
 
     IDENTITY_CERT_EXPIRATION_TIMESTAMP_SECONDS = Family::gauge("identity_cert_expiration_timestamp_seconds", &[], "When the proxy's certificate expires, in seconds since 1970; 0 before the first.").pushed().per_worker_copy();
     IDENTITY_CERT_REFRESHES_TOTAL = Family::counter("identity_cert_refreshes_total", &[], "Certificates received.");

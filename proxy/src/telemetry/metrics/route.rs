@@ -1,13 +1,17 @@
 //! The route families: what the application saw of a route, what its backends answered, and what retries did.
 
 use super::{
-    Counter, Family, Labels, RareCounter, family,
+    Counter, Family, Histogram, Labels, RareCounter, family,
     http::Protocol,
     labels::{BACKEND, PARENT, ROUTE},
     registry::Registry,
 };
 use crate::policy::Meta;
-use std::{cell::RefCell, sync::Arc};
+use std::{
+    cell::{OnceCell, RefCell},
+    sync::Arc,
+    time::Duration,
+};
 
 /// Values of a split that one handle tells apart; the rest is `other`.
 const MAX_PARTS: usize = 16;
@@ -96,6 +100,8 @@ impl Part for Status {
 pub struct RouteMetrics {
     /// Responses as the application saw them.
     pub statuses: Split<Status>,
+    /// From a request's arrival to its response's end.
+    pub duration: Histogram,
     pub retries: RetryMetrics,
 }
 
@@ -117,37 +123,60 @@ pub struct BackendMetrics {
     /// A request is sent to it: every try.
     pub requests: Counter,
     pub statuses: Split<Status>,
+    /// From a try's beginning to its response's end.
+    pub duration: Histogram,
+}
+
+/// One route to one of the application's ports. Of the two kinds of requests most routes see one.
+#[derive(Debug)]
+pub struct InboundRouteMetrics {
+    registry: Arc<Registry>,
+    labels: Labels,
+    /// By [`Protocol`].
+    kinds: [OnceCell<(Counter, Histogram)>; 2],
 }
 
 /// Families of HTTP routes and of gRPC routes.
 struct Names {
     statuses: &'static Family,
+    duration: &'static Family,
     requests: &'static Family,
     successes: &'static Family,
     limit_exceeded: &'static Family,
     overflow: &'static Family,
     backend_requests: &'static Family,
     backend_statuses: &'static Family,
+    backend_duration: &'static Family,
+    inbound_requests: &'static Family,
+    inbound_duration: &'static Family,
 }
 
 static HTTP: Names = Names {
     statuses: &family::OUTBOUND_HTTP_ROUTE_REQUEST_STATUSES_TOTAL,
+    duration: &family::OUTBOUND_HTTP_ROUTE_REQUEST_DURATION_SECONDS,
     requests: &family::OUTBOUND_HTTP_ROUTE_RETRY_REQUESTS_TOTAL,
     successes: &family::OUTBOUND_HTTP_ROUTE_RETRY_SUCCESSES_TOTAL,
     limit_exceeded: &family::OUTBOUND_HTTP_ROUTE_RETRY_LIMIT_EXCEEDED_TOTAL,
     overflow: &family::OUTBOUND_HTTP_ROUTE_RETRY_OVERFLOW_TOTAL,
     backend_requests: &family::OUTBOUND_HTTP_ROUTE_BACKEND_REQUESTS_TOTAL,
     backend_statuses: &family::OUTBOUND_HTTP_ROUTE_BACKEND_RESPONSE_STATUSES_TOTAL,
+    backend_duration: &family::OUTBOUND_HTTP_ROUTE_BACKEND_RESPONSE_DURATION_SECONDS,
+    inbound_requests: &family::INBOUND_HTTP_REQUESTS_TOTAL,
+    inbound_duration: &family::INBOUND_HTTP_REQUEST_DURATION_SECONDS,
 };
 
 static GRPC: Names = Names {
     statuses: &family::OUTBOUND_GRPC_ROUTE_REQUEST_STATUSES_TOTAL,
+    duration: &family::OUTBOUND_GRPC_ROUTE_REQUEST_DURATION_SECONDS,
     requests: &family::OUTBOUND_GRPC_ROUTE_RETRY_REQUESTS_TOTAL,
     successes: &family::OUTBOUND_GRPC_ROUTE_RETRY_SUCCESSES_TOTAL,
     limit_exceeded: &family::OUTBOUND_GRPC_ROUTE_RETRY_LIMIT_EXCEEDED_TOTAL,
     overflow: &family::OUTBOUND_GRPC_ROUTE_RETRY_OVERFLOW_TOTAL,
     backend_requests: &family::OUTBOUND_GRPC_ROUTE_BACKEND_REQUESTS_TOTAL,
     backend_statuses: &family::OUTBOUND_GRPC_ROUTE_BACKEND_RESPONSE_STATUSES_TOTAL,
+    backend_duration: &family::OUTBOUND_GRPC_ROUTE_BACKEND_RESPONSE_DURATION_SECONDS,
+    inbound_requests: &family::INBOUND_GRPC_REQUESTS_TOTAL,
+    inbound_duration: &family::INBOUND_GRPC_REQUEST_DURATION_SECONDS,
 };
 
 fn names(kind: Protocol) -> &'static Names {
@@ -172,6 +201,7 @@ impl RouteMetrics {
         let counter = |family| RareCounter::new(registry, family, labels.clone());
         RouteMetrics {
             statuses: Split::new(registry.clone(), names.statuses, labels.clone()),
+            duration: Histogram::new(registry, names.duration, labels.clone()),
             retries: RetryMetrics {
                 requests: counter(names.requests),
                 successes: counter(names.successes),
@@ -194,7 +224,33 @@ impl BackendMetrics {
         let labels = route_labels(parent, route).extend().with_meta(&BACKEND, Some(backend)).done();
         BackendMetrics {
             requests: Counter::new(registry, names.backend_requests, labels.clone()),
-            statuses: Split::new(registry.clone(), names.backend_statuses, labels),
+            statuses: Split::new(registry.clone(), names.backend_statuses, labels.clone()),
+            duration: Histogram::new(registry, names.backend_duration, labels),
         }
+    }
+}
+
+impl InboundRouteMetrics {
+    pub(in super::super) fn new(
+        registry: Arc<Registry>,
+        parent: &Meta,
+        route: Option<&Meta>,
+    ) -> InboundRouteMetrics {
+        let labels = Labels::build().with_meta(&PARENT, Some(parent)).with_meta(&ROUTE, route).done();
+        InboundRouteMetrics { registry, labels, kinds: Default::default() }
+    }
+
+    /// A response has ended.
+    #[inline]
+    pub fn record(&self, kind: Protocol, took: Duration) {
+        let (requests, duration) = self.kinds[kind as usize].get_or_init(|| {
+            let names = names(kind);
+            (
+                Counter::new(&self.registry, names.inbound_requests, self.labels.clone()),
+                Histogram::new(&self.registry, names.inbound_duration, self.labels.clone()),
+            )
+        });
+        requests.inc();
+        duration.record(took);
     }
 }

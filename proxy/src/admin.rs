@@ -11,13 +11,14 @@ use crate::{
 };
 use anyhow::Context as _;
 use bytes::Bytes;
+use flate2::{Compression, write::GzEncoder};
 use futures_util::stream;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, io::Write as _, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::Semaphore, time};
 
 /// A client that has not sent its request by then is cut off.
@@ -91,7 +92,7 @@ impl Admin {
         match req.uri().path() {
             "/live" => get(req, || text(StatusCode::OK, "live\n")),
             "/ready" => get(req, || self.ready()),
-            "/metrics" => get(req, || self.metrics()),
+            "/metrics" => get(req, || self.metrics(takes_gzip(req.headers()))),
             "/shutdown" => match &self.shutdown {
                 Some(shutdown) => post_from_loopback(req, client, || {
                     shutdown.request();
@@ -113,13 +114,64 @@ impl Admin {
         text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", pending.join(", ")))
     }
 
-    fn metrics(&self) -> Answer {
-        let pages = exposition::pages(&self.telemetry).map(|page| Ok(Frame::data(Bytes::from(page))));
-        let mut response = Response::new(StreamBody::new(stream::iter(pages)).boxed());
+    fn metrics(&self, gzip: bool) -> Answer {
+        let pages = exposition::pages(&self.telemetry);
+        let mut response = match gzip {
+            true => streamed(Gzip::of(pages)),
+            false => streamed(pages.map(Bytes::from)),
+        };
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(exposition::CONTENT_TYPE));
+        headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+        if gzip {
+            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
         response
-            .headers_mut()
-            .insert(header::CONTENT_TYPE, HeaderValue::from_static(exposition::CONTENT_TYPE));
-        response
+    }
+}
+
+/// A page is never whole in memory, packed or not.
+fn streamed(pages: impl Iterator<Item = Bytes> + Send + Sync + 'static) -> Answer {
+    let frames = pages.map(|page| Ok(Frame::data(page)));
+    Response::new(StreamBody::new(stream::iter(frames)).boxed())
+}
+
+/// Listed, and not with `q=0`.
+fn takes_gzip(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|line| line.to_str().ok());
+    lines.flat_map(|line| line.split(',')).any(|item| {
+        let (coding, weight) = item.split_once(';').unwrap_or((item, "q=1"));
+        let refused = weight.trim().strip_prefix("q=").is_some_and(|q| q.parse() == Ok(0.0));
+        coding.trim().eq_ignore_ascii_case("gzip") && !refused
+    })
+}
+
+/// Pages, packed one by one.
+struct Gzip<I> {
+    pages: I,
+    /// `None` after the end.
+    packer: Option<GzEncoder<Vec<u8>>>,
+}
+
+impl<I: Iterator<Item = String>> Gzip<I> {
+    fn of(pages: I) -> Gzip<I> {
+        Gzip { pages, packer: Some(GzEncoder::new(Vec::new(), Compression::fast())) }
+    }
+}
+
+impl<I: Iterator<Item = String>> Iterator for Gzip<I> {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        let packer = self.packer.as_mut()?;
+        for page in self.pages.by_ref() {
+            packer.write_all(page.as_bytes()).expect("a Vec takes everything");
+            if !packer.get_ref().is_empty() {
+                return Some(std::mem::take(packer.get_mut()).into());
+            }
+        }
+        let rest = self.packer.take()?.finish().expect("a Vec takes everything");
+        Some(rest.into())
     }
 }
 
@@ -163,6 +215,7 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use flate2::read::GzDecoder;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpStream,
@@ -252,6 +305,29 @@ mod tests {
             ["proxy_build_info{version=\"", "process_resident_memory_bytes ", "process_start_time_seconds "]
         {
             assert!(answer.contains(family), "{family} in {answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn metrics_are_packed_for_who_asks() {
+        for (accepts, packed) in [
+            ("gzip", true),
+            ("br, GZIP;q=0.5", true),
+            ("gzip;q=0, deflate", false),
+            ("gzip; q=0.0", false),
+            ("gzipped", false),
+        ] {
+            let req = Request::get("/metrics").header("accept-encoding", accepts).body(()).unwrap();
+            let (head, body) = admin(None).answer(&req, LOCAL.parse().unwrap()).into_parts();
+            assert_eq!(head.headers.contains_key("content-encoding"), packed, "{accepts}");
+            let body = body.collect().await.unwrap().to_bytes();
+            let mut page = Vec::new();
+            match packed {
+                true => std::io::Read::read_to_end(&mut GzDecoder::new(&*body), &mut page).map(drop).unwrap(),
+                false => page.extend_from_slice(&body),
+            }
+            let page = String::from_utf8(page).unwrap();
+            assert!(page.ends_with('\n') && page.contains("proxy_build_info{"), "{page}");
         }
     }
 

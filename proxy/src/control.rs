@@ -2,6 +2,7 @@
 //! Streams, reconnects and decoding are its submodules' work.
 
 pub mod backoff;
+pub mod calls;
 pub mod channel;
 pub mod decode;
 mod endpoints;
@@ -19,14 +20,15 @@ use crate::{
     identity::{self, Credentials},
     policy::{self, endpoint::Endpoints, outbound::Lookup, outbound::Target},
     ready::Ready,
+    telemetry::Worker,
 };
+use calls::Channel;
 use std::sync::Arc;
 use table::Table;
 use tokio::{
     sync::{mpsc, oneshot, watch as tokio_watch},
     task,
 };
-use tonic::transport::Channel;
 
 /// Workers that ask faster than the control thread answers wait; each waits for one answer at a time.
 const QUESTIONS: usize = 256;
@@ -42,9 +44,9 @@ pub struct Control {
 }
 
 /// Starts identity and discovery as tasks of the running `LocalSet`; blocks readiness until the first certificate is there.
-pub fn start(config: &Arc<Config>, ready: &Ready) -> Control {
-    let credentials = identity::start(config, ready);
-    let discovery = Discovery::start(config.clone(), credentials.clone());
+pub fn start(config: &Arc<Config>, ready: &Ready, worker: &Worker) -> Control {
+    let credentials = identity::start(config, ready, worker);
+    let discovery = Discovery::start(config.clone(), credentials.clone(), worker);
     Control { discovery, credentials }
 }
 
@@ -63,9 +65,13 @@ enum Question {
 
 impl Discovery {
     /// Starts answering, as a task of the running `LocalSet`.
-    pub fn start(config: Arc<Config>, credentials: Watch<Option<Arc<Credentials>>>) -> Discovery {
+    pub fn start(
+        config: Arc<Config>,
+        credentials: Watch<Option<Arc<Credentials>>>,
+        worker: &Worker,
+    ) -> Discovery {
         let (questions, asked) = mpsc::channel(QUESTIONS);
-        task::spawn_local(Answers::new(config, credentials).serve(asked));
+        task::spawn_local(Answers::new(config, credentials, worker).serve(asked));
         Discovery { questions }
     }
 
@@ -108,12 +114,16 @@ struct Answers {
 }
 
 impl Answers {
-    fn new(config: Arc<Config>, credentials: Watch<Option<Arc<Credentials>>>) -> Answers {
-        let policy = channel(&config.control.policy, credentials.clone());
+    fn new(
+        config: Arc<Config>,
+        credentials: Watch<Option<Arc<Credentials>>>,
+        worker: &Worker,
+    ) -> Answers {
+        let policy = channel(&config.control.policy, credentials.clone(), worker);
         let destination = if config.control.destination == config.control.policy {
             policy.clone()
         } else {
-            channel(&config.control.destination, credentials)
+            channel(&config.control.destination, credentials, worker)
         };
         let patience = |idle| watch::Patience {
             initial_timeout: config.control.initial_timeout,

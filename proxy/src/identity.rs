@@ -8,7 +8,7 @@ mod story;
 #[cfg(test)]
 mod tests;
 
-use crate::{config::Config, control::channel, ready::Ready, tls::configs::Material};
+use crate::{config::Config, control::channel, ready::Ready, telemetry::Worker, tls::configs::Material};
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},
@@ -16,13 +16,14 @@ use std::{
 use tokio::{sync::watch, task};
 
 /// Starts the task that gets and renews the certificate and follows the trust anchors. Readiness waits for the first certificate.
-pub fn start(config: &Config, ready: &Ready) -> watch::Receiver<Option<Arc<Credentials>>> {
+pub fn start(config: &Config, ready: &Ready, worker: &Worker) -> watch::Receiver<Option<Arc<Credentials>>> {
     let (publish, credentials) = watch::channel(None);
     let (settings, signer, block) =
         (config.identity.clone(), config.control.identity.clone(), ready.block("identity"));
+    let worker = worker.clone();
     task::spawn_local(async move {
         let (publish_anchors, anchors) = watch::channel(anchors::first(&settings.trust_anchors).await);
-        let signer = channel::anonymous(&signer, anchors.clone());
+        let signer = channel::anonymous(&signer, anchors.clone(), &worker);
         let follow = anchors::follow(settings.trust_anchors.clone(), publish_anchors);
         tokio::join!(follow, renewal::run(settings, signer, anchors, publish, block));
     });

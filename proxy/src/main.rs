@@ -9,7 +9,7 @@ use mesh_proxy::{
     log,
     ready::Ready,
     signal::{self, Shutdown},
-    telemetry::{self, metrics::family},
+    telemetry::{self, Telemetry, metrics::family},
     workers,
 };
 use std::{
@@ -66,8 +66,9 @@ async fn serve(config: Arc<Config>) -> anyhow::Result<Outcome> {
     let ready = Ready::default();
     let shutdown = Shutdown::default();
     let (drain, guard) = drain::new();
-    let control = control::start(&config, &ready);
-    let (telemetry, telemetry_task) = telemetry::start(&config, control.credentials.clone());
+    let (telemetry, spans) = Telemetry::configured(&config.telemetry);
+    let control = control::start(&config, &ready, &telemetry.worker());
+    let telemetry_task = telemetry::start(&config, &telemetry, spans, control.credentials.clone());
     admin::start(&config.admin, ready.clone(), telemetry.clone(), &shutdown).await?;
     workers::start(&config, &control, &telemetry, &guard)?;
     drop((control, telemetry, guard));

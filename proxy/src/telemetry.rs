@@ -64,21 +64,21 @@ pub struct Tally {
 /// The spans' way out of the workers; taken by the pusher, or dropped where nothing is pushed.
 pub type SpanQueue = mpsc::Receiver<SpanRecord>;
 
-/// Starts counting, and telling the operator where there is one, as a task of the running `LocalSet`.
+/// Starts telling the operator, where there is one, as a task of the running `LocalSet`.
 pub fn start(
     config: &config::Config,
+    telemetry: &Telemetry,
+    spans: SpanQueue,
     credentials: watch::Receiver<Option<Arc<Credentials>>>,
-) -> (Telemetry, otlp::Task) {
-    let (telemetry, spans) = Telemetry::configured(&config.telemetry);
-    let operator =
-        config.telemetry.push.as_ref().map(|service| control::channel(service, credentials.clone()));
-    let expires =
-        telemetry.worker().gauge(&family::IDENTITY_CERT_EXPIRATION_TIMESTAMP_SECONDS, Labels::default());
-    let refreshes = telemetry.worker().counter(&family::IDENTITY_CERT_REFRESHES_TOTAL, Labels::default());
+) -> otlp::Task {
+    let worker = telemetry.worker();
+    let push = config.telemetry.push.as_ref();
+    let operator = push.map(|service| control::channel(service, credentials.clone(), &worker));
+    let expires = worker.gauge(&family::IDENTITY_CERT_EXPIRATION_TIMESTAMP_SECONDS, Labels::default());
+    let refreshes = worker.counter(&family::IDENTITY_CERT_REFRESHES_TOTAL, Labels::default());
     task::spawn_local(count_certificates(credentials, expires, refreshes));
     let sender = otlp::Sender::of(config);
-    let task = otlp::start(telemetry.clone(), spans, sender, operator, config.telemetry.retain_idle);
-    (telemetry, task)
+    otlp::start(telemetry.clone(), spans, sender, operator, config.telemetry.retain_idle)
 }
 
 /// Ends with the identity's task.

@@ -1,10 +1,12 @@
 //! The gRPC connection to a service of the control plane: plaintext on loopback, else mesh TLS. Connects when it is first
 //! used, and again whenever it is used after it broke; when to try again is the caller's business.
 
+use super::calls::Channel;
 use crate::{
     complaint::Complaint,
     config::{HostPort, Security, Service},
     identity::Credentials,
+    telemetry::Worker,
     tls::configs,
 };
 use futures_util::future::BoxFuture;
@@ -25,7 +27,7 @@ use tokio::{
     time,
 };
 use tokio_rustls::TlsConnector;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 
 /// TCP and TLS handshake together; also how long a connection waits for our first certificate.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -45,22 +47,35 @@ enum Trust {
 }
 
 /// A channel with our certificate. Fails calls until there is one, unless the address is loopback.
-pub fn channel(service: &Service, credentials: watch::Receiver<Option<Arc<Credentials>>>) -> Channel {
-    lazy(service, Trust::Credentials(credentials))
+pub fn channel(
+    service: &Service,
+    credentials: watch::Receiver<Option<Arc<Credentials>>>,
+    worker: &Worker,
+) -> Channel {
+    lazy(service, Trust::Credentials(credentials), worker)
 }
 
 /// A channel without a certificate of ours, to ask for the first one.
-pub fn anonymous(service: &Service, anchors: watch::Receiver<Arc<RootCertStore>>) -> Channel {
-    lazy(service, Trust::Anchors(anchors))
+pub fn anonymous(
+    service: &Service,
+    anchors: watch::Receiver<Arc<RootCertStore>>,
+    worker: &Worker,
+) -> Channel {
+    lazy(service, Trust::Anchors(anchors), worker)
 }
 
-fn lazy(service: &Service, trust: Trust) -> Channel {
-    Endpoint::from_shared(format!("http://{}", service.addr))
+fn lazy(service: &Service, trust: Trust, worker: &Worker) -> Channel {
+    let channel = Endpoint::from_shared(format!("http://{}", service.addr))
         .expect("a host that was parsed is an authority")
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
         .keep_alive_while_idle(true)
-        .connect_with_connector_lazy(Connector { service: service.clone(), trust, complaint: Arc::default() })
+        .connect_with_connector_lazy(Connector {
+            service: service.clone(),
+            trust,
+            complaint: Arc::default(),
+        });
+    Channel::new(channel, &service.addr.to_string(), worker)
 }
 
 #[derive(Clone)]

@@ -1,6 +1,7 @@
 //! Watches the endpoints of a destination (`Destination.Get`).
 
 use super::{
+    calls::Channel,
     channel::MAX_MESSAGE_BYTES,
     decode,
     watch::{Failure, Subject},
@@ -10,7 +11,7 @@ use linkerd2_proxy_api::destination::{
     GetDestination, Update, WeightedAddrSet, destination_client::DestinationClient, update,
 };
 use std::{collections::BTreeMap, fmt, net::SocketAddr, sync::Arc};
-use tonic::{Status, Streaming, transport::Channel};
+use tonic::{Status, Streaming};
 use tracing::warn;
 
 type Set = BTreeMap<SocketAddr, Arc<Endpoint>>;

@@ -1,6 +1,7 @@
 //! Watches the policy of one of the application's ports (`InboundServerPolicies.WatchPort`).
 
 use super::{
+    calls::Channel,
     channel::MAX_MESSAGE_BYTES,
     decode,
     watch::{Failure, Subject},
@@ -10,7 +11,7 @@ use linkerd2_proxy_api::inbound::{
     PortSpec, Server, inbound_server_policies_client::InboundServerPoliciesClient,
 };
 use std::{fmt, sync::Arc};
-use tonic::{Status, Streaming, transport::Channel};
+use tonic::{Status, Streaming};
 
 pub struct InboundPolicies {
     client: InboundServerPoliciesClient<Channel>,

@@ -1,6 +1,7 @@
 //! Watches the policy of a target (`OutboundPolicies.Watch`).
 
 use super::{
+    calls::Channel,
     channel::MAX_MESSAGE_BYTES,
     decode,
     watch::{Failure, Subject},
@@ -10,7 +11,7 @@ use linkerd2_proxy_api::outbound::{
     OutboundPolicy, TrafficSpec, outbound_policies_client::OutboundPoliciesClient, traffic_spec,
 };
 use std::{fmt, sync::Arc};
-use tonic::{Status, Streaming, transport::Channel};
+use tonic::{Status, Streaming};
 
 pub struct OutboundPolicies {
     client: OutboundPoliciesClient<Channel>,

@@ -4,6 +4,7 @@ use super::{Discovery, decode::fixture::*};
 use crate::{
     config::Config,
     policy::{endpoint::Endpoints, inbound, outbound::Lookup, outbound::Target},
+    telemetry::{Telemetry, metrics::exposition},
 };
 use linkerd2_proxy_api::{
     destination::{
@@ -93,6 +94,7 @@ impl Destination for Script<GetDestination, Update> {
 }
 
 struct Plane {
+    telemetry: Telemetry,
     discovery: Discovery,
     outbound: Asked<TrafficSpec, OutboundPolicy>,
     endpoints: Asked<GetDestination, Update>,
@@ -114,8 +116,10 @@ fn with_plane<F: Future>(story: impl FnOnce(Plane) -> F) {
             .add_service(InboundServerPoliciesServer::new(Script(inbound_tx)))
             .serve_with_incoming(TcpListenerStream::new(listener));
         tokio::spawn(server);
-        let discovery = Discovery::start(config(&addr.to_string()), watch::channel(None).1);
-        let story = story(Plane { discovery, outbound, endpoints, inbound });
+        let telemetry = Telemetry::new(0.0, false).0;
+        let worker = telemetry.worker();
+        let discovery = Discovery::start(config(&addr.to_string()), watch::channel(None).1, &worker);
+        let story = story(Plane { telemetry, discovery, outbound, endpoints, inbound });
         time::timeout(Duration::from_secs(20), story).await.expect("the story ends");
     });
 }
@@ -179,6 +183,25 @@ fn the_last_good_policy_outlives_nonsense_and_the_stream() {
         let (_, answers) = plane.outbound.recv().await.unwrap();
         answers.send(Err(Status::not_found("deleted"))).await.unwrap();
         assert_eq!(next(&mut lookup).await, "unknown");
+    });
+}
+
+#[test]
+fn calls_are_counted_by_address() {
+    with_plane(|mut plane| async move {
+        let mut lookup = plane.discovery.outbound(target()).await;
+        let (_, answers) = plane.outbound.recv().await.unwrap();
+        answers.send(Ok(named("one"))).await.unwrap();
+        next(&mut lookup).await;
+        let page: String = exposition::pages(&plane.telemetry).collect();
+        for family in ["control_request_total", "control_response_total", "control_response_latency_ms_count"]
+        {
+            let line = page.lines().find(|line| line.starts_with(family) && !line.contains("failure"));
+            assert!(
+                line.is_some_and(|line| line.contains("addr=\"127.0.0.1:") && line.ends_with(" 1")),
+                "{family}: {line:?}"
+            );
+        }
     });
 }
 

@@ -1,7 +1,7 @@
 //! One request for a certificate: a new key, a CSR with our name, the token that proves it, and a hard look at the answer.
 
 use super::Issued;
-use crate::{config, tls::configs::Material};
+use crate::{config, control::calls::Channel, tls::configs::Material};
 use linkerd2_proxy_api::identity::{CertifyRequest, CertifyResponse, identity_client::IdentityClient};
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls::RootCertStore;
@@ -13,7 +13,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 use tokio::time;
-use tonic::transport::Channel;
 use x509_parser::prelude::FromDer as _;
 
 /// A signer that does not answer by then is asked again.

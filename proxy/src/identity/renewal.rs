@@ -1,14 +1,18 @@
 //! Keeps the credentials fresh: the first certificate, renewals at 70 % of life, new trust anchors as they appear.
 
 use super::{Credentials, Issued, certify::certify};
-use crate::{complaint::Complaint, config, control::backoff::Backoff, ready::Block};
+use crate::{
+    complaint::Complaint,
+    config,
+    control::{backoff::Backoff, calls::Channel},
+    ready::Block,
+};
 use rustls::RootCertStore;
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
 use tokio::{sync::watch, time};
-use tonic::transport::Channel;
 use tracing::{info, warn};
 
 /// After a failure; short enough to be ready within 2 s of the signer's return.

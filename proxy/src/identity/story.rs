@@ -93,7 +93,7 @@ impl Story {
     }
 
     fn start(&self) -> watch::Receiver<Option<Arc<Credentials>>> {
-        super::start(&self.config(), &self.ready)
+        super::start(&self.config(), &self.ready, &worker())
     }
 
     async fn asked(&mut self) -> (CertifyRequest, Answer) {
@@ -229,7 +229,7 @@ fn a_remote_signer_must_prove_its_name() {
             let mut config = story.config();
             config.control.identity.addr = HostPort { host: addr.ip().to_string(), port: addr.port() };
             config.control.identity.security = Security::Tls(OPERATOR.into());
-            super::start(&config, &story.ready)
+            super::start(&config, &story.ready, &worker())
         };
         let _never = start(imposter);
         let mut credentials = start(operator);
@@ -243,7 +243,7 @@ fn a_remote_signer_must_prove_its_name() {
             addr: HostPort { host: operator.ip().to_string(), port: operator.port() },
             security: Security::Tls(OPERATOR.into()),
         };
-        let channel = crate::control::channel(&service, credentials);
+        let channel = crate::control::channel(&service, credentials, &worker());
         let mut client = linkerd2_proxy_api::identity::identity_client::IdentityClient::new(channel);
         let call = task::spawn_local(async move { client.certify(CertifyRequest::default()).await });
         let (_, answer) = story.asked().await;
@@ -251,4 +251,8 @@ fn a_remote_signer_must_prove_its_name() {
         assert_eq!(call.await.unwrap().unwrap_err().code(), tonic::Code::PermissionDenied);
         assert_eq!(clients.recv().await.unwrap().as_deref(), Some(WEB));
     });
+}
+
+fn worker() -> crate::telemetry::Worker {
+    crate::telemetry::Telemetry::new(0.0, false).0.worker()
 }

@@ -13,7 +13,10 @@ use super::{
     SpanQueue, Telemetry,
     metrics::{process, registry::Change},
 };
-use crate::{config, control::backoff::Backoff};
+use crate::{
+    config,
+    control::{backoff::Backoff, calls::Channel},
+};
 use client::{Client, Failure};
 use opentelemetry_proto::tonic::{resource::v1::Resource, trace::v1::Span};
 use std::{
@@ -27,7 +30,6 @@ use tokio::{
     task::{self, JoinHandle},
     time::{self, MissedTickBehavior},
 };
-use tonic::transport::Channel;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 /// A push that takes longer has failed.

@@ -1,11 +1,12 @@
 //! The two OTLP calls, with a deadline and with what their failure means.
 
+use crate::control::calls::Channel;
 use opentelemetry_proto::tonic::collector::{
     metrics::v1::{ExportMetricsServiceRequest, metrics_service_client::MetricsServiceClient},
     trace::v1::{ExportTraceServiceRequest, trace_service_client::TraceServiceClient},
 };
 use std::{fmt, time::Duration};
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Code, Status};
 
 pub struct Client {
     metrics: MetricsServiceClient<Channel>,

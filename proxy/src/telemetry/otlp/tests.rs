@@ -129,6 +129,7 @@ fn pusher() -> (Telemetry, Pusher, Sink) {
         hyper_util::rt::TokioIo::new(ours)
     });
     let channel = Endpoint::from_static("http://operator").connect_with_connector_lazy(connector);
+    let channel = Channel::new(channel, "operator", &telemetry.worker());
     let sender =
         Sender { namespace: "bookinfo".into(), pod: "reviews-1".into(), identity: "reviews.bookinfo".into() };
     let pusher = Pusher::new(telemetry.clone(), spans, &sender, channel);

@@ -8,11 +8,15 @@ pub mod convert;
 pub mod details;
 pub mod error;
 pub mod filter;
+#[cfg(test)]
+mod flood_tests;
 pub mod gate;
 #[cfg(test)]
 mod h2_tests;
 pub mod hop;
 pub mod opening;
+#[cfg(test)]
+mod passage_tests;
 pub mod record;
 pub mod replay;
 pub mod route;

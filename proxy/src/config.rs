@@ -3,7 +3,7 @@
 
 pub mod help;
 pub mod knobs;
-mod parse;
+pub(crate) mod parse;
 mod suggest;
 #[cfg(test)]
 mod tests;

@@ -15,6 +15,7 @@ pub mod forward;
 pub mod http;
 pub mod identity;
 pub mod inbound;
+pub mod init;
 pub mod io;
 pub mod log;
 pub mod orig_dst;

@@ -6,7 +6,7 @@ use mesh_proxy::{
     config::{Config, Errors, help},
     control,
     drain::{self, Outcome},
-    log,
+    init, log,
     ready::Ready,
     signal::{self, Shutdown},
     telemetry::{self, Telemetry, metrics::family},
@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         [] => {}
         ["--help" | "-h"] => return print(&help::terminal()),
         ["--version" | "-V"] => return print(concat!("mesh-proxy ", env!("CARGO_PKG_VERSION"), "\n")),
+        ["init", arguments @ ..] => return redirect(arguments),
         ["env", "--markdown"] => return print(&help::markdown()),
         ["metrics", "--markdown"] => return print(&family::markdown()),
         _ => {
@@ -84,6 +85,20 @@ async fn serve(config: Arc<Config>) -> anyhow::Result<Outcome> {
     };
     telemetry_task.finish().await;
     Ok(outcome)
+}
+
+fn redirect(arguments: &[&str]) -> ExitCode {
+    let plan = match init::plan(arguments) {
+        Ok(plan) => plan,
+        Err(Errors(errors)) => return usage(&errors.join("\nmesh-proxy: ")),
+    };
+    match init::run(&plan) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("mesh-proxy: init: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// A reader that has gone away (`mesh-proxy --help | head`) is no error.

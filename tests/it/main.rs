@@ -6,6 +6,7 @@ mod authorization;
 mod dashboard;
 mod demo;
 mod harness;
+mod init;
 mod manifests;
 mod operator_contract;
 mod outage;

@@ -4,6 +4,7 @@
 pub mod binaries;
 pub mod bookinfo;
 pub mod browser;
+pub mod cable;
 pub mod capture;
 pub mod client;
 pub mod control_plane;

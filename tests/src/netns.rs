@@ -22,9 +22,7 @@ pub enum Network {
 
 /// Moves the calling thread, and what it starts from now on, into a network with nothing but loopback.
 pub fn enter() -> Network {
-    // SAFETY: CLONE_NEWNET changes only which network the calling thread sees; no memory or descriptor is affected.
-    if unsafe { libc::unshare(libc::CLONE_NEWNET) } == 0 {
-        loopback_up().expect("a new network namespace lets its owner bring loopback up");
+    if isolate().is_ok() {
         return Network::Namespace;
     }
     let story = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -33,6 +31,15 @@ pub fn enter() -> Network {
         let _ = rustix::fs::flock(file, rustix::fs::FlockOperation::LockExclusive);
     }
     Network::Turn { _story: story, _run: run }
+}
+
+/// The same, for what cannot be told otherwise.
+pub fn isolate() -> io::Result<()> {
+    // SAFETY: CLONE_NEWNET changes only which network the calling thread sees; no memory or descriptor is affected.
+    match unsafe { libc::unshare(libc::CLONE_NEWNET) } {
+        0 => loopback_up(),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 fn loopback_up() -> io::Result<()> {

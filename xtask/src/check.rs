@@ -9,14 +9,17 @@ use anyhow::{Context, Result, bail};
 use std::process::Command;
 
 /// What the stories in `tests/` drive besides our own programs, by the Debian package that brings it: a browser, and client
-/// libraries in other languages.
-const PACKAGES: [(Proof, &str); 6] = [
+/// libraries in other languages; and what shows the kernel's rules.
+const PACKAGES: [(Proof, &str); 9] = [
     (Proof::Program("chromium"), "chromium"),
     (Proof::Program("chromedriver"), "chromium-driver"),
     (Proof::Program("python3"), "python3"),
     (Proof::PythonModule("ensurepip"), "python3-venv"),
     (Proof::Program("node"), "nodejs"),
     (Proof::Program("npm"), "npm"),
+    (Proof::Program("ip"), "iproute2"),
+    (Proof::Program("nft"), "nftables"),
+    (Proof::Program("iptables-legacy"), "iptables"),
 ];
 
 /// How it shows that a package is there, wherever it came from.

@@ -8,6 +8,8 @@ pub fn terminal() -> String {
     let mut page = String::from(
         "mesh-proxy: the data plane beside a pod\n\n\
          Usage:\n  mesh-proxy                  run, configured by the environment\n  \
+         mesh-proxy init [--flag v]  redirect the pod's connections; each INIT_ setting has its flag,\n  \
+                            \x20 INIT_PROXY_UID is --proxy-uid\n  \
          mesh-proxy --help           this page\n  mesh-proxy --version        the version\n  \
          mesh-proxy env --markdown   this page's settings as Markdown\n\n\
          Settings: MESH_PROXY_<NAME>, else LINKERD2_PROXY_<NAME>\n",

@@ -20,9 +20,16 @@ macro_rules! knobs {
     };
 }
 
+/// The flag of `mesh-proxy init` for a setting of it: `INIT_PROXY_UID` is `--proxy-uid`.
+pub fn flag(knob: &Knob) -> Option<String> {
+    let name = knob.name.strip_prefix("INIT_")?;
+    Some(format!("--{}", name.to_ascii_lowercase().replace('_', "-")))
+}
+
 /// A setting that inbound and outbound have both.
 pub fn of_side(side: &str, name: &str) -> &'static Knob {
-    let is = |knob: &&&Knob| knob.name.strip_prefix(side).and_then(|rest| rest.strip_prefix('_')) == Some(name);
+    let is =
+        |knob: &&&Knob| knob.name.strip_prefix(side).and_then(|rest| rest.strip_prefix('_')) == Some(name);
     ALL.iter().find(is).expect("both sides have it: every start of the proxy reads it")
 }
 
@@ -34,6 +41,8 @@ pub const PORTS: &str = "ports and ranges, as in 80,8080-8090";
 pub const NETWORKS: &str = "CIDR networks, as in 10.0.0.0/8,fd00::/8";
 pub const BOOL: &str = "true or false";
 pub const COUNT: &str = "a whole number above 0";
+pub const PORT: &str = "a port";
+pub const ID: &str = "a number";
 pub const TEXT: &str = "a text";
 pub const PATH: &str = "the path of a file";
 pub const POLICY: &str = "allow-all, mesh-only, deny, all-unauthenticated, all-authenticated, cluster-authenticated, cluster-unauthenticated or audit";
@@ -108,6 +117,17 @@ knobs! {
         LOG_FORMAT: "plain or json", "plain", "How it is logged.";
         CORES: COUNT, "1", "Worker threads.";
         SHUTDOWN_GRACE_PERIOD: DURATION, "2m", "Requests under way at SIGTERM may take this long.";
+    }
+    "Redirection (`mesh-proxy init`)" {
+        INIT_INCOMING_PROXY_PORT: PORT, "4143", "Connections to the pod go to this port.";
+        INIT_OUTGOING_PROXY_PORT: PORT, "4140", "Connections of the pod go to this port.";
+        INIT_PROXY_UID: ID, "2102", "The user that the proxy runs as: its own connections are spared.";
+        INIT_PROXY_GID: ID, "", "The proxy's group: its connections are spared, too.";
+        INIT_INBOUND_PORTS_TO_IGNORE: PORTS, "4190,4191", "Connections to these ports of the pod are spared; name the proxy's own again when this is set.";
+        INIT_OUTBOUND_PORTS_TO_IGNORE: PORTS, "", "Connections of the pod to these ports are spared.";
+        INIT_SUBNETS_TO_IGNORE: NETWORKS, "", "Connections from and to these networks are spared.";
+        INIT_IPV6: BOOL, "true", "Redirects IPv6 as well as IPv4.";
+        INIT_FIREWALL: "auto, nftables or iptables", "auto", "What redirects; `auto` is nftables, or iptables where the kernel has no nftables.";
     }
 }
 

@@ -1,0 +1,104 @@
+//! `mesh-proxy init`: redirects a pod's TCP connections to its proxy, once, before the application starts.
+//!
+//! By nftables over netlink; where the kernel has none, by the program `iptables`. Needs the capability NET_ADMIN, nothing else.
+
+mod iptables;
+mod netlink;
+mod nftables;
+mod plan;
+
+use crate::config::{Errors, knobs, parse};
+use anyhow::{Context as _, bail};
+use plan::{Family, Firewall, Plan, Rules};
+use std::{collections::HashMap, path::Path};
+
+/// There where the kernel speaks IPv6.
+const IPV6: &str = "/proc/net/if_inet6";
+
+/// Of `mesh-proxy init` with these arguments, over the environment.
+pub fn plan(arguments: &[&str]) -> Result<Plan, Errors> {
+    let flags = flags(arguments)?;
+    Plan::of(&|variable| flags.get(variable).cloned().or_else(|| std::env::var(variable).ok()))
+}
+
+/// Redirects, and says in one line per family what was done.
+pub fn run(plan: &Plan) -> anyhow::Result<()> {
+    for family in [Family::V4, Family::V6] {
+        if family == Family::V6 && !plan.ipv6 {
+            continue;
+        }
+        if family == Family::V6 && !Path::new(IPV6).exists() {
+            println!("init: IPv6: the kernel does not speak it, so there is nothing to redirect");
+            continue;
+        }
+        let by = apply(plan.firewall, family, &plan.rules(family)).with_context(|| {
+            let off = if family == Family::V6 { " (--ipv6=false leaves it alone)" } else { "" };
+            format!("redirect {}{off}", family.name())
+        })?;
+        println!("init: {}: connections are redirected to the proxy, by {by}", family.name());
+    }
+    Ok(())
+}
+
+fn apply(firewall: Firewall, family: Family, rules: &Rules) -> anyhow::Result<&'static str> {
+    match firewall {
+        Firewall::Nftables => nftables::apply(family, rules)?,
+        Firewall::Iptables => {
+            iptables::apply(family, rules)?;
+            return Ok("iptables");
+        }
+        Firewall::Auto => match nftables::apply(family, rules) {
+            Ok(()) => {}
+            Err(missing @ netlink::Error::Missing(_)) => {
+                let Err(error) = iptables::apply(family, rules) else { return Ok("iptables") };
+                bail!("neither by nftables: {missing}; nor by iptables: {error:#}");
+            }
+            Err(
+                error @ (netlink::Error::NotAllowed | netlink::Error::Refused { .. } | netlink::Error::Io(_)),
+            ) => return Err(error.into()),
+        },
+    }
+    Ok("nftables")
+}
+
+/// `--proxy-uid 2102` or `--proxy-uid=2102`: each setting whose name begins with `INIT_` has its flag. By variable.
+fn flags(arguments: &[&str]) -> Result<HashMap<String, String>, Errors> {
+    let (mut flags, mut bad) = (HashMap::new(), Vec::new());
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
+        let (flag, given) = match argument.split_once('=') {
+            Some((flag, value)) => (flag, Some(value)),
+            None => (*argument, None),
+        };
+        let known = knobs::ALL.iter().find(|knob| knobs::flag(knob).is_some_and(|known| known == flag));
+        let Some(knob) = known else {
+            bad.push(format!("init does not know {flag:?}: `mesh-proxy --help` says what there is"));
+            continue;
+        };
+        match given.or_else(|| arguments.next().copied()) {
+            Some(value) => {
+                flags.insert(format!("{}{}", parse::OURS, knob.name), value.to_owned());
+            }
+            None => bad.push(format!("{flag}: want {}", knob.form)),
+        }
+    }
+    if bad.is_empty() { Ok(flags) } else { Err(Errors(bad)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_are_settings() {
+        let flags = flags(&["--proxy-uid", "1337", "--ipv6=false"]).unwrap();
+        assert_eq!(flags["MESH_PROXY_INIT_PROXY_UID"], "1337");
+        assert_eq!(flags["MESH_PROXY_INIT_IPV6"], "false");
+    }
+
+    #[test]
+    fn a_flag_that_is_unknown_or_lacks_its_value_is_named() {
+        let Err(Errors(errors)) = flags(&["--proxy-id=1", "--proxy-uid"]) else { panic!("taken") };
+        assert!(errors[0].contains("--proxy-id") && errors[1].contains("--proxy-uid"), "{errors:?}");
+    }
+}

@@ -114,11 +114,7 @@ struct Answers {
 }
 
 impl Answers {
-    fn new(
-        config: Arc<Config>,
-        credentials: Watch<Option<Arc<Credentials>>>,
-        worker: &Worker,
-    ) -> Answers {
+    fn new(config: Arc<Config>, credentials: Watch<Option<Arc<Credentials>>>, worker: &Worker) -> Answers {
         let policy = channel(&config.control.policy, credentials.clone(), worker);
         let destination = if config.control.destination == config.control.policy {
             policy.clone()
@@ -179,7 +175,11 @@ impl Answers {
     fn default_policy(&self, port: u16) -> Arc<policy::inbound::Policy> {
         let settings = &self.config.inbound;
         let opaque = settings.opaque_ports.contains(&port);
-        Arc::new(decode::inbound::default(&settings.default_policy, opaque, settings.connections.detect_timeout))
+        Arc::new(decode::inbound::default(
+            &settings.default_policy,
+            opaque,
+            settings.connections.detect_timeout,
+        ))
     }
 }
 

@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)] // Packet sockets have no safe form in std; each use says why it is sound.
 
+use crate::netns;
 use std::{
     io,
     os::fd::{FromRawFd, OwnedFd},
@@ -21,9 +22,13 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// `None` where we may not capture.
+    /// `None` where we may not capture. In a network of our own we may.
     pub fn start(port: u16) -> Option<Capture> {
-        let socket = packet_socket().ok()?;
+        let socket = match packet_socket() {
+            Ok(socket) => socket,
+            Err(error) if netns::is_own() => panic!("cannot capture packets: {error}"),
+            Err(_) => return None,
+        };
         let bytes: Arc<Mutex<Vec<u8>>> = Arc::default();
         let stop: Arc<AtomicBool> = Arc::default();
         let (keep, stopped) = (Arc::clone(&bytes), Arc::clone(&stop));

@@ -4,12 +4,23 @@
 #![allow(unsafe_code)] // unshare and ioctl have no safe form; each use says why it is sound.
 
 use std::{
+    cell::Cell,
     fs::File,
     io,
     sync::{Mutex, MutexGuard},
 };
 
 static TURN: Mutex<()> = Mutex::new(());
+
+thread_local! {
+    /// Whether the calling thread has a network of its own, and with it every right on it.
+    static IS_OWN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the calling thread's network is its own: it may then capture, route and redirect there, and nobody else notices.
+pub fn is_own() -> bool {
+    IS_OWN.get()
+}
 
 /// What keeps a story's addresses its own.
 #[derive(Debug)]
@@ -23,6 +34,7 @@ pub enum Network {
 /// Moves the calling thread, and what it starts from now on, into a network with nothing but loopback.
 pub fn enter() -> Network {
     if isolate().is_ok() {
+        IS_OWN.set(true);
         return Network::Namespace;
     }
     let story = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());

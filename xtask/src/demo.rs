@@ -1,7 +1,7 @@
 //! `cargo xtask demo`: builds the dashboard and the programs, then becomes `mesh demo`.
 
 use crate::{
-    dashboard,
+    dashboard, packages,
     shell::{self, binaries, cargo, workspace_root},
 };
 use anyhow::{Context, Result};
@@ -31,6 +31,7 @@ pub fn run(options: Options) -> Result<()> {
 
 /// The dashboard first: the operator embeds it.
 pub fn build() -> Result<()> {
+    packages::install("builds", &packages::BUILD)?;
     dashboard::build(dashboard::Args::default())?;
     build_programs()
 }

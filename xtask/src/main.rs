@@ -5,6 +5,7 @@ mod dashboard;
 mod demo;
 mod docs;
 mod names;
+mod packages;
 mod shell;
 mod tidy;
 mod wasm_target;

@@ -35,10 +35,11 @@ pub fn output(command: &mut Command) -> Result<String> {
     String::from_utf8(output.stdout).with_context(|| format!("{line} wrote something else than text"))
 }
 
-/// Whether a program of this name can be started.
+/// Whether a program of this name can be started. Where the system's own programs are is not in everybody's path.
 pub fn exists(program: &str) -> bool {
     let paths = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&paths).any(|dir| dir.join(program).is_file())
+    let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+    std::env::split_paths(&paths).chain(system).any(|dir| dir.join(program).is_file())
 }
 
 /// The folder with the programs that `cargo build` made.

@@ -3,6 +3,7 @@
 use mesh_tests::{
     client::{self, raw::Raw},
     control_plane::message,
+    netns,
     origin::tcp,
     pair::{Pair, WEB},
     story::run,
@@ -16,10 +17,9 @@ use std::{
 const SERVICE: &str = "10.241.0.10:8080";
 const DATABASE: &str = "10.241.0.11:3306";
 
-/// Sends what goes to Services to the proxy. `false` where that cannot be tried: not root, or no tool for it.
+/// Sends what goes to Services to the proxy. `false` where the network is not ours alone: the rules would be the whole machine's.
 fn redirect() -> bool {
-    // Outside a network of our own these rules would be the whole machine's.
-    if !rustix::process::geteuid().is_root() {
+    if !netns::is_own() {
         return false;
     }
     let rules = "table ip mesh {
@@ -28,19 +28,16 @@ fn redirect() -> bool {
             ip daddr 10.241.0.0/16 meta l4proto tcp redirect to :4140
         }
     }";
-    let Ok(link) =
-        Command::new("ip").args(["route", "add", "10.241.0.0/16", "dev", "lo", "src", "127.0.0.1"]).status()
-    else {
-        return false;
-    };
-    let Ok(mut nft) = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn() else {
-        return false;
-    };
+    let route =
+        Command::new("ip").args(["route", "add", "10.241.0.0/16", "dev", "lo", "src", "127.0.0.1"]).status();
+    assert!(route.expect("ip, of iproute2, is there").success(), "the route was refused");
+    let mut nft = Command::new("nft")
+        .args(["-f", "-"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("nft, of nftables, is there");
     nft.stdin.take().expect("piped").write_all(rules.as_bytes()).expect("nft reads its rules");
-    assert!(
-        link.success() && nft.wait().expect("a child can be waited for").success(),
-        "the rules were refused"
-    );
+    assert!(nft.wait().expect("a child can be waited for").success(), "the rules were refused");
     true
 }
 
@@ -48,7 +45,7 @@ fn redirect() -> bool {
 fn a_redirected_connection_is_asked_for_by_its_original_address() {
     run(async || {
         if !redirect() {
-            println!("no redirection on this machine (root, ip and nft are needed); nothing was tested");
+            println!("only root has a network of its own to redirect in; nothing was tested");
             return;
         }
         let pair = Pair::start_under(

@@ -46,7 +46,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         SystemTime::now(),
     )?);
     let tokens = Arc::new(tokens::Tokens::open(&config.state_dir)?);
-    let mut folder = world::manifests::Folder::open(&config.manifests)?;
+    let mut folder = world::manifests::Folder::open(&config.manifests, &config.state_dir)?;
     let grpc_listener = listen(config.grpc_addr, "--grpc-addr").await?;
     let http_listener = listen(config.http_addr, "--http-addr").await?;
     let forward = config.otlp_forward.as_deref().map(Forward::start).transpose().context("--otlp-forward")?;
@@ -56,7 +56,8 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let (batches, received) = mpsc::channel(1);
     let (tables_tx, tables) = watch::channel(Arc::new(Tables::build(&World::default(), &settings)));
     // The first content is there before anybody can ask.
-    batches.try_send(folder.read().unwrap_or_default()).context("reading the manifests")?;
+    let first = folder.read().context("the manifests cannot be listed, see above")?;
+    batches.try_send(first).context("reading the manifests")?;
     let world = tokio::spawn(world::run(received, settings.clone(), tokens.clone(), tables_tx));
     let mut ready = tables.clone();
     ready.changed().await.context("reading the manifests")?;

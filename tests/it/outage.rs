@@ -82,6 +82,56 @@ fn killing_the_operator_fails_no_request_and_the_graph_goes_on_after_its_restart
     });
 }
 
+/// Each alone is easy: the last good world in an operator's memory, and a restart with the same files.
+#[test]
+fn an_operator_that_restarts_while_a_manifest_is_broken_fails_no_request() {
+    run(async || {
+        let mut mesh = Mesh::start(shop()).await;
+        mesh.answers("page-v1", "reviews:9080/", 200).await;
+        let load = load(&mesh, 100);
+        mesh.edit("world.yaml", "kind: [\n");
+        mesh.operator.process.says("world.yaml", SOON).await;
+        mesh.operator.restart().await;
+        // The graph shows that the proxies have found the new operator.
+        wait::until("traffic in the new operator's graph", SOON, async || match in_graph().await? {
+            0 => anyhow::bail!("none yet"),
+            _ => Ok(()),
+        })
+        .await;
+        let asked_from = load.done();
+        wait::until("200 requests under the new operator", SOON, async || match load.done() - asked_from {
+            200.. => Ok(()),
+            done => Err(done),
+        })
+        .await;
+        let outcomes = load.finish().await;
+        assert_eq!(failures(&outcomes), [], "of {} requests", outcomes.len());
+        let page = mesh.proxy("page-v1").pod.identity();
+        for origin in ["reviews-v1", "reviews-v2"] {
+            let strangers =
+                mesh.origin(origin).seen().iter().filter(|seen| seen.header("l5d-client-id") != page).count();
+            assert_eq!(
+                strangers,
+                0,
+                "of {} requests at {origin} without mutual TLS",
+                mesh.origin(origin).count()
+            );
+        }
+        mesh.edit("world.yaml", &without_v2().yaml());
+        wait::until("the mended file to be obeyed", SOON, async || {
+            mesh.counts();
+            for _ in 0..10 {
+                mesh.get("page-v1", "reviews:9080/").await.is(200);
+            }
+            match mesh.counts()["reviews-v2"] {
+                0 => Ok(()),
+                still => Err(format!("reviews-v2 had {still} requests")),
+            }
+        })
+        .await;
+    });
+}
+
 fn without_v2() -> World {
     let mut world = shop();
     world.pods.retain(|pod| pod.name != "reviews-v2");

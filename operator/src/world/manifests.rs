@@ -1,5 +1,7 @@
 //! A folder of YAML as a source of watch events. Every change re-reads the whole folder; a file that cannot be read keeps what it
-//! last said, and the others apply.
+//! last said, over a restart too, and the others apply.
+
+mod kept;
 
 use super::{
     Batch,
@@ -7,6 +9,7 @@ use super::{
     stores::Change,
 };
 use anyhow::Context;
+use kept::Kept;
 use kube::runtime::watcher::Event;
 use mesh_policy::{Diagnostic, Severity};
 use notify::{RecursiveMode, Watcher};
@@ -25,22 +28,39 @@ const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// No manifest is this long; a device or a mistake may be.
 const MAX_FILE_BYTES: u64 = 16 << 20;
 
+/// Of a broken file that was never good.
+const NOTHING_APPLIES: &str = "nothing in the file applies until it is mended";
+
 /// A folder and what it last said.
 #[derive(Debug)]
 pub struct Folder {
     dir: PathBuf,
     texts: BTreeMap<String, Result<String, String>>,
-    good: BTreeMap<String, Vec<Read>>,
+    good: BTreeMap<String, Good>,
+    kept: Kept,
     was_read: bool,
 }
 
+/// A file's last good version.
+#[derive(Debug)]
+struct Good {
+    text: String,
+    objects: Vec<Read>,
+}
+
 impl Folder {
-    /// Fails where `dir` is no folder that can be read.
-    pub fn open(dir: &Path) -> anyhow::Result<Folder> {
+    /// Fails where `dir` is no folder that can be read. In `state_dir` good versions survive us.
+    pub fn open(dir: &Path, state_dir: &Path) -> anyhow::Result<Folder> {
         fs::read_dir(dir).with_context(|| {
             format!("reading the manifests in {} (choose the folder with --manifests)", dir.display())
         })?;
-        Ok(Folder { dir: dir.to_owned(), texts: BTreeMap::new(), good: BTreeMap::new(), was_read: false })
+        Ok(Folder {
+            dir: dir.to_owned(),
+            texts: BTreeMap::new(),
+            good: BTreeMap::new(),
+            kept: Kept::open(state_dir, dir),
+            was_read: false,
+        })
     }
 
     /// Reads everything. `None` when nothing differs from the last time.
@@ -63,20 +83,32 @@ impl Folder {
         let mut unreadable = vec![];
         self.good.retain(|path, _| self.texts.contains_key(path));
         for (path, text) in &self.texts {
-            let read = text
-                .as_ref()
-                .map_err(|error| vec![whole_file(path, error)])
-                .and_then(|text| parse::file(path, text));
+            let read = match text {
+                Ok(text) => parse::file(path, text).map(|objects| Good { text: text.clone(), objects }),
+                Err(error) => Err(vec![whole_file(path, error)]),
+            };
             match read {
-                Ok(objects) => {
-                    self.good.insert(path.clone(), objects);
+                Ok(good) => {
+                    self.good.insert(path.clone(), good);
                 }
-                Err(wrong) => unreadable.extend(wrong),
+                Err(wrong) => {
+                    if !self.good.contains_key(path)
+                        && let Some(good) = before_us(&self.kept, path)
+                    {
+                        self.good.insert(path.clone(), good);
+                    }
+                    let was_good = self.good.contains_key(path);
+                    unreadable.extend(wrong.into_iter().map(|finding| match was_good {
+                        true => finding,
+                        false => Diagnostic { remedy: NOTHING_APPLIES.into(), ..finding },
+                    }));
+                }
             }
         }
+        self.kept.replace(self.good.iter().map(|(path, good)| (path.clone(), good.text.clone())).collect());
         let mut batch = Batch { unreadable, ..Batch::default() };
         let mut objects: Vec<&Read> = vec![];
-        for read in self.good.values().flatten() {
+        for read in self.good.values().flat_map(|good| &good.objects) {
             if let Some(first) = batch.origins.get(&read.name) {
                 batch.unreadable.push(Diagnostic {
                     severity: Severity::Warning,
@@ -95,6 +127,13 @@ impl Folder {
         batch.changes = relist(&objects);
         batch
     }
+}
+
+/// What a file said when an operator before us could read it.
+fn before_us(kept: &Kept, path: &str) -> Option<Good> {
+    let text = kept.text(path)?;
+    let objects = parse::file(path, text).ok()?;
+    Some(Good { text: text.to_owned(), objects })
 }
 
 /// The objects as the start of a watch: per kind, everything there is.

@@ -4,6 +4,7 @@ use mesh_policy::{Settings, Tables};
 
 struct Dir {
     dir: tempfile::TempDir,
+    state: tempfile::TempDir,
     folder: Folder,
     stores: Stores,
 }
@@ -11,12 +12,19 @@ struct Dir {
 impl Dir {
     fn new(files: &[(&str, &str)]) -> Dir {
         let dir = tempfile::tempdir().unwrap();
-        let folder = Folder::open(dir.path()).unwrap();
-        let new = Dir { dir, folder, stores: Stores::default() };
+        let state = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path(), state.path()).unwrap();
+        let new = Dir { dir, state, folder, stores: Stores::default() };
         for (name, text) in files {
             new.write(name, text);
         }
         new
+    }
+
+    /// Another operator takes over.
+    fn restart(&mut self) {
+        self.folder = Folder::open(self.dir.path(), self.state.path()).unwrap();
+        self.stores = Stores::default();
     }
 
     fn write(&self, name: &str, text: &str) {
@@ -78,6 +86,40 @@ fn a_broken_file_keeps_what_it_last_said_and_others_go_on() {
 }
 
 #[test]
+fn a_restart_while_a_file_is_broken_starts_from_what_it_last_said() {
+    let mut dir = Dir::new(&[("a.yaml", &pod("a", "10.0.0.1")), ("b.yaml", &pod("b", "10.0.0.2"))]);
+    dir.look();
+    dir.write("a.yaml", "kind: [");
+    fs::remove_file(dir.dir.path().join("b.yaml")).unwrap();
+    for _ in 0..2 {
+        dir.restart();
+        let (pods, findings) = dir.look().unwrap();
+        assert_eq!(pods, ["a"]);
+        assert!(findings.len() == 1 && findings[0].contains("last good version"), "{findings:?}");
+    }
+    // What was gone in between, or never good, does not come back.
+    dir.write("b.yaml", "kind: [");
+    dir.restart();
+    let (pods, findings) = dir.look().unwrap();
+    assert_eq!(pods, ["a"]);
+    assert!(findings[1].starts_with("b.yaml:") && findings[1].contains(NOTHING_APPLIES), "{findings:?}");
+    dir.write("a.yaml", &pod("a2", "10.0.0.1"));
+    assert_eq!(dir.look().unwrap().0, ["a2"]);
+}
+
+#[test]
+fn another_folders_manifests_are_not_taken_for_this_ones() {
+    let mut first = Dir::new(&[("a.yaml", &pod("a", "10.0.0.1"))]);
+    first.look();
+    let mut second = Dir::new(&[("a.yaml", "kind: [")]);
+    second.folder = Folder::open(second.dir.path(), first.state.path()).unwrap();
+    assert_eq!(second.look().unwrap().0, Vec::<String>::new());
+    fs::write(first.state.path().join("last-good-manifests.json"), "{").unwrap();
+    first.restart();
+    assert_eq!(first.look(), ok(&["a"]));
+}
+
+#[test]
 fn an_object_that_stands_twice_counts_once() {
     let mut dir = Dir::new(&[("a.yaml", &pod("a", "10.0.0.1")), ("b.yaml", &pod("a", "10.0.0.9"))]);
     let (pods, findings) = dir.look().unwrap();
@@ -92,5 +134,10 @@ fn rubbish_is_said_and_an_empty_folder_is_fine() {
     assert_eq!(dir.look(), None);
     fs::write(dir.dir.path().join("x.yaml"), [0xff, 0xfe]).unwrap();
     assert!(dir.look().unwrap().1[0].contains("x.yaml: is no UTF-8 text"));
-    assert!(Folder::open(Path::new("/nonexistent")).unwrap_err().to_string().contains("/nonexistent"));
+    assert!(
+        Folder::open(Path::new("/nonexistent"), Path::new("/nonexistent"))
+            .unwrap_err()
+            .to_string()
+            .contains("/nonexistent")
+    );
 }

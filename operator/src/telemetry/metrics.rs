@@ -41,6 +41,8 @@ pub struct Proxy {
     pub version: String,
     pub start_ms: u64,
     pub last_seen_ms: u64,
+    /// End of the last interval that it told of.
+    pub counted_until_ns: Option<u64>,
     pub certificate_expires_s: Option<u64>,
     pub memory_bytes: Option<u64>,
 }

@@ -48,6 +48,12 @@ pub fn ingest(store: &mut Metrics, request: &ExportMetricsServiceRequest, now_ms
             rejected.add(points(), || "too many proxies".into());
             continue;
         };
+        // No two of a proxy's requests end at the same moment, so that this one comes again: its answer was lost.
+        let until_ns = metrics().find_map(until_ns).filter(|until_ns| *until_ns > 0);
+        if until_ns.is_some() && proxy.counted_until_ns == until_ns {
+            continue;
+        }
+        proxy.counted_until_ns = until_ns;
         proxy.identity = sender.identity.into();
         proxy.version = sender.version.into();
         for metric in metrics() {
@@ -225,6 +231,16 @@ fn latency(point: &HistogramDataPoint) -> Option<Sample> {
     // As a cast saturates and maps what is no number to 0, a broken sum costs the mean and nothing else.
     sample.sum_us = (point.sum.unwrap_or(0.0) * 1000.0) as u64;
     Some(sample)
+}
+
+/// The end of the interval that a metric tells of.
+fn until_ns(metric: &OtlpMetric) -> Option<u64> {
+    match metric.data.as_ref()? {
+        Data::Gauge(gauge) => gauge.data_points.first().map(|point| point.time_unix_nano),
+        Data::Sum(sum) => sum.data_points.first().map(|point| point.time_unix_nano),
+        Data::Histogram(histogram) => histogram.data_points.first().map(|point| point.time_unix_nano),
+        Data::ExponentialHistogram(_) | Data::Summary(_) => None,
+    }
 }
 
 fn points_in(metric: &OtlpMetric) -> u64 {

@@ -148,6 +148,27 @@ fn points_stay_within_their_bytes() {
     assert_eq!(sum(&metrics, now_ms, 60).count, 60 * 60 * 900, "the live minute is still whole");
 }
 
+/// A proxy whose push got no answer says the same again, to the nanosecond.
+#[test]
+fn a_repeated_push_is_counted_once() {
+    let mut metrics = Metrics::new(SMALL);
+    let until = |until_ns| {
+        let mut request = Report::of("n", "a").responses(&[("direction", "outbound")], 5, 1.0).request();
+        for metric in &mut request.resource_metrics[0].scope_metrics[0].metrics {
+            match &mut metric.data {
+                Some(Data::Sum(sum)) => sum.data_points[0].time_unix_nano = until_ns,
+                Some(Data::Histogram(histogram)) => histogram.data_points[0].time_unix_nano = until_ns,
+                other => panic!("{other:?}"),
+            }
+        }
+        request
+    };
+    for until_ns in [7, 7, 8] {
+        assert_eq!(otlp::ingest(&mut metrics, &until(until_ns), EPOCH_MS), Rejected::default());
+    }
+    assert_eq!(sum(&metrics, EPOCH_MS + 1_000, 60).count, 10);
+}
+
 #[test]
 fn a_restarted_proxy_has_no_open_connections() {
     let mut metrics = Metrics::new(SMALL);

@@ -1,8 +1,8 @@
 //! Tells the operator once a second what has changed: metric deltas and spans, by OTLP over gRPC.
 //!
 //! A delta is the difference between a series' values and those that the operator has confirmed. So a failed push loses
-//! nothing: the next one carries both seconds. One that fails by its deadline may have arrived all the same and is then told
-//! twice; that is OTLP's own bargain (at least once), and rare.
+//! nothing. It may have arrived all the same, so it is told again in the same words before anything new: our operator knows by
+//! the end of its interval, of which no two are equal, that it has counted them.
 
 mod client;
 mod encode;
@@ -143,11 +143,20 @@ struct Pusher {
     not_before: Instant,
     /// The last push failed.
     failed: bool,
-    /// Until when the operator has confirmed the metrics.
+    /// Until when the operator has been told of metrics.
     told: SystemTime,
+    unconfirmed: Option<Told>,
     gauges_told: Option<Instant>,
     /// Taken from the queue, not yet confirmed.
     spans: Vec<Span>,
+}
+
+/// What one request says.
+struct Told {
+    changes: Vec<Change>,
+    resident_bytes: Option<u64>,
+    since: SystemTime,
+    until: SystemTime,
 }
 
 impl Pusher {
@@ -161,6 +170,7 @@ impl Pusher {
             not_before: Instant::now(),
             failed: false,
             told: process::started().0,
+            unconfirmed: None,
             gauges_told: None,
             spans: Vec::new(),
         }
@@ -197,26 +207,45 @@ impl Pusher {
     }
 
     async fn push_metrics(&mut self) -> Result<(), Failure> {
-        let now = SystemTime::now();
+        self.tell().await?;
         let all_gauges = self.gauges_told.is_none_or(|told| told.elapsed() >= GAUGES_AGAIN);
         let changes = self.telemetry.registry().changes(all_gauges);
         let mut resident_bytes = process::resident_bytes();
+        let since = self.told;
         // At least once, with nothing changed as well: the operator takes it as a sign of life.
         let mut changes = changes.into_iter().peekable();
         loop {
-            let batch: Vec<Change> = changes.by_ref().take(MAX_SERIES_PER_PUSH).collect();
-            let request = encode::metrics(&self.resource, &batch, resident_bytes.take(), self.told, now);
-            self.client.metrics(request, TIMEOUT).await?;
-            for Change { series, values, .. } in batch {
-                series.ack(values);
-            }
+            let batch = changes.by_ref().take(MAX_SERIES_PER_PUSH).collect();
+            // The clock may stand still, or be set back.
+            self.told = SystemTime::now().max(self.told + Duration::from_nanos(1));
+            let resident_bytes = resident_bytes.take();
+            self.unconfirmed = Some(Told { changes: batch, resident_bytes, since, until: self.told });
+            self.tell().await?;
             if changes.peek().is_none() {
                 break;
             }
         }
-        self.told = now;
         if all_gauges {
             self.gauges_told = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// Says what has not been confirmed, if anything.
+    async fn tell(&mut self) -> Result<(), Failure> {
+        let Some(told) = self.unconfirmed.take() else { return Ok(()) };
+        let request =
+            encode::metrics(&self.resource, &told.changes, told.resident_bytes, told.since, told.until);
+        match self.client.metrics(request, TIMEOUT).await {
+            Ok(()) => {}
+            Err(failure) => {
+                // What was refused has not been counted: it is part of the next difference.
+                self.unconfirmed = failure.can_be_tried_again().then_some(told);
+                return Err(failure);
+            }
+        }
+        for Change { series, values, .. } in told.changes {
+            series.ack(values);
         }
         Ok(())
     }

@@ -22,7 +22,7 @@ use opentelemetry_proto::tonic::{
     },
     metrics::v1::{HistogramDataPoint, metric::Data, number_data_point},
 };
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, atomic::AtomicBool};
 use tonic::{Request, Response as Answer, Status, transport::Endpoint};
 
 /// What the operator heard, and what it answers next.
@@ -31,11 +31,17 @@ struct Sink {
     metrics: Arc<Mutex<Vec<ExportMetricsServiceRequest>>>,
     spans: Arc<Mutex<Vec<Span>>>,
     answer: Arc<Mutex<Option<Status>>>,
+    loses_answers: Arc<AtomicBool>,
 }
 
 impl Sink {
     fn answers(&self, status: Option<Status>) {
         *self.answer.lock().unwrap() = status;
+    }
+
+    /// Counts what it hears, and is not heard itself.
+    fn loses_answers(&self, loses: bool) {
+        self.loses_answers.store(loses, Relaxed);
     }
 
     fn refused(&self) -> Result<(), Status> {
@@ -87,6 +93,9 @@ impl MetricsService for Sink {
     ) -> Result<Answer<ExportMetricsServiceResponse>, Status> {
         self.refused()?;
         self.metrics.lock().unwrap().push(request.into_inner());
+        if self.loses_answers.load(Relaxed) {
+            return Err(Status::unavailable("the connection broke"));
+        }
         Ok(Answer::new(ExportMetricsServiceResponse::default()))
     }
 }
@@ -241,6 +250,23 @@ async fn each_push_tells_what_is_new_and_nothing_twice() {
     );
 }
 
+/// Its answer was lost: the operator, which has counted it, must be able to see that this is the same.
+#[tokio::test]
+async fn a_push_without_an_answer_is_told_again_in_the_same_words() {
+    let (telemetry, mut pusher, sink) = pusher();
+    let metrics = to_ratings(&telemetry);
+    metrics.record(ok(1));
+    sink.loses_answers(true);
+    pusher.push().await;
+    sink.loses_answers(false);
+    metrics.record(ok(1));
+    pusher.push().await;
+    let heard = sink.metrics.lock().unwrap();
+    assert_eq!(heard.len(), 3, "the lost one, the same again, and what is new");
+    assert_eq!(heard[0], heard[1]);
+    assert_ne!(heard[1], heard[2]);
+}
+
 #[tokio::test]
 async fn a_failed_push_is_made_up_for_by_the_next() {
     let (telemetry, mut pusher, sink) = pusher();
@@ -255,7 +281,8 @@ async fn a_failed_push_is_made_up_for_by_the_next() {
         telemetry.worker().span(span(&telemetry));
         pusher.push().await;
     }
-    assert_eq!(sink.numbers("response_total"), [10, 30, 20]);
+    // What failed comes again as it was, then what has come to pass since.
+    assert_eq!(sink.numbers("response_total"), [10, 10, 20, 10, 10]);
     assert_eq!(sink.numbers("response_total").iter().sum::<i64>(), recorded);
     assert_eq!(sink.spans.lock().unwrap().len(), 6);
     assert_eq!(telemetry.tally().pushes_failed.load(Relaxed), 3);
@@ -287,7 +314,8 @@ async fn gauges_are_told_when_they_change_and_to_a_new_operator() {
     sink.answers(None);
     pusher.push().await;
     assert_eq!(sink.numbers("identity_cert_expiration_timestamp_seconds"), [5, 7, 7]);
-    assert_eq!(sink.numbers("process_resident_memory_bytes").len(), 4);
+    // Each push that was heard, and the unheard one again.
+    assert_eq!(sink.numbers("process_resident_memory_bytes").len(), 5);
 }
 
 #[tokio::test]

@@ -185,3 +185,38 @@ impl Attributes<'_> {
 fn aligned(length: usize) -> usize {
     length.next_multiple_of(4)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The kernel's answer to the message with this number.
+    fn answer(number: u32, code: i32) -> Vec<u8> {
+        let original = [0; HEADER];
+        let length = (HEADER + 4 + original.len()) as u32;
+        let head = [&length.to_ne_bytes()[..], &ERROR.to_ne_bytes(), &[0; 2], &number.to_ne_bytes(), &[0; 4]];
+        [&head.concat()[..], &(-code).to_ne_bytes(), &original].concat()
+    }
+
+    #[test]
+    fn an_answer_says_what_the_kernel_lacks() {
+        let mut batch = Batch::new(2);
+        batch.push(0, CREATE, "tables", |attributes| attributes.text(1, "t"));
+        batch.push(3, CREATE, "chains", |attributes| attributes.text(1, "t"));
+        let said = |bytes: &[u8]| match batch.outcome(bytes) {
+            None => "nothing yet".to_owned(),
+            Some(Ok(())) => "done".to_owned(),
+            Some(Err(error)) => error.to_string(),
+        };
+        for (bytes, want) in [
+            (answer(2, libc::ENOENT), "the kernel has no chains"),
+            (answer(0, libc::EOPNOTSUPP), "the kernel has no nf_tables (CONFIG_NF_TABLES)"),
+            (answer(1, libc::EPERM), "changing the firewall is not allowed: the capability NET_ADMIN is missing"),
+            ([answer(2, libc::ENOENT), answer(1, 0)].concat(), "the kernel has no chains"),
+            (answer(2, 0), "done"),
+            (vec![0; 3], "nothing yet"),
+        ] {
+            assert_eq!(said(&bytes), want);
+        }
+    }
+}

@@ -6,12 +6,16 @@ use http::header;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
 };
-use tokio::time::{Duration, Instant, Sleep, sleep_until};
+use tokio::time::{Duration, Instant, Sleep, sleep, sleep_until};
+
+/// A client that has said how much it sends may pause for so long. One that has not (chunked, or a stream) may have nothing to
+/// say for hours.
+const MAX_PAUSE: Duration = Duration::from_secs(300);
 
 /// Why a body ends early.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +48,15 @@ pub struct Progress {
     broken: Cell<bool>,
     /// When something last passed. `None` unless somebody asks: a clock is not read for nothing.
     moved: Cell<Option<Instant>>,
+    /// Made at a body's first pause, once: what arrives in one piece does without.
+    pause: RefCell<Option<Pause>>,
+}
+
+#[derive(Debug)]
+struct Pause {
+    timer: Pin<Box<Sleep>>,
+    /// Something has passed since it was set.
+    ended: bool,
 }
 
 impl Progress {
@@ -60,12 +73,50 @@ impl Progress {
         self.moved.get()
     }
 
-    pub(super) fn observe(&self, polled: &Poll<Option<Result<Frame<Bytes>, hyper::Error>>>) {
-        match polled {
+    /// The next of the body, unless it is broken or has paused for too long.
+    pub(super) fn poll(
+        &self,
+        body: &mut Incoming,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let mut polled = Pin::new(&mut *body).poll_frame(cx);
+        match &mut polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                clean_trailers(frame);
+                self.resume();
+            }
             Poll::Ready(Some(Err(_))) => self.broken.set(true),
-            Poll::Ready(Some(Ok(_)) | None) if self.moved.get().is_some() => self.watch(),
-            Poll::Ready(Some(Ok(_)) | None) | Poll::Pending => {}
+            Poll::Ready(None) => self.resume(),
+            Poll::Pending if body.size_hint().exact().is_some() && self.has_paused(cx) => {
+                self.broken.set(true);
+                return Poll::Ready(Some(Err(Error::Idle)));
+            }
+            Poll::Pending => {}
         }
+        polled.map_err(Error::Read)
+    }
+
+    fn resume(&self) {
+        if self.moved.get().is_some() {
+            self.watch();
+        }
+        if let Some(pause) = &mut *self.pause.borrow_mut() {
+            pause.ended = true;
+        }
+    }
+
+    /// For between one and two times `MAX_PAUSE`: a timer that was set anew for every piece would cost more than it is worth.
+    fn has_paused(&self, cx: &mut Context<'_>) -> bool {
+        let mut pause = self.pause.borrow_mut();
+        let set = || Pause { timer: Box::pin(sleep(MAX_PAUSE)), ended: false };
+        let Pause { timer, ended } = pause.get_or_insert_with(set);
+        while timer.as_mut().poll(cx).is_ready() {
+            if !std::mem::take(ended) {
+                return true;
+            }
+            timer.as_mut().reset(Instant::now() + MAX_PAUSE);
+        }
+        false
     }
 }
 
@@ -106,14 +157,7 @@ impl Body for RequestBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         match &mut self.get_mut().0 {
             Request::Empty => Poll::Ready(None),
-            Request::Incoming(body, progress) => {
-                let mut polled = Pin::new(body).poll_frame(cx);
-                progress.observe(&polled);
-                if let Poll::Ready(Some(Ok(frame))) = &mut polled {
-                    clean_trailers(frame);
-                }
-                polled.map_err(Error::Read)
-            }
+            Request::Incoming(body, progress) => progress.poll(body, cx),
             Request::Replay(replay) => replay.poll_frame(cx),
         }
     }
@@ -297,5 +341,29 @@ impl Drop for ResponseBody {
         {
             record.complete();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::task::Waker;
+
+    /// Row H-50.
+    #[tokio::test(start_paused = true)]
+    async fn a_body_may_pause_often_but_not_for_long() {
+        let progress = Progress::default();
+        let has_paused = || progress.has_paused(&mut Context::from_waker(Waker::noop()));
+        for _ in 0..10 {
+            assert!(!has_paused());
+            tokio::time::advance(MAX_PAUSE - Duration::from_secs(1)).await;
+            assert!(!has_paused());
+            progress.resume();
+        }
+        assert!(!has_paused());
+        tokio::time::advance(2 * MAX_PAUSE).await;
+        assert!(!has_paused(), "it had gone on since the timer was set");
+        tokio::time::advance(MAX_PAUSE + Duration::from_secs(1)).await;
+        assert!(has_paused());
     }
 }

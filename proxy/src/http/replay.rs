@@ -7,7 +7,6 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::{
     cell::RefCell,
-    pin::Pin,
     rc::Rc,
     task::{Context, Poll},
 };
@@ -72,11 +71,9 @@ impl Replay {
                 return Poll::Ready(Some(Ok(Frame::trailers(trailers.clone()))));
             }
         }
-        let mut polled = Pin::new(&mut kept.body).poll_frame(cx);
-        kept.progress.observe(&polled);
-        match &mut polled {
+        let polled = kept.progress.poll(&mut kept.body, cx);
+        match &polled {
             Poll::Ready(Some(Ok(frame))) => {
-                super::body::clean_trailers(frame);
                 if kept.keep(frame) {
                     self.passed = kept.chunks.len();
                     self.trailers_passed = kept.trailers.is_some();
@@ -85,7 +82,7 @@ impl Replay {
             Poll::Ready(Some(Err(_))) => kept.lost = true,
             Poll::Ready(None) | Poll::Pending => {}
         }
-        polled.map_err(super::body::Error::Read)
+        polled
     }
 
     pub(super) fn is_end_stream(&self) -> bool {

@@ -211,7 +211,10 @@ mod tests {
         for (bytes, want) in [
             (answer(2, libc::ENOENT), "the kernel has no chains"),
             (answer(0, libc::EOPNOTSUPP), "the kernel has no nf_tables (CONFIG_NF_TABLES)"),
-            (answer(1, libc::EPERM), "changing the firewall is not allowed: the capability NET_ADMIN is missing"),
+            (
+                answer(1, libc::EPERM),
+                "changing the firewall is not allowed: the capability NET_ADMIN is missing",
+            ),
             ([answer(2, libc::ENOENT), answer(1, 0)].concat(), "the kernel has no chains"),
             (answer(2, 0), "done"),
             (vec![0; 3], "nothing yet"),

@@ -10,6 +10,7 @@ pub mod client;
 pub mod control_plane;
 pub mod demo;
 pub mod grpc;
+pub mod hosts;
 pub mod load;
 pub mod mesh;
 pub mod netns;

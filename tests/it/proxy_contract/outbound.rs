@@ -5,6 +5,7 @@ use mesh_tests::{
     client::{self},
     control_plane::message::{self, balanced, policy, rule},
     grpc::Code,
+    hosts::Hosts,
     origin::Origin,
     pair::{Pair, WEB},
     story::run,
@@ -67,6 +68,27 @@ fn what_the_control_plane_does_not_know_is_forwarded_as_without_mesh() {
                 );
             }
         }
+    });
+}
+
+/// Asked for all the while, so that it is never forgotten and looked up anew.
+#[test]
+fn a_name_outside_the_mesh_that_moves_is_found() {
+    run(async || {
+        let hosts = Hosts::new();
+        hosts.say("127.0.9.1 moving.example");
+        let pair = Pair::start().await;
+        let _old = Origin::start("old", "127.0.9.1:8099".parse().unwrap()).await;
+        let _new = Origin::start("new", "127.0.9.2:8099".parse().unwrap()).await;
+        pair.control_plane.outbound("moving.example:8099").refuse(Code::NotFound);
+        let answer = async || pair.send(client::to("http://moving.example:8099/")).await.is(200).text();
+        assert_eq!(answer().await, "old");
+        hosts.say("127.0.9.2 moving.example");
+        wait::until("the name's new place", Duration::from_secs(15), async || match answer().await {
+            new if new == "new" => Ok(()),
+            other => Err(other),
+        })
+        .await;
     });
 }
 

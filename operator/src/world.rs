@@ -5,6 +5,7 @@ pub mod manifests;
 pub mod parse;
 pub mod slices;
 pub mod stores;
+mod unknown;
 
 use crate::tokens::Tokens;
 use mesh_policy::{Diagnostic, Origin, Settings, Tables};

@@ -122,6 +122,7 @@ impl Folder {
                 continue;
             }
             batch.origins.insert(read.name.clone(), read.origin.clone());
+            batch.unreadable.extend(read.unknown.iter().cloned());
             objects.push(read);
         }
         batch.changes = relist(&objects);

@@ -1,6 +1,7 @@
 //! YAML text into objects: several documents to a file, `List`s, the kinds that we know. A pure function; says file, document, line
 //! and reason of what it cannot read.
 
+use super::unknown::{self, Field, Step};
 use k8s_openapi::api::{
     core::v1::{Namespace, Pod, Service, ServiceAccount},
     discovery::v1::EndpointSlice,
@@ -10,7 +11,7 @@ use mesh_policy::{
     authorization::AuthorizationPolicy,
     gateway::{GRPCRoute, HTTPRoute},
 };
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 
 /// An object of a kind that matters to the mesh.
 #[expect(clippy::large_enum_variant, reason = "there are as many as manifests, and they are moved once")]
@@ -32,6 +33,8 @@ pub struct Read {
     pub object: Object,
     pub name: String,
     pub origin: Origin,
+    /// Fields that nobody reads: on a cluster the API server drops them, here they are said. The object stands without them.
+    pub unknown: Vec<Diagnostic>,
 }
 
 /// The objects of a file, or everything that is wrong with it. Kinds that we do not know are left out: a folder may hold more than
@@ -43,10 +46,17 @@ pub fn file(path: &str, text: &str) -> Result<Vec<Read>, Vec<Diagnostic>> {
         let origin =
             Origin { path: path.to_owned(), document: document.number, line: document.object_line() };
         match read_document(&document) {
-            Ok(found) => objects.extend(found.into_iter().map(|(name, object)| Read {
-                object,
-                name,
-                origin: origin.clone(),
+            Ok(found) => objects.extend(found.into_iter().map(|found| {
+                Read {
+                    unknown: found
+                        .unknown
+                        .iter()
+                        .map(|unread| warning(&origin, &document, &found.name, unread))
+                        .collect(),
+                    object: found.object,
+                    name: found.name,
+                    origin: origin.clone(),
+                }
             })),
             Err(failure) => wrong.push(Diagnostic {
                 severity: Severity::Error,
@@ -60,6 +70,21 @@ pub fn file(path: &str, text: &str) -> Result<Vec<Read>, Vec<Diagnostic>> {
         }
     }
     if wrong.is_empty() { Ok(objects) } else { Err(wrong) }
+}
+
+fn warning(origin: &Origin, document: &Document<'_>, object: &str, unread: &Unread) -> Diagnostic {
+    Diagnostic {
+        severity: Severity::Warning,
+        path: origin.path.clone(),
+        document: origin.document,
+        line: unread.line.map_or(origin.line, |line| document.line + line - 1),
+        object: object.to_owned(),
+        message: format!("{} is no field that the mesh reads, and is ignored", unread.field),
+        remedy: match unread.field.meant {
+            Some(meant) => format!("did you mean `{meant}`?"),
+            None => "correct its name, or remove it".into(),
+        },
+    }
 }
 
 struct Document<'a> {
@@ -112,6 +137,18 @@ struct Failure {
     message: String,
 }
 
+struct Found {
+    name: String,
+    object: Object,
+    unknown: Vec<Unread>,
+}
+
+struct Unread {
+    field: Field,
+    /// Within the document, from 1.
+    line: Option<u32>,
+}
+
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Head {
@@ -137,25 +174,41 @@ struct List {
     items: Vec<serde_json::Value>,
 }
 
-fn read_document(document: &Document<'_>) -> Result<Vec<(String, Object)>, Failure> {
+fn read_document(document: &Document<'_>) -> Result<Vec<Found>, Failure> {
     let head: Head = from_yaml(document.text, "")?;
+    let at = |prefix: &[Step], field: Field| Unread {
+        line: unknown::line(document.text, &[prefix, &field.steps].concat()),
+        field,
+    };
     if head.kind == "List" || (head.kind.ends_with("List") && head.metadata.name.is_empty()) {
         let list: List = from_yaml(document.text, "List")?;
         let mut objects = vec![];
         for (number, item) in list.items.into_iter().enumerate() {
-            let of_item = |message: String| Failure {
+            let of_item = |error: serde_json::Error| Failure {
                 line: None,
                 object: format!("List item {}", number + 1),
-                message,
+                message: error.to_string(),
             };
-            let head = Head::deserialize(&item).map_err(|error| of_item(error.to_string()))?;
-            let read =
-                typed(&head, |kind| kind.read_json(item.clone()).map_err(|error| of_item(error.to_string())));
-            objects.extend(read?);
+            let head = Head::deserialize(&item).map_err(of_item)?;
+            let place = [Step::Key("items".into()), Step::Item(number)];
+            objects.extend(typed(
+                &head,
+                |kind, unknown| kind.read(&item, unknown).map_err(of_item),
+                |field| at(&place, field),
+            )?);
         }
         return Ok(objects);
     }
-    Ok(typed(&head, |kind| kind.read_yaml(document.text, &name(&head)))?.into_iter().collect())
+    let found = typed(
+        &head,
+        |kind, unknown| {
+            let read =
+                serde_saphyr::with_deserializer_from_str(document.text, |yaml| kind.read(yaml, unknown));
+            read.map_err(|error| said(&error, document.text, &name(&head)))
+        },
+        |field| at(&[], field),
+    )?;
+    Ok(found.into_iter().collect())
 }
 
 fn name(head: &Head) -> String {
@@ -167,11 +220,12 @@ fn name(head: &Head) -> String {
     }
 }
 
-/// Reads the object if it is of a kind that we know.
+/// Reads the object if it is of a kind that we know; `at` finds the fields that its kind does not have.
 fn typed(
     head: &Head,
-    read: impl Fn(Kind) -> Result<Object, Failure>,
-) -> Result<Option<(String, Object)>, Failure> {
+    read: impl FnOnce(Kind, &mut Vec<Field>) -> Result<Object, Failure>,
+    at: impl Fn(Field) -> Unread,
+) -> Result<Option<Found>, Failure> {
     let failure = |message: &str| Failure { line: None, object: name(head), message: message.into() };
     if head.kind.is_empty() || head.api_version.is_empty() {
         return Err(Failure {
@@ -183,7 +237,16 @@ fn typed(
     if head.metadata.name.is_empty() {
         return Err(Failure { object: head.kind.clone(), ..failure("metadata.name is missing") });
     }
-    Ok(Some((name(head), in_namespace(read(kind)?))))
+    let mut unknown = vec![];
+    let object = in_namespace(read(kind, &mut unknown)?);
+    let unknown: Vec<Unread> = unknown.into_iter().map(at).collect();
+    // An AuthorizationPolicy whose selector lost a word would select other Pods than was meant: security fails closed.
+    let lost = unknown.iter().find(|unread| unread.field.steps.first() == Some(&Step::Key("spec".into())));
+    if let (Object::AuthorizationPolicy(_), Some(lost)) = (&object, lost) {
+        let meant = lost.field.meant.map(|meant| format!(", did you mean `{meant}`?")).unwrap_or_default();
+        return Err(Failure { line: lost.line, ..failure(&format!("unknown field {}{meant}", lost.field)) });
+    }
+    Ok(Some(Found { name: name(head), object, unknown }))
 }
 
 #[derive(Clone, Copy)]
@@ -215,30 +278,17 @@ impl Kind {
         })
     }
 
-    fn read_yaml(self, text: &str, object: &str) -> Result<Object, Failure> {
+    fn read<'de, D: Deserializer<'de>>(self, from: D, unknown: &mut Vec<Field>) -> Result<Object, D::Error> {
+        use unknown::read;
         Ok(match self {
-            Kind::Namespace => Object::Namespace(from_yaml(text, object)?),
-            Kind::ServiceAccount => Object::ServiceAccount(from_yaml(text, object)?),
-            Kind::Service => Object::Service(from_yaml(text, object)?),
-            Kind::EndpointSlice => Object::EndpointSlice(from_yaml(text, object)?),
-            Kind::Pod => Object::Pod(from_yaml(text, object)?),
-            Kind::HttpRoute => Object::HttpRoute(from_yaml(text, object)?),
-            Kind::GrpcRoute => Object::GrpcRoute(from_yaml(text, object)?),
-            Kind::AuthorizationPolicy => Object::AuthorizationPolicy(from_yaml(text, object)?),
-        })
-    }
-
-    fn read_json(self, value: serde_json::Value) -> serde_json::Result<Object> {
-        use serde_json::from_value;
-        Ok(match self {
-            Kind::Namespace => Object::Namespace(from_value(value)?),
-            Kind::ServiceAccount => Object::ServiceAccount(from_value(value)?),
-            Kind::Service => Object::Service(from_value(value)?),
-            Kind::EndpointSlice => Object::EndpointSlice(from_value(value)?),
-            Kind::Pod => Object::Pod(from_value(value)?),
-            Kind::HttpRoute => Object::HttpRoute(from_value(value)?),
-            Kind::GrpcRoute => Object::GrpcRoute(from_value(value)?),
-            Kind::AuthorizationPolicy => Object::AuthorizationPolicy(from_value(value)?),
+            Kind::Namespace => Object::Namespace(read(from, unknown)?),
+            Kind::ServiceAccount => Object::ServiceAccount(read(from, unknown)?),
+            Kind::Service => Object::Service(read(from, unknown)?),
+            Kind::EndpointSlice => Object::EndpointSlice(read(from, unknown)?),
+            Kind::Pod => Object::Pod(read(from, unknown)?),
+            Kind::HttpRoute => Object::HttpRoute(read(from, unknown)?),
+            Kind::GrpcRoute => Object::GrpcRoute(read(from, unknown)?),
+            Kind::AuthorizationPolicy => Object::AuthorizationPolicy(read(from, unknown)?),
         })
     }
 }
@@ -260,23 +310,26 @@ fn in_namespace(mut object: Object) -> Object {
 }
 
 fn from_yaml<T: DeserializeOwned>(text: &str, object: &str) -> Result<T, Failure> {
-    serde_saphyr::from_str(text).map_err(|error| {
-        let line = error.location().and_then(|location| u32::try_from(location.line()).ok());
-        // The library's message starts with a place that counts from this document's start, and goes on with a picture of it.
-        let full = error.to_string();
-        let first = full.lines().next().unwrap_or_default().trim_start_matches("error: ");
-        let message = match first.strip_prefix("line ").and_then(|rest| rest.split_once(": ")) {
-            Some((_, message)) => message,
-            None => first,
-        };
-        let at = line
-            .and_then(|line| text.lines().nth((line as usize).saturating_sub(1)))
-            .map(str::trim)
-            .unwrap_or_default();
-        let at: String = at.chars().take(80).collect();
-        let message = if at.is_empty() { message.to_owned() } else { format!("{message}, at `{at}`") };
-        Failure { line, object: object.to_owned(), message }
-    })
+    serde_saphyr::from_str(text).map_err(|error| said(&error, text, object))
+}
+
+/// What the library says, with the line it speaks of.
+fn said(error: &serde_saphyr::Error, text: &str, object: &str) -> Failure {
+    let line = error.location().and_then(|location| u32::try_from(location.line()).ok());
+    // The library's message starts with a place that counts from this document's start, and goes on with a picture of it.
+    let full = error.to_string();
+    let first = full.lines().next().unwrap_or_default().trim_start_matches("error: ");
+    let message = match first.strip_prefix("line ").and_then(|rest| rest.split_once(": ")) {
+        Some((_, message)) => message,
+        None => first,
+    };
+    let at = line
+        .and_then(|line| text.lines().nth((line as usize).saturating_sub(1)))
+        .map(str::trim)
+        .unwrap_or_default();
+    let at: String = at.chars().take(80).collect();
+    let message = if at.is_empty() { message.to_owned() } else { format!("{message}, at `{at}`") };
+    Failure { line, object: object.to_owned(), message }
 }
 
 #[cfg(test)]

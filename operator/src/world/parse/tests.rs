@@ -86,3 +86,83 @@ fn bombs_are_refused() {
     );
     assert!(file("a.yaml", &text).is_err());
 }
+
+const TYPOS: &str = "---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: { name: reviews, namespace: shop }
+spec:
+  parentRefs: [{ group: '', kind: Service, name: reviews }]
+  rules:
+  - backendRefs:
+    - { name: reviews-v1, port: 9080 }
+    - name: reviews-v2
+      # a tenth
+      wieght: 10
+    timeouts:
+      requests: 1s
+    filters:
+    - type: RequestMirror
+      requestMirror: { backendRef: { name: copy } }
+  colour: blue
+status: { parents: [] }
+---
+apiVersion: v1
+kind: List
+items:
+- apiVersion: v1
+  kind: Service
+  metadata: { name: web, namespace: shop, creationTimestamp: null }
+  spec:
+    selecter: { app: web }
+    ports: [{ port: 80 }]
+---
+apiVersion: v1
+kind: Pod
+metadata: { name: web, annotation: {} }
+spec:
+  containers:
+  - name: web
+    ports:
+    - { containerport: 80, containerPort: 80 }
+    env: [{ name: A, value: b }]
+";
+
+#[test]
+fn fields_that_nobody_reads_are_said_and_the_object_stands() {
+    let read = file("a.yaml", TYPOS).unwrap();
+    let said: Vec<String> = read.iter().flat_map(|read| &read.unknown).map(ToString::to_string).collect();
+    let unread = "is no field that the mesh reads, and is ignored";
+    assert_eq!(
+        said,
+        [
+            format!(
+                "a.yaml:12 (document 1): HTTPRoute shop/reviews: spec.rules[0].backendRefs[1].wieght {unread} (did you mean `weight`?)"
+            ),
+            format!(
+                "a.yaml:14 (document 1): HTTPRoute shop/reviews: spec.rules[0].timeouts.requests {unread} (did you mean `request`?)"
+            ),
+            format!(
+                "a.yaml:18 (document 1): HTTPRoute shop/reviews: spec.colour {unread} (correct its name, or remove it)"
+            ),
+            format!(
+                "a.yaml:28 (document 2): Service shop/web: spec.selecter {unread} (did you mean `selector`?)"
+            ),
+            format!(
+                "a.yaml:33 (document 3): Pod default/web: metadata.annotation {unread} (did you mean `annotations`?)"
+            ),
+            format!(
+                "a.yaml:38 (document 3): Pod default/web: spec.containers[0].ports[0].containerport {unread} (did you mean `containerPort`?)"
+            ),
+        ]
+    );
+    assert!(read.iter().flat_map(|read| &read.unknown).all(|unread| unread.severity == Severity::Warning));
+    let Object::HttpRoute(route) = &read[0].object else { panic!("{:?}", read[0].object) };
+    assert_eq!(route.spec.rules.as_ref().unwrap()[0].backend_refs.len(), 2);
+}
+
+#[test]
+fn a_policy_with_an_unknown_field_is_no_policy() {
+    let text = "apiVersion: mesh.dev/v1alpha1\nkind: AuthorizationPolicy\nmetadata: { name: p, namespace: shop }\nspec:\n  selector:\n    matchLabel: { app: web }\n";
+    check(text, 1, 6, "AuthorizationPolicy shop/p", "spec.selector.matchLabel, did you mean `matchLabels`?");
+}

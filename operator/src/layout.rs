@@ -1,12 +1,13 @@
 //! Places the service graph: layers from left to right, one box per namespace, edges as cubic curves.
 //! Two levels of the same algorithm: each namespace alone, then the boxes as large nodes. Pure and deterministic:
-//! nodes are taken in the order of their ids, so the order of the input does not matter.
+//! nodes are taken in the order of their ids, so the order of the input does not matter. Who looks at a graph knows his way in
+//! it, so what stood somewhere before stays there when others come and go.
 
 mod column;
 mod layered;
 
 use layered::{Item, Link, Style, layered};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
@@ -47,6 +48,13 @@ pub struct GroupBox {
     pub height: f64,
 }
 
+/// Where things stood: top left corners, by id and by namespace.
+#[derive(Debug, Default)]
+pub struct Before<'a> {
+    pub nodes: HashMap<&'a str, (f64, f64)>,
+    pub groups: HashMap<&'a str, (f64, f64)>,
+}
+
 const MARGIN: f64 = 16.0;
 /// Space between a box's border and its nodes; the title stands on top.
 const PAD_X: f64 = 20.0;
@@ -58,8 +66,10 @@ const NODES: Style =
 const BOXES: Style =
     Style { row_gap: 40.0, column_gap: 72.0, before_pill: 72.0, after_pill: 72.0, max_rows: 6 };
 
-/// Lays out `nodes` and `edges` (indices into `nodes`).
-pub fn layout(nodes: &[Node], edges: &[(usize, usize)]) -> Layout {
+/// Lays out `nodes` and `edges` (indices into `nodes`), with as little change from before as can be; where most is new, afresh.
+pub fn layout(nodes: &[Node], edges: &[(usize, usize)], before: &Before<'_>) -> Layout {
+    let known = nodes.iter().filter(|node| before.nodes.contains_key(node.id.as_str())).count();
+    let before = if known * 2 > nodes.len() { before } else { &Before::default() };
     let mut by_id: Vec<usize> = (0..nodes.len()).collect();
     by_id.sort_by(|&a, &b| nodes[a].id.cmp(&nodes[b].id));
     let clusters = clusters(nodes, &by_id);
@@ -73,7 +83,7 @@ pub fn layout(nodes: &[Node], edges: &[(usize, usize)]) -> Layout {
     let inner: Vec<_> = clusters
         .iter()
         .enumerate()
-        .map(|(c, cluster)| inside(c, cluster, nodes, edges, &cluster_of))
+        .map(|(c, cluster)| inside(c, cluster, nodes, edges, &cluster_of, before))
         .collect();
     let sizes: Vec<Item> = clusters
         .iter()
@@ -81,7 +91,13 @@ pub fn layout(nodes: &[Node], edges: &[(usize, usize)]) -> Layout {
         .map(|(cluster, inner)| {
             let (pad_x, pad_y) =
                 if cluster.boxed() { (2.0 * PAD_X, PAD_TOP + PAD_BOTTOM) } else { (0.0, 0.0) };
-            Item { width: inner.width + pad_x, height: inner.height + pad_y, pill: false }
+            let (width, height) = (inner.width + pad_x, inner.height + pad_y);
+            // A box that grows at its top grows upwards.
+            let stood = match &cluster.name {
+                Some(name) => before.groups.get(name.as_str()).map(|(x, y)| (*x, y + inner.top)),
+                None => before.nodes.get(nodes[cluster.members[0]].id.as_str()).copied(),
+            };
+            Item { width, height, pill: false, before: stood.map(|(x, y)| (x, y + height / 2.0)) }
         })
         .collect();
     let within = |node: usize| {
@@ -166,11 +182,20 @@ fn inside(
     nodes: &[Node],
     edges: &[(usize, usize)],
     cluster_of: &[(usize, usize)],
+    before: &Before<'_>,
 ) -> layered::Placed {
+    let corner = cluster.name.as_ref().and_then(|name| before.groups.get(name.as_str()));
     let items: Vec<Item> = cluster
         .members
         .iter()
-        .map(|&node| Item { width: nodes[node].width, height: nodes[node].height, pill: nodes[node].pill })
+        .map(|&node| {
+            let Node { ref id, width, height, pill, .. } = nodes[node];
+            let stood = corner.and_then(|corner| {
+                let (x, y) = before.nodes.get(id.as_str())?;
+                Some((x - corner.0 - PAD_X, y - corner.1 - PAD_TOP + height / 2.0))
+            });
+            Item { width, height, pill, before: stood }
+        })
         .collect();
     let mut links: Vec<Link> = edges
         .iter()

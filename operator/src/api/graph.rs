@@ -55,12 +55,13 @@ impl Maps {
         {
             return map.clone();
         }
+        let before = maps.get(shown).map(|map| before(&map.topology)).unwrap_or_default();
+        let topology = topology(&nodes, &ends, &before);
+        let json = serde_json::to_vec(&topology).expect(PLAIN).into();
+        let map = Arc::new(Map { nodes, ends, topology, json });
         if maps.len() >= MAX_MAPS {
             maps.clear();
         }
-        let topology = topology(&nodes, &ends);
-        let json = serde_json::to_vec(&topology).expect(PLAIN).into();
-        let map = Arc::new(Map { nodes, ends, topology, json });
         maps.insert(shown.to_vec(), map.clone());
         map
     }
@@ -139,7 +140,14 @@ pub fn drawn(mesh: &Mesh, flows: &Flows, pills: &BTreeSet<NodeId>) -> BTreeMap<(
     edges
 }
 
-fn topology(nodes: &[Node], ends: &[(usize, usize)]) -> Topology {
+fn before(topology: &Topology) -> layout::Before<'_> {
+    layout::Before {
+        nodes: topology.nodes.iter().map(|node| (node.id.as_str(), (node.x, node.y))).collect(),
+        groups: topology.groups.iter().map(|group| (group.namespace.as_str(), (group.x, group.y))).collect(),
+    }
+}
+
+fn topology(nodes: &[Node], ends: &[(usize, usize)], before: &layout::Before<'_>) -> Topology {
     let mut drawn = nodes.to_vec();
     let boxes: Vec<layout::Node> = drawn
         .iter()
@@ -151,7 +159,7 @@ fn topology(nodes: &[Node], ends: &[(usize, usize)]) -> Topology {
             pill: node.kind == NodeKind::Service,
         })
         .collect();
-    let layout = layout::layout(&boxes, ends);
+    let layout = layout::layout(&boxes, ends, before);
     for (node, (x, y)) in drawn.iter_mut().zip(&layout.nodes) {
         (node.x, node.y) = (*x, *y);
     }
@@ -187,7 +195,7 @@ fn tenth(value: f64) -> f64 {
     (value * 10.0).round() / 10.0
 }
 
-/// A hash of the content (FNV-1a), so that any two operators and any two viewers agree. 53 bits: exact in JavaScript.
+/// A hash of the content (FNV-1a), so that any two viewers agree. 53 bits: exact in JavaScript.
 fn version(topology: &Topology) -> u64 {
     let text = serde_json::to_vec(topology).expect(PLAIN);
     let hash = text.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {

@@ -1,12 +1,16 @@
-//! One level of the layout: cycles broken, ranks by longest path, order by barycentre, heights by `column`.
+//! One level of the layout: cycles broken, ranks by longest path, order by barycentre, heights by `column`; or, where things have
+//! stood before, what is new beside what keeps its place.
 
-use super::column::{Slot, centres};
+use super::column::{Slot, centres, nearest_room};
+use std::collections::BTreeMap;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Item {
     pub width: f64,
     pub height: f64,
     pub pill: bool,
+    /// Where it stood: left edge, and middle.
+    pub before: Option<(f64, f64)>,
 }
 
 /// An edge between two different items; `*_dy` is how far from the item's centre it is attached.
@@ -46,6 +50,8 @@ pub struct Style {
 pub struct Placed {
     pub width: f64,
     pub height: f64,
+    /// What was at this height before is at the top now; 0 where nothing stood before.
+    pub top: f64,
     /// Top left corners.
     pub items: Vec<(f64, f64)>,
     /// Where links that pass other columns go through, by `Link::edge`.
@@ -62,7 +68,6 @@ const BEND_GAP: f64 = 16.0;
 #[derive(Clone, Copy, Debug)]
 struct Vertex {
     column: usize,
-    width: f64,
     height: f64,
     gap: f64,
 }
@@ -82,13 +87,16 @@ pub fn layered(items: &[Item], links: &[Link], style: Style) -> Placed {
     let mut vertices: Vec<Vertex> = items
         .iter()
         .zip(&columns)
-        .map(|(item, &column)| Vertex { column, width: item.width, height: item.height, gap: style.row_gap })
+        .map(|(item, &column)| Vertex { column, height: item.height, gap: style.row_gap })
         .collect();
     let (segments, chains) = bent(&forward, &is_back, &columns, &mut vertices);
     let graph = Graph::new(vertices, &segments);
-    let order = graph.ordered();
-    let centre = graph.heights(&order);
-    let (column_x, width) = column_places(items, &columns, &order, &graph.vertices, style);
+    let keeps = items.iter().any(|item| item.before.is_some());
+    let centre = match keeps {
+        true => graph.kept(items),
+        false => graph.heights(&graph.ordered()),
+    };
+    let (column_x, width) = column_places(items, &columns, &graph, style);
 
     let top =
         graph.vertices.iter().zip(&centre).map(|(v, c)| c - v.height / 2.0).fold(f64::INFINITY, f64::min);
@@ -102,6 +110,7 @@ pub fn layered(items: &[Item], links: &[Link], style: Style) -> Placed {
     Placed {
         width,
         height: (bottom - top).ceil(),
+        top: if keeps { top } else { 0.0 },
         items: items
             .iter()
             .enumerate()
@@ -204,7 +213,7 @@ fn ranks(items: &[Item], links: &[Link]) -> Vec<usize> {
 /// Columns from ranks: empty ranks go, and a rank with too many rows becomes several columns.
 fn wrapped(items: &[Item], links: &[Link], rank: Vec<usize>, style: Style) -> Vec<usize> {
     let max_rows = style.max_rows.max((1.6 * items.len() as f64).sqrt().ceil() as usize);
-    let vertices = rank.iter().map(|&column| Vertex { column, width: 0.0, height: 1.0, gap: 0.0 }).collect();
+    let vertices = rank.iter().map(|&column| Vertex { column, height: 1.0, gap: 0.0 }).collect();
     let near: Vec<(Pull, Pull)> = links
         .iter()
         .map(|link| (Pull { vertex: link.from, dy: 0.0 }, Pull { vertex: link.to, dy: 0.0 }))
@@ -213,16 +222,46 @@ fn wrapped(items: &[Item], links: &[Link], rank: Vec<usize>, style: Style) -> Ve
     let mut next = 0;
     // One pass of the order is enough to decide who goes into which part of a tall rank.
     for members in Graph::new(vertices, &near).ordered() {
-        let parts = members.len().div_ceil(max_rows).max(1);
-        let rows = members.len().div_ceil(parts).max(1);
-        for part in members.chunks(rows) {
-            for &item in part {
+        for part in
+            parts_as_before(items, &members, max_rows).unwrap_or_else(|| even_parts(&members, max_rows))
+        {
+            for item in part {
                 columns[item] = next;
             }
             next += 1;
         }
     }
     columns
+}
+
+fn even_parts(members: &[usize], max_rows: usize) -> Vec<Vec<usize>> {
+    let parts = members.len().div_ceil(max_rows).max(1);
+    let rows = members.len().div_ceil(parts).max(1);
+    members.chunks(rows).map(<[usize]>::to_vec).collect()
+}
+
+/// A rank in the columns that it had, and what is new in the shortest of them. `None` where it had none, or more than it needs:
+/// members came from other ranks.
+fn parts_as_before(items: &[Item], members: &[usize], max_rows: usize) -> Option<Vec<Vec<usize>>> {
+    let mut parts: BTreeMap<i64, Vec<usize>> = BTreeMap::new();
+    for &item in members {
+        // Cards and pills of one column have one middle.
+        let middle = |(x, _): (f64, f64)| (x + items[item].width / 2.0).round() as i64;
+        if let Some(before) = items[item].before {
+            parts.entry(middle(before)).or_default().push(item);
+        }
+    }
+    if parts.is_empty() || parts.len() > members.len().div_ceil(max_rows) {
+        return None;
+    }
+    let mut parts: Vec<Vec<usize>> = parts.into_values().collect();
+    for &item in members.iter().filter(|&&item| items[item].before.is_none()) {
+        match parts.iter_mut().min_by_key(|part| part.len()) {
+            Some(part) if part.len() < max_rows => part.push(item),
+            _ => parts.push(vec![item]),
+        }
+    }
+    Some(parts)
 }
 
 /// Segments between neighbouring vertices, and the bends of every link that passes columns.
@@ -242,7 +281,7 @@ fn bent(
         if !back && (2..=MAX_BENT_SPAN).contains(&(to - from)) {
             for column in from + 1..to {
                 let bend = Pull { vertex: vertices.len(), dy: 0.0 };
-                vertices.push(Vertex { column, width: 0.0, height: BEND_HEIGHT, gap: BEND_GAP });
+                vertices.push(Vertex { column, height: BEND_HEIGHT, gap: BEND_GAP });
                 segments.push((at, bend));
                 chain.push(bend.vertex);
                 at = bend;
@@ -351,6 +390,33 @@ impl Graph {
         crossings
     }
 
+    /// Centres by vertex: what stood somewhere stays there if it can, what is new goes as near to its neighbours as there is room.
+    fn kept(&self, items: &[Item]) -> Vec<f64> {
+        let mut centre: Vec<Option<f64>> = vec![None; self.vertices.len()];
+        let mut columns: Vec<Vec<Slot>> = vec![Vec::new(); self.columns];
+        let mut place = |vertex: usize, wanted: f64, centre: &mut Vec<Option<f64>>| {
+            let Vertex { column, height, gap, .. } = self.vertices[vertex];
+            let slot = Slot { wanted, weight: 1.0, height, gap };
+            let found = nearest_room(&columns[column], slot);
+            columns[column].push(Slot { wanted: found, ..slot });
+            centre[vertex] = Some(found);
+        };
+        for (vertex, item) in items.iter().enumerate() {
+            if let Some((_, middle)) = item.before {
+                place(vertex, middle, &mut centre);
+            }
+        }
+        for vertex in self.visited() {
+            if centre[vertex].is_some() {
+                continue;
+            }
+            let pulls = self.left[vertex].iter().chain(&self.right[vertex]);
+            let near: Vec<f64> = pulls.filter_map(|pull| Some(centre[pull.vertex]? + pull.dy)).collect();
+            place(vertex, near.iter().sum::<f64>() / near.len().max(1) as f64, &mut centre);
+        }
+        centre.into_iter().flatten().collect()
+    }
+
     /// Centres by vertex.
     fn heights(&self, order: &[Vec<usize>]) -> Vec<f64> {
         let mut centre = vec![0.0; self.vertices.len()];
@@ -438,20 +504,16 @@ fn inversions(places: impl Iterator<Item = usize>) -> u64 {
 }
 
 /// Left edge and width of every column, and the width of all.
-fn column_places(
-    items: &[Item],
-    columns: &[usize],
-    order: &[Vec<usize>],
-    vertices: &[Vertex],
-    style: Style,
-) -> (Vec<(f64, f64)>, f64) {
-    let mut only_pills = vec![true; order.len()];
+fn column_places(items: &[Item], columns: &[usize], graph: &Graph, style: Style) -> (Vec<(f64, f64)>, f64) {
+    let mut only_pills = vec![true; graph.columns];
+    let mut widths = vec![0.0_f64; graph.columns];
     for (item, &column) in items.iter().zip(columns) {
         only_pills[column] &= item.pill;
+        widths[column] = widths[column].max(item.width);
     }
-    let mut places = Vec::with_capacity(order.len());
+    let mut places = Vec::with_capacity(graph.columns);
     let mut x = 0.0;
-    for (c, column) in order.iter().enumerate() {
+    for (c, width) in widths.into_iter().enumerate() {
         if c > 0 {
             x += match (only_pills[c - 1], only_pills[c]) {
                 (true, _) => style.after_pill,
@@ -459,7 +521,6 @@ fn column_places(
                 (false, false) => style.column_gap,
             };
         }
-        let width = column.iter().map(|&vertex| vertices[vertex].width).fold(0.0, f64::max);
         places.push((x, width));
         x += width;
     }

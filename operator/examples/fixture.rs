@@ -66,6 +66,6 @@ async fn main() -> anyhow::Result<()> {
             std::thread::sleep(Duration::from_secs(1));
         }
     });
-    api::serve(listener, State { tables, telemetry: store, config }).await?;
+    api::serve(listener, State { tables, telemetry: store, streams: Arc::default(), config }).await?;
     Ok(())
 }

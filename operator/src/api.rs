@@ -22,7 +22,7 @@ mod workloads;
 
 pub use assets::Dashboard;
 
-use crate::telemetry::Store;
+use crate::{grpc::Streams, telemetry::Store};
 use app::App;
 use axum::{
     Router,
@@ -49,6 +49,7 @@ use view::View;
 pub struct State {
     pub tables: watch::Receiver<Arc<Tables>>,
     pub telemetry: Arc<Store>,
+    pub streams: Arc<Streams>,
     pub config: Config,
 }
 

@@ -1,15 +1,16 @@
 //! What proxies ask, over gRPC (linkerd2-proxy-api 0.20): who they are, where requests may go, who may call. Answers are computed
 //! by `mesh_policy` from the current tables; here they are only encoded, and sent again when they change.
 
+mod admission;
 mod destination;
 mod encode;
 mod identity;
 mod inbound;
 mod outbound;
-mod rate;
 mod stream;
 mod workload;
 
+pub use admission::Streams;
 pub use identity::Certifier;
 
 use crate::{ca::Authority, tokens::Tokens};
@@ -31,8 +32,6 @@ use tonic::{
 /// without a word.
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
-/// A proxy holds two streams per destination it talks to, and one per port it serves.
-const MAX_STREAMS_PER_CONNECTION: u32 = 1_000;
 /// Questions are names; telemetry and certificate requests have limits of their own.
 const MAX_REQUEST_BYTES: usize = 64 << 10;
 /// Headers of all requests on a connection that are not yet answered.
@@ -45,11 +44,12 @@ pub fn services(
     tables: watch::Receiver<Arc<Tables>>,
     authority: Arc<Authority>,
     tokens: Arc<Tokens>,
+    streams: Arc<Streams>,
     stop: watch::Receiver<bool>,
 ) -> Routes {
     let settings = tables.borrow().settings().clone();
     let certifier = Certifier::new(authority, tokens, settings.identities());
-    let watcher = Watcher { tables, stop };
+    let watcher = Watcher { tables, streams, stop };
     Routes::new(IdentityServer::new(certifier))
         .add_service(
             DestinationServer::new(destination::Destinations(watcher.clone()))
@@ -79,7 +79,7 @@ pub async fn serve(
     let serving = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_EVERY))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
+        .max_concurrent_streams(admission::MAX_STREAMS)
         .http2_max_header_list_size(MAX_HEADER_BYTES)
         .add_routes(routes)
         .serve_with_incoming_shutdown(incoming, stopped(stop.clone()));

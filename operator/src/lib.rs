@@ -6,6 +6,7 @@ pub mod config;
 pub mod grpc;
 pub mod layout;
 pub mod random;
+pub mod rate;
 pub mod telemetry;
 pub mod tokens;
 pub mod world;

@@ -66,12 +66,13 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let (stop_tx, stop) = watch::channel(false);
     let api_config = api_config(&config, &authority);
     let (metrics, spans) = telemetry::otlp_services(store.clone());
-    let routes = grpc::services(tables.clone(), authority, tokens, stop.clone())
+    let streams = Arc::new(grpc::Streams::default());
+    let routes = grpc::services(tables.clone(), authority, tokens, streams.clone(), stop.clone())
         .add_service(metrics)
         .add_service(spans);
     let serving = tokio::spawn(grpc::serve(grpc_listener, routes, stop));
-    let api =
-        tokio::spawn(api::serve(http_listener, api::State { tables, telemetry: store, config: api_config }));
+    let state = api::State { tables, telemetry: store, streams, config: api_config };
+    let api = tokio::spawn(api::serve(http_listener, state));
     tracing::info!(grpc = %config.grpc_addr, http = %config.http_addr, "operator is ready");
 
     wait_for_signal().await?;

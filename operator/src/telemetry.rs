@@ -23,19 +23,28 @@ pub use sample::{BUCKETS, Sample, bucket_of};
 pub use service::{Otlp, otlp_services};
 pub use traces::{Origin, Span, SpanId, Trace, TraceId, hex, parse_trace_id};
 
+use crate::rate::{Limiter, Peer};
 use forward::Message;
 use metrics::Metrics;
 use opentelemetry_proto::tonic::collector::{
     metrics::v1::ExportMetricsServiceRequest, trace::v1::ExportTraceServiceRequest,
 };
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::SystemTime,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Instant, SystemTime},
 };
 use traces::Traces;
 
 /// Bytes of spans that are kept.
 const TRACE_BYTES: usize = 32 << 20;
+/// Spans of one sender: more than twice what a proxy ever tells, and so few that one sender alone needs a quarter of a minute to
+/// push all others' traces out of the store.
+const SPANS_PER_SECOND: u32 = 2_500;
+/// An application's exporter may collect for some seconds.
+const SPAN_BURST: u32 = 10_000;
 
 /// Everything received, behind two locks that are held for milliseconds and never across an await.
 #[derive(Debug)]
@@ -43,6 +52,8 @@ pub struct Store {
     metrics: Mutex<Metrics>,
     traces: Mutex<Traces>,
     forward: Option<Forward>,
+    spans_of: Limiter<Peer>,
+    limited_spans: AtomicU64,
 }
 
 impl Store {
@@ -51,6 +62,8 @@ impl Store {
             metrics: Mutex::new(Metrics::new(limits)),
             traces: Mutex::new(Traces::new(TRACE_BYTES)),
             forward,
+            spans_of: Limiter::new(SPAN_BURST, SPANS_PER_SECOND),
+            limited_spans: AtomicU64::new(0),
         }
     }
 
@@ -67,6 +80,24 @@ impl Store {
         if let Some(forward) = &self.forward {
             forward.send(Message::Spans(request));
         }
+        rejected
+    }
+
+    /// Takes out of the request what its sender may not send now, from its end.
+    pub fn limit_spans(&self, request: &mut ExportTraceServiceRequest, peer: Peer, now: Instant) -> Rejected {
+        let mut scopes: Vec<_> =
+            request.resource_spans.iter_mut().flat_map(|resource| &mut resource.scope_spans).collect();
+        let sent: usize = scopes.iter().map(|scope| scope.spans.len()).sum();
+        let allowed = self.spans_of.take(peer, u32::try_from(sent).unwrap_or(u32::MAX), now) as usize;
+        let mut left = allowed;
+        for scope in &mut scopes {
+            scope.spans.truncate(left);
+            left -= scope.spans.len();
+        }
+        let over = (sent - allowed) as u64;
+        self.limited_spans.fetch_add(over, Relaxed);
+        let mut rejected = Rejected::default();
+        rejected.add(over, || format!("more than {SPANS_PER_SECOND} spans a second from one sender"));
         rejected
     }
 
@@ -105,6 +136,7 @@ impl Store {
             dropped: metrics.dropped,
             traces: traces.held(),
             dropped_spans: traces.dropped_spans,
+            limited_spans: self.limited_spans.load(Relaxed),
             forward_lost: self.forward.as_ref().map_or(0, Forward::lost),
         }
     }
@@ -118,7 +150,10 @@ pub struct Usage {
     pub live_s: u32,
     pub dropped: Dropped,
     pub traces: usize,
+    /// Refused, or evicted to make room.
     pub dropped_spans: u64,
+    /// Refused because their sender sent too many.
+    pub limited_spans: u64,
     pub forward_lost: u64,
 }
 

@@ -14,7 +14,10 @@ use super::{
     view::View,
     workloads,
 };
-use crate::telemetry::{self, Snapshot, Store};
+use crate::{
+    grpc::Streams,
+    telemetry::{self, Snapshot, Store},
+};
 use axum::body::Bytes;
 use mesh_api::{golden::Window, trace::TraceList};
 use mesh_policy::Tables;
@@ -36,6 +39,7 @@ const RECENT_TRACES: usize = 10;
 pub struct App {
     tables: watch::Receiver<Arc<Tables>>,
     telemetry: Arc<Store>,
+    streams: Arc<Streams>,
     pub config: Config,
     mesh: Mutex<Option<(Arc<Tables>, Arc<Mesh>)>>,
     frames: Mutex<HashMap<Window, Arc<Frame>>>,
@@ -81,6 +85,7 @@ impl App {
         App {
             tables: state.tables,
             telemetry: state.telemetry,
+            streams: state.streams,
             config: state.config,
             mesh: Mutex::default(),
             frames: Mutex::default(),
@@ -154,6 +159,7 @@ impl App {
                 let Frame { tables, mesh, snapshot, flows, .. } = &*self.frame(Window::Min5, now_ms);
                 let facts = checks::Facts {
                     usage: self.telemetry.usage(),
+                    refused_streams: self.streams.refused(),
                     trust_anchor_s: self.trust_anchor_s(now_ms),
                     uptime_s: now_ms.saturating_sub(self.config.started_ms) / 1000,
                 };

@@ -18,6 +18,8 @@ const MAX_FINDINGS: usize = 20;
 #[derive(Clone, Debug)]
 pub struct Facts {
     pub usage: Usage,
+    /// Streams that proxies, or others, were refused.
+    pub refused_streams: u64,
     pub trust_anchor_s: Option<u64>,
     pub uptime_s: u64,
 }
@@ -35,6 +37,7 @@ pub fn checks(
         routes(mesh),
         backends(mesh),
         proxies(mesh, snapshot, facts, now_ms),
+        streams(facts),
         certificates(snapshot, now_ms),
         plaintext(mesh, flows),
         denials(mesh, snapshot, flows),
@@ -159,6 +162,22 @@ fn proxies(mesh: &Mesh, snapshot: &Snapshot, facts: &Facts, now_ms: u64) -> Chec
     )
 }
 
+fn streams(facts: &Facts) -> Check {
+    let refused = (facts.refused_streams > 0).then(|| {
+        format!(
+            "{} were refused since the operator started",
+            reason::counted(facts.refused_streams, "stream")
+        )
+    });
+    check(
+        "data plane",
+        "no client of the operator opens too many streams",
+        Outcome::Warn,
+        refused.into_iter().collect(),
+        "the operator's log names the peer: a proxy needs some per destination, a thousand is something else",
+    )
+}
+
 fn certificates(snapshot: &Snapshot, now_ms: u64) -> Check {
     let mut findings = Vec::new();
     let mut bad = Outcome::Warn;
@@ -252,6 +271,7 @@ fn telemetry(facts: &Facts) -> Check {
     );
     say(usage.dropped.evicted_series, "idle series made room for new ones");
     say(usage.dropped.invalid, "points could not be read");
+    say(usage.limited_spans, "spans were refused: their sender sent too many");
     say(usage.forward_lost, "messages were not forwarded");
     if usage.series * 10 > usage.max_series * 9 {
         findings.push(format!("{} of at most {} series are in use", usage.series, usage.max_series));

@@ -36,7 +36,10 @@ impl Server {
             trust_anchor_expires_s: None,
             started_ms: now_ms(),
         };
-        tokio::spawn(serve(listener, State { tables, telemetry: store.clone(), config }));
+        tokio::spawn(serve(
+            listener,
+            State { tables, telemetry: store.clone(), streams: Arc::default(), config },
+        ));
         Server { addr, store, _tables: sender }
     }
 

@@ -5,6 +5,7 @@ use super::{
     stream::{Answers, Watcher},
     workload::Context,
 };
+use crate::rate::Peer;
 use linkerd2_proxy_api::destination::{
     DestinationProfile, GetDestination, Update, destination_server::Destination,
 };
@@ -22,6 +23,7 @@ impl Destination for Destinations {
     /// The first message is complete, or says that there are no endpoints. A Service that vanishes later leaves the stream open:
     /// it may come back.
     async fn get(&self, request: Request<GetDestination>) -> Result<Response<Self::GetStream>, Status> {
+        let peer = Peer::of(&request);
         let request = request.into_inner();
         let tables = self.0.now();
         let authority = Authority::parse(&request.path, &tables.settings().cluster_domain)
@@ -47,7 +49,7 @@ impl Destination for Destinations {
             let node = node.or(client.and_then(|pod| pod.node.as_deref()));
             Ok((tables.resolve(&authority, node), client.and_then(|pod| pod.zone.clone())))
         };
-        let updates = self.0.follow(answer, |before, (now, zone)| {
+        let updates = self.0.follow(peer, answer, |before, (now, zone)| {
             encode::destination::updates(before.map(|(set, _)| set), now, zone.as_deref())
         })?;
         Ok(Response::new(updates))
@@ -59,6 +61,7 @@ impl Destination for Destinations {
         &self,
         request: Request<GetDestination>,
     ) -> Result<Response<Self::GetProfileStream>, Status> {
+        let peer = Peer::of(&request);
         let path = request.into_inner().path;
         let tables = self.0.now();
         // A proxy holds its connection until this is answered, so whatever can be answered is.
@@ -68,7 +71,7 @@ impl Destination for Destinations {
                 Err(AuthorityError::Address(addr)) => Box::new(move |tables| of_address(tables, addr)),
                 Err(error) => return Err(Status::invalid_argument(format!("path: {error}"))),
             };
-        self.0.watch(profile).map(Response::new)
+        self.0.watch(peer, profile).map(Response::new)
     }
 }
 

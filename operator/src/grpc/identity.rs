@@ -1,8 +1,8 @@
 //! `Identity.Certify`: a certificate for whoever proves by a token to be that service account.
 
-use super::rate::Limiter;
 use crate::{
     ca::{Authority, Csr, CsrError},
+    rate::Limiter,
     tokens::Tokens,
 };
 use linkerd2_proxy_api::identity::{CertifyRequest, CertifyResponse, identity_server::Identity};
@@ -16,17 +16,22 @@ use tonic::{Request, Response, Status, async_trait};
 /// A token file's content has 64 bytes; a cluster's JWT about 1 KB.
 const MAX_TOKEN_BYTES: usize = 16 << 10;
 
+/// Certificates that an identity may ask for at once, and in the long run.
+const BURST: u32 = 100;
+const PER_SECOND: u32 = 10;
+
 #[derive(Debug)]
 pub struct Certifier {
     authority: Arc<Authority>,
     tokens: Arc<Tokens>,
     identities: Identities,
-    limiter: Limiter,
+    /// By identity: all Pods of a service account share one bucket, and a rollout starts many at once.
+    limiter: Limiter<String>,
 }
 
 impl Certifier {
     pub fn new(authority: Arc<Authority>, tokens: Arc<Tokens>, identities: Identities) -> Certifier {
-        Certifier { authority, tokens, identities, limiter: Limiter::default() }
+        Certifier { authority, tokens, identities, limiter: Limiter::new(BURST, PER_SECOND) }
     }
 
     /// The cheap checks come first, and nothing is signed before all of them hold: the token proves an account, the account's
@@ -53,7 +58,7 @@ impl Certifier {
                 "identity is not the token's, which is {identity}"
             )));
         }
-        if !self.limiter.allow(&identity, Instant::now()) {
+        if !self.limiter.allow(identity.clone(), Instant::now()) {
             return Err(Status::resource_exhausted(format!(
                 "too many certificates for {identity}: try again in a second"
             )));

@@ -5,6 +5,7 @@ use super::{
     stream::{Answers, Watcher},
     workload::Workload,
 };
+use crate::rate::Peer;
 use linkerd2_proxy_api::inbound::{PortSpec, Server, inbound_server_policies_server::InboundServerPolicies};
 use mesh_policy::Tables;
 use tonic::{Request, Response, Status, async_trait};
@@ -40,6 +41,6 @@ impl InboundServerPolicies for Policies {
         request: Request<PortSpec>,
     ) -> Result<Response<Self::WatchPortStream>, Status> {
         let answer = question(request.get_ref())?;
-        self.0.watch(answer).map(Response::new)
+        self.0.watch(Peer::of(&request), answer).map(Response::new)
     }
 }

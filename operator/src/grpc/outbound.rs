@@ -5,6 +5,7 @@ use super::{
     stream::{Answers, Watcher},
     workload::Workload,
 };
+use crate::rate::Peer;
 use linkerd2_proxy_api::outbound::{
     OutboundPolicy, TrafficSpec, outbound_policies_server::OutboundPolicies,
     traffic_spec::Target as ApiTarget,
@@ -62,7 +63,8 @@ impl OutboundPolicies for Policies {
     type WatchStream = Answers<OutboundPolicy>;
 
     async fn watch(&self, request: Request<TrafficSpec>) -> Result<Response<Self::WatchStream>, Status> {
+        let peer = Peer::of(&request);
         let answer = self.question(request.into_inner())?;
-        self.0.watch(answer).map(Response::new)
+        self.0.watch(peer, answer).map(Response::new)
     }
 }

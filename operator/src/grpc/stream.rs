@@ -1,9 +1,11 @@
 //! One subscriber's view of changing tables. It is pulled, never pushed: while a subscriber does not read, nothing is computed or
 //! queued for it, and when it reads again it gets the newest state. So none can delay another or fill memory.
 
+use super::admission::{Permit, Streams};
+use crate::rate::Peer;
 use futures_util::{Stream, stream};
 use mesh_policy::Tables;
-use std::{collections::VecDeque, pin::Pin, sync::Arc};
+use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Instant};
 use tokio::sync::watch;
 use tonic::Status;
 
@@ -13,6 +15,7 @@ pub type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 #[derive(Clone, Debug)]
 pub struct Watcher {
     pub tables: watch::Receiver<Arc<Tables>>,
+    pub streams: Arc<Streams>,
     /// True once the operator is stopping: streams then end with OK, and subscribers come back elsewhere or later.
     pub stop: watch::Receiver<bool>,
 }
@@ -26,12 +29,13 @@ impl Watcher {
     /// later one ends the stream with OK, and the subscriber, who keeps what it has, asks again.
     pub fn watch<T>(
         &self,
+        peer: Peer,
         answer: impl Fn(&Tables) -> Result<T, Status> + Send + 'static,
     ) -> Result<Answers<T>, Status>
     where
         T: Clone + PartialEq + Send + 'static,
     {
-        self.follow(answer, |before: Option<&T>, now: &T| match before == Some(now) {
+        self.follow(peer, answer, |before: Option<&T>, now: &T| match before == Some(now) {
             true => vec![],
             false => vec![now.clone()],
         })
@@ -40,6 +44,7 @@ impl Watcher {
     /// The same, with the messages that lead from the state before to the state now.
     pub fn follow<S, T>(
         &self,
+        peer: Peer,
         answer: impl Fn(&Tables) -> Result<S, Status> + Send + 'static,
         messages: impl Fn(Option<&S>, &S) -> Vec<T> + Send + 'static,
     ) -> Result<Answers<T>, Status>
@@ -47,12 +52,14 @@ impl Watcher {
         S: Send + 'static,
         T: Send + 'static,
     {
+        let permit = self.streams.admit(peer, Instant::now())?;
         let mut tables = self.tables.clone();
         let now = tables.borrow_and_update().clone();
         let first = answer(&now)?;
         let unsent = messages(None, &first).into();
         let stop = self.stop.clone();
-        let subscription = Subscription { tables, stop, answer, messages, last: first, unsent };
+        let subscription =
+            Subscription { tables, stop, answer, messages, last: first, unsent, _permit: permit };
         Ok(Box::pin(stream::unfold(subscription, |mut subscription| async move {
             let message = subscription.next().await?;
             Some((Ok(message), subscription))
@@ -68,6 +75,7 @@ struct Subscription<S, T, A, M> {
     last: S,
     /// Of one change only: the next change is looked at when these are gone.
     unsent: VecDeque<T>,
+    _permit: Permit,
 }
 
 impl<S, T, A, M> Subscription<S, T, A, M>

@@ -51,7 +51,7 @@ impl Mesh {
         let (stop_tx, stop) = watch::channel(false);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let routes = services(tables_rx, Arc::new(authority), tokens.clone(), stop.clone());
+        let routes = services(tables_rx, Arc::new(authority), tokens.clone(), Arc::default(), stop.clone());
         tokio::spawn(serve(listener, routes, stop));
         let channel = connect(addr).await;
         Mesh { tables: tables_tx, stop: stop_tx, tokens, addr, channel, state }
@@ -276,4 +276,25 @@ async fn one_account_in_a_loop_does_not_keep_others_from_their_certificates() {
     assert_eq!(others.code(), Code::FailedPrecondition);
     mesh.tokens.keep(&[]).unwrap();
     assert_eq!(mesh.certify(&id("cart"), &token("cart")).await.unwrap_err().code(), Code::FailedPrecondition);
+}
+
+#[tokio::test]
+async fn a_flood_of_streams_is_capped_and_others_are_served() {
+    let mesh = Mesh::start().await;
+    let mut refused = None;
+    // Opened far faster than 50 a second: what a new connection may open at once is soon used up.
+    for _ in 0..10 * admission::MAX_STREAMS {
+        match mesh.destination("cart.shop.svc.cluster.local:80", "").await {
+            Ok(stream) => drop(stream),
+            Err(status) => {
+                refused = Some(status);
+                break;
+            }
+        }
+    }
+    let refused = refused.expect("the flood is refused");
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
+    let other = Mesh { channel: connect(mesh.addr).await, ..mesh };
+    let mut stream = other.destination("cart.shop.svc.cluster.local:80", "").await.unwrap();
+    assert!(next(&mut stream).await.is_some());
 }

@@ -76,3 +76,6 @@ async fn run(mut messages: mpsc::Receiver<Message>, channel: Channel, target: St
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! The gRPC side of OTLP: what the proxies and applications call. Decodes nothing itself; refuses nothing without a count.
 
 use super::Store;
+use crate::rate::Peer;
 use opentelemetry_proto::tonic::collector::{
     metrics::v1::{
         ExportMetricsPartialSuccess, ExportMetricsServiceRequest, ExportMetricsServiceResponse,
@@ -11,7 +12,7 @@ use opentelemetry_proto::tonic::collector::{
         trace_service_server::{TraceService, TraceServiceServer},
     },
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 use tonic::{Request, Response, Status};
 
 /// Larger messages are refused before they are decoded (`OUT_OF_RANGE`); compressed ones too, as no encoding is enabled.
@@ -49,7 +50,11 @@ impl TraceService for Otlp {
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        let rejected = self.0.ingest_spans(request.into_inner(), super::now_ms());
+        let peer = Peer::of(&request);
+        let mut request = request.into_inner();
+        let mut rejected = self.0.limit_spans(&mut request, peer, Instant::now());
+        let unread = self.0.ingest_spans(request, super::now_ms());
+        rejected.add(unread.count, || unread.reason);
         let partial_success = (rejected.count > 0).then_some(ExportTracePartialSuccess {
             rejected_spans: rejected.count as i64,
             error_message: rejected.reason,

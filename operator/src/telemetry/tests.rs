@@ -391,3 +391,27 @@ proptest! {
         prop_assert!(placed.into_iter().eq(0..trace.spans.len()));
     }
 }
+
+#[test]
+fn a_sender_of_too_many_spans_is_held_off_and_others_are_not() {
+    use crate::rate::Peer;
+    let store = Store::new(Limits::default(), None);
+    let (loud, quiet) = (Peer::Host([10, 0, 0, 1].into()), Peer::Host([10, 0, 0, 2].into()));
+    let start = Instant::now();
+    let send = |peer, count: u64, at| {
+        let mut request = spans("n", "a", vec![span(1, 0, 0, 10); count as usize]);
+        request.resource_spans.extend(spans("n", "b", vec![span(2, 0, 0, 10)]).resource_spans);
+        let rejected = store.limit_spans(&mut request, peer, at);
+        let left: usize =
+            request.resource_spans.iter().flat_map(|of| &of.scope_spans).map(|of| of.spans.len()).sum();
+        assert_eq!(left as u64 + rejected.count, count + 1);
+        rejected
+    };
+    assert_eq!(send(loud, 9_998, start).count, 0);
+    let rejected = send(loud, 200_000, start);
+    assert_eq!(rejected.count, 200_000);
+    assert!(rejected.reason.contains("2500 spans a second"), "{rejected:?}");
+    assert_eq!(send(quiet, 999, start).count, 0);
+    assert_eq!(send(loud, 2_500, start + std::time::Duration::from_secs(1)).count, 1);
+    assert_eq!(store.usage().limited_spans, 200_001, "each is counted");
+}

@@ -1,8 +1,8 @@
 //! What `mesh check` prints: each check is one thing that should be so, what was found, and what to do.
 
 use super::{
-    flows::Flows,
-    graph::drawn,
+    directory::NodeId,
+    flows::{Flow, Flows},
     mesh::{Mesh, Proxies},
     overview::{ANCHOR_SHORT_S, CERTIFICATE_SHORT_S},
     reason,
@@ -10,6 +10,7 @@ use super::{
 use crate::telemetry::{Snapshot, Usage};
 use mesh_api::check::{Check, CheckList, Outcome};
 use mesh_policy::{Diagnostic, Severity};
+use std::collections::BTreeMap;
 
 /// Findings that are listed per check; the rest is counted.
 const MAX_FINDINGS: usize = 20;
@@ -32,6 +33,7 @@ pub fn checks(
     facts: &Facts,
     now_ms: u64,
 ) -> CheckList {
+    let calls = calls(flows);
     let mut checks = vec![
         configuration(diagnostics),
         routes(mesh),
@@ -39,8 +41,8 @@ pub fn checks(
         proxies(mesh, snapshot, facts, now_ms),
         streams(facts),
         certificates(snapshot, now_ms),
-        plaintext(mesh, flows),
-        denials(mesh, snapshot, flows),
+        plaintext(&calls),
+        denials(&calls, snapshot.window_s),
         telemetry(facts),
         uptime(facts),
     ];
@@ -219,14 +221,22 @@ fn trust_anchor(facts: &Facts) -> Option<Check> {
     ))
 }
 
-fn plaintext(mesh: &Mesh, flows: &Flows) -> Check {
-    let edges = drawn(mesh, flows, &flows.split_services());
-    let findings = edges
+/// Who called whom, by whatever Service.
+fn calls(flows: &Flows) -> BTreeMap<(&NodeId, &NodeId), Flow> {
+    let mut calls: BTreeMap<_, Flow> = BTreeMap::new();
+    for (ends, flow) in &flows.between {
+        calls.entry((&ends.from, &ends.to)).or_default().merge(flow.clone());
+    }
+    calls
+}
+
+fn plaintext(calls: &BTreeMap<(&NodeId, &NodeId), Flow>) -> Check {
+    let findings = calls
         .iter()
-        .filter(|(_, edge)| edge.flow.tally.has_plaintext())
-        .map(|((from, to), edge)| {
-            let plain = 100.0 * (1.0 - edge.flow.tally.mtls().unwrap_or(1.0));
-            format!("{from} to {to}: {plain:.0} % in plaintext")
+        .filter(|(_, flow)| flow.tally.has_plaintext())
+        .map(|((from, to), flow)| {
+            let plain = 100.0 * (1.0 - flow.tally.mtls().unwrap_or(1.0));
+            format!("{} to {}: {plain:.0} % in plaintext", from.spoken(), to.spoken())
         })
         .collect();
     check(
@@ -238,14 +248,13 @@ fn plaintext(mesh: &Mesh, flows: &Flows) -> Check {
     )
 }
 
-fn denials(mesh: &Mesh, snapshot: &Snapshot, flows: &Flows) -> Check {
-    let edges = drawn(mesh, flows, &flows.split_services());
-    let findings = edges
+fn denials(calls: &BTreeMap<(&NodeId, &NodeId), Flow>, window_s: u32) -> Check {
+    let findings = calls
         .iter()
-        .filter(|(_, edge)| edge.flow.denied > 0)
-        .map(|((from, to), edge)| {
-            let window = reason::window_words(snapshot.window_s);
-            format!("{from} to {to}: {} in {window}", reason::counted(edge.flow.denied, "denial"))
+        .filter(|(_, flow)| flow.denied > 0)
+        .map(|((from, to), flow)| {
+            let (denials, window) = (reason::counted(flow.denied, "denial"), reason::window_words(window_s));
+            format!("{} to {}: {denials} in {window}", from.spoken(), to.spoken())
         })
         .collect();
     check(

@@ -69,6 +69,15 @@ impl NodeId {
             NodeId::Workload { name, .. } | NodeId::Service { name, .. } | NodeId::Outside(name) => name,
         }
     }
+
+    /// As people call it: `shop/reviews-v2`.
+    pub fn spoken(&self) -> String {
+        match self {
+            NodeId::Workload { namespace, name } => format!("{namespace}/{name}"),
+            NodeId::Service { namespace, name } => format!("Service {namespace}/{name}"),
+            NodeId::Outside(name) => name.clone(),
+        }
+    }
 }
 
 impl fmt::Display for NodeId {

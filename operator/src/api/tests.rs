@@ -1,6 +1,7 @@
 //! What the views make of reports, from OTLP to JSON: BookInfo as a whole, then the odd cases one by one.
 
 use super::{
+    checks,
     directory::{Directory, NodeId, Pod},
     flows::Flows,
     graph::{self, Maps},
@@ -376,4 +377,30 @@ fn a_namespace_is_shown_with_its_neighbours_only() {
     assert!(graph(&mesh, &snapshot, &flows, &["elsewhere".into()], NOW_MS).topology.nodes.is_empty());
     let all = graph(&mesh, &snapshot, &flows, &["bookinfo".into()], NOW_MS);
     assert_eq!(all.topology.edges.len(), 9);
+}
+
+#[test]
+fn checks_call_things_as_people_do() {
+    let reports = minute();
+    let refused = [("direction", "inbound"), ("client_ip", "192.0.2.7"), ("dst_port", "9080")];
+    reports.push("ratings-v1", |report| report.counter("inbound_tcp_authz_deny_total", &refused, 3));
+    let mesh = bookinfo();
+    let snapshot = reports.snapshot(300);
+    let flows = Flows::read(&snapshot, &mesh.directory);
+    let facts = checks::Facts {
+        usage: reports.0.usage(),
+        refused_streams: 9_000,
+        trust_anchor_s: None,
+        uptime_s: 100,
+    };
+    let all = checks::checks(&mesh, &[], &snapshot, &flows, &facts, NOW_MS).checks;
+    let findings: Vec<String> = all.into_iter().flat_map(|check| check.findings).collect();
+    assert_eq!(
+        findings,
+        [
+            "9000 streams were refused since the operator started",
+            "bookinfo/curl-debug to bookinfo/details-v1: 100 % in plaintext",
+            "192.0.2.7 to bookinfo/ratings-v1: 3 denials in the last 5 minutes",
+        ]
+    );
 }

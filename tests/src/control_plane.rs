@@ -6,7 +6,7 @@ pub mod message;
 use crate::{
     grpc::{self, Answer, Calls, Code, Step},
     pki::{Ca, Validity, requested_names},
-    wait,
+    wait::{self, SOON},
 };
 use bytes::Bytes;
 use linkerd2_proxy_api::{destination, identity, inbound, outbound};
@@ -59,6 +59,19 @@ struct State {
     metrics: Vec<ExportMetricsServiceRequest>,
     traces: Vec<ExportTraceServiceRequest>,
     otlp_refused: Option<Code>,
+}
+
+/// What may happen to a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    End,
+    Unavailable,
+    NotFound,
+    Reset,
+    /// A frame that holds no message.
+    Garbage,
+    /// Not even a frame.
+    Raw,
 }
 
 /// How certificates are asked for.
@@ -290,6 +303,38 @@ impl<M: Message + Default> Topic<'_, M> {
         wait::until(&what, within, async || match self.times_asked() {
             asked if asked >= times => Ok(()),
             asked => Err(format!("asked {asked} times")),
+        })
+        .await;
+    }
+
+    /// Breaks the open stream.
+    pub fn fault(&self, fault: Fault) {
+        match fault {
+            Fault::End => self.end(Code::Ok),
+            Fault::Unavailable => self.end(Code::Unavailable),
+            Fault::NotFound => self.end(Code::NotFound),
+            Fault::Reset => self.reset(),
+            Fault::Garbage => self.push_garbage(b"\xff\xff\xff\xff"),
+            Fault::Raw => self.push_raw(b"\x07\xff\xff\xff\xffno frame"),
+        }
+    }
+
+    /// Waits until exactly one stream is open.
+    pub async fn has_a_stream(&self) {
+        let what = format!("a stream of {:?} of {}", self.key.0, self.key.1);
+        wait::until(&what, SOON, async || match self.streams() {
+            1 => Ok(()),
+            other => Err(format!("{other} are open")),
+        })
+        .await;
+    }
+
+    /// Holds that it is not asked again and again: a few times in two seconds at most.
+    pub async fn is_asked_seldom(&self) {
+        let asked = self.times_asked();
+        wait::always("patience", Duration::from_secs(2), async || match self.times_asked() - asked {
+            0..=4 => Ok(()),
+            more => Err(format!("asked {more} times more")),
         })
         .await;
     }

@@ -3,15 +3,19 @@
 use crate::{
     client::{self, Body, Reply},
     control_plane::{
-        ControlPlane,
+        ControlPlane, Fault, Topic,
         message::{self, Client, Endpoint},
     },
     origin::Origin,
     pod::{Pod, Proxy, ProxyStart},
     process,
+    wait::{self, SOON},
 };
 use http::Request;
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 use tempfile::TempDir;
 
 /// Port of the application behind the server's proxy.
@@ -133,6 +137,33 @@ impl Pair {
     pub async fn status(&self, path: &str) -> u16 {
         let request = client::to(&format!("http://web.demo:{PORT}{path}"));
         client::send(self.client.pod.outbound(), request).await.map_or(0, |reply| reply.status.as_u16())
+    }
+
+    /// Waits until `path` is answered with this status.
+    pub async fn becomes(&self, what: &str, path: &str, expected: u16) {
+        wait::until(what, SOON, async || match self.status(path).await {
+            status if status == expected => Ok(()),
+            status => Err(status),
+        })
+        .await;
+    }
+
+    /// Breaks a stream, and holds that requests go on as if nothing had been; the question is asked anew.
+    pub async fn survives<M: prost::Message + Default>(&self, topic: &Topic<'_, M>, fault: Fault) {
+        let asked = topic.times_asked();
+        topic.fault(fault);
+        self.goes_on(&format!("{fault:?}"), Duration::from_millis(500)).await;
+        topic.asked(asked + 1, SOON).await;
+        topic.has_a_stream().await;
+    }
+
+    /// Holds that every request succeeds.
+    pub async fn goes_on(&self, through: &str, during: Duration) {
+        wait::always(through, during, async || match self.status("/").await {
+            200 => Ok(()),
+            status => Err(status),
+        })
+        .await;
     }
 
     pub async fn send(&self, request: Request<Body>) -> Reply {

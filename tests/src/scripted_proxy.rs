@@ -1,6 +1,6 @@
 //! The scripted proxy: asks a real operator what a proxy asks, and holds on to the streams.
 
-use crate::wait;
+use crate::{mesh::Operator, wait};
 use linkerd2_proxy_api::{
     destination::{self, destination_client::DestinationClient},
     identity::{self, identity_client::IdentityClient},
@@ -20,6 +20,11 @@ pub struct ScriptedProxy {
 }
 
 impl ScriptedProxy {
+    /// The proxy of a pod of the namespace `demo`, on the operator of this story.
+    pub async fn of(pod: &str) -> ScriptedProxy {
+        ScriptedProxy::connect(Operator::GRPC, &format!(r#"{{"ns":"demo","pod":"{pod}"}}"#)).await
+    }
+
     pub async fn connect(operator: SocketAddr, workload: &str) -> ScriptedProxy {
         let endpoint = Channel::from_shared(format!("http://{operator}")).expect("an address makes a URI");
         let channel =

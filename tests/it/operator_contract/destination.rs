@@ -29,7 +29,7 @@ const EXTERNAL: &str = "apiVersion: v1\nkind: Service\nmetadata: { name: outside
 
 async fn operator() -> (Operator, ScriptedProxy) {
     let operator = Operator::start(&world(), &[]).await;
-    let proxy = ScriptedProxy::connect(Operator::GRPC, r#"{"ns":"demo","pod":"web-v1"}"#).await;
+    let proxy = ScriptedProxy::of("web-v1").await;
     (operator, proxy)
 }
 
@@ -61,7 +61,7 @@ fn a_meshed_endpoint_has_identity_hint_and_transport_port_and_an_unmeshed_one_no
         let unmeshed = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: web-v3\n  namespace: demo\n  labels: { app: web, version: v3 }\n  annotations: { mesh.dev/inject: disabled }\nspec:\n  containers:\n  - { name: web, image: test, ports: [{ name: p80, containerPort: 80 }] }\nstatus: { podIP: 127.0.1.9 }\n";
         world.files.insert("unmeshed.yaml".into(), unmeshed.into());
         let _operator = Operator::start(&world, &[]).await;
-        let proxy = ScriptedProxy::connect(Operator::GRPC, r#"{"ns":"demo","pod":"web-v1"}"#).await;
+        let proxy = ScriptedProxy::of("web-v1").await;
         let endpoints = added(proxy.destination(WEB).await.unwrap().next().await);
         assert_eq!(endpoints.len(), 3);
         for endpoint in endpoints {
@@ -197,7 +197,7 @@ fn a_slow_reader_does_not_slow_the_others() {
         for _ in 0..20 {
             stalled.push(proxy.destination(WEB).await.unwrap());
         }
-        let other = ScriptedProxy::connect(Operator::GRPC, r#"{"ns":"demo","pod":"web-v2"}"#).await;
+        let other = ScriptedProxy::of("web-v2").await;
         let mut watch = other.destination(WEB).await.unwrap();
         watch.next().await;
         let one = World::new("demo").pod("web", "v1", &[80]).service("web", 80).service("nobody", 80);

@@ -21,7 +21,7 @@ fn world() -> World {
 
 async fn operator(flags: &[&str]) -> (Operator, ScriptedProxy, Vec<u8>) {
     let operator = Operator::start(&world(), flags).await;
-    let proxy = ScriptedProxy::connect(Operator::GRPC, r#"{"ns":"demo","pod":"web-v1"}"#).await;
+    let proxy = ScriptedProxy::of("web-v1").await;
     let token = fs::read(operator.token("demo", "web")).expect("the operator wrote a token for web");
     (operator, proxy, token)
 }
@@ -197,7 +197,7 @@ fn the_root_survives_a_restart_and_its_key_is_nobody_elses() {
         }
         assert_eq!(mode(operator.token("demo", "web")), 0o600);
         let (_key, csr) = pki::request(&[WEB]);
-        let proxy = ScriptedProxy::connect(Operator::GRPC, r#"{"ns":"demo","pod":"web-v1"}"#).await;
+        let proxy = ScriptedProxy::of("web-v1").await;
         proxy.certify(WEB, &token, &csr).await.unwrap();
     });
 }

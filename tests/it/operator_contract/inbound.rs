@@ -16,7 +16,7 @@ fn world() -> World {
 
 async fn watch(world: &World, port: u32) -> (Operator, inbound::Server) {
     let operator = Operator::start(world, &[]).await;
-    let server = ScriptedProxy::connect(Operator::GRPC, WEB).await.inbound(port).await.unwrap().next().await;
+    let server = ScriptedProxy::of("web-v1").await.inbound(port).await.unwrap().next().await;
     (operator, server)
 }
 
@@ -69,7 +69,7 @@ fn each_default_policy_is_as_the_contract_says() {
 fn an_authorization_policy_replaces_the_default_and_follows_edits() {
     run(async || {
         let operator = Operator::start(&world().default_policy("mesh-only"), &[]).await;
-        let proxy = ScriptedProxy::connect(Operator::GRPC, WEB).await;
+        let proxy = ScriptedProxy::of("web-v1").await;
         let mut watch = proxy.inbound(80).await.unwrap();
         assert_eq!(lets_in(&watch.next().await), ["meshed"]);
         let policy = |from: &str| {
@@ -103,7 +103,7 @@ fn a_well_known_server_first_port_is_opaque() {
 fn unknown_pods_are_not_found_and_nonsense_is_invalid() {
     run(async || {
         let _operator = Operator::start(&world(), &[]).await;
-        let proxy = ScriptedProxy::connect(Operator::GRPC, WEB).await;
+        let proxy = ScriptedProxy::of("web-v1").await;
         for (workload, port, expected) in [
             (r#"{"ns":"demo","pod":"absent"}"#, 80, Code::NotFound),
             (r#"{"ns":"absent","pod":"web-v1"}"#, 80, Code::NotFound),
@@ -130,7 +130,7 @@ fn a_probe_is_let_in_whatever_the_policy_says() {
             "apiVersion: v1\nkind: Pod\nmetadata: { name: probed, namespace: demo, labels: { app: probed } }\nspec:\n  serviceAccountName: web\n  containers:\n  - name: web\n    image: test\n    ports: [{ name: http, containerPort: 80 }]\n    livenessProbe: { httpGet: { path: /healthz, port: http } }\nstatus: { podIP: 127.0.1.8 }\n".into(),
         );
         let _operator = Operator::start(&world, &[]).await;
-        let proxy = ScriptedProxy::connect(Operator::GRPC, r#"{"ns":"demo","pod":"probed"}"#).await;
+        let proxy = ScriptedProxy::of("probed").await;
         let server = proxy.inbound(80).await.unwrap().next().await;
         assert_eq!(lets_in(&server), Vec::<String>::new());
         let Some(Kind::Detect(detect)) = server.protocol.unwrap().kind else { panic!("not detect") };

@@ -29,7 +29,7 @@ fn world() -> World {
 
 async fn operator(world: &World) -> (Operator, ScriptedProxy) {
     let operator = Operator::start(world, &[]).await;
-    let proxy = ScriptedProxy::connect(Operator::GRPC, r#"{"ns":"demo","pod":"web-v1"}"#).await;
+    let proxy = ScriptedProxy::of("web-v1").await;
     (operator, proxy)
 }
 

@@ -2,7 +2,10 @@
 
 use linkerd2_proxy_api::destination;
 use mesh_tests::{
-    control_plane::message::{self, Endpoint},
+    control_plane::{
+        Fault,
+        message::{self, Endpoint},
+    },
     grpc::Code,
     origin::Origin,
     pair::{PORT, Pair, WEB, client_pod},
@@ -95,28 +98,13 @@ fn the_last_endpoints_are_kept_whatever_happens_to_the_stream() {
         let pair = pair_with(&[&one]).await;
         let topic = pair.control_plane.destination(WEB);
         becomes(&pair, "the endpoint", &["web-1"]).await;
-        for fault in ["end", "unavailable", "not found", "reset", "garbage", "raw", "empty"] {
-            let asked = topic.times_asked();
-            match fault {
-                "end" => topic.end(Code::Ok),
-                "unavailable" => topic.end(Code::Unavailable),
-                "not found" => topic.end(Code::NotFound),
-                "reset" => topic.reset(),
-                "garbage" => topic.push_garbage(b"\xff\xff\xff\xff"),
-                "raw" => topic.push_raw(b"\x07\xff\xff\xff\xffno frame"),
-                _ => topic.push(&destination::Update { update: None }),
-            }
-            wait::always(fault, Duration::from_millis(500), async || match pair.status("/").await {
-                200 => Ok(()),
-                status => Err(status),
-            })
-            .await;
-            if fault != "empty" {
-                topic.asked(asked + 1, SOON).await;
-            }
-            wait::until("an open stream", SOON, async || (topic.streams() == 1).then_some(()).ok_or("none"))
-                .await;
+        use Fault::{End, Garbage, NotFound, Raw, Reset, Unavailable};
+        for fault in [End, Unavailable, NotFound, Reset, Garbage, Raw] {
+            pair.survives(&topic, fault).await;
         }
+        topic.push(&destination::Update { update: None });
+        pair.goes_on("an update that says nothing", Duration::from_millis(500)).await;
+        topic.has_a_stream().await;
     });
 }
 
@@ -170,12 +158,7 @@ fn a_refused_question_fails_and_is_asked_again_only_seldom() {
         topic.refuse(Code::InvalidArgument);
         let status = pair.status("/").await;
         assert!((500..=504).contains(&status), "{status}");
-        let asked = topic.times_asked();
-        wait::always("patience", Duration::from_secs(2), async || match topic.times_asked() - asked {
-            0..=4 => Ok(()),
-            more => Err(format!("asked {more} times more")),
-        })
-        .await;
+        topic.is_asked_seldom().await;
     });
 }
 

@@ -118,11 +118,7 @@ fn requests_flow_across_renewals_and_beyond_the_first_certificates_end() {
             control_plane.certify(Certify::Sign { ca, validity: Validity::seconds(6) });
         };
         let pair = Pair::start_under(short, refresh, refresh).await;
-        wait::always("every request", Duration::from_secs(9), async || match pair.status("/").await {
-            200 => Ok(()),
-            status => Err(status),
-        })
-        .await;
+        pair.goes_on("every request", Duration::from_secs(9)).await;
         assert!(pair.control_plane.certified().len() >= 4, "{}", pair.control_plane.certified().len());
     });
 }
@@ -142,11 +138,7 @@ fn trust_anchors_are_read_again_when_their_file_changes() {
         drop(server);
         let server: Proxy = proxy(&pod, &files).ready().await;
         let pair = Pair { client, server, origin, control_plane, files };
-        wait::until("the client to trust the new authority", SOON, async || match pair.status("/").await {
-            200 => Ok(()),
-            status => Err(status),
-        })
-        .await;
+        pair.becomes("the client to trust the new authority", "/", 200).await;
     });
 }
 
@@ -156,11 +148,7 @@ fn a_proxy_keeps_its_certificate_while_the_control_plane_is_away() {
         let pair = Pair::start().await;
         pair.get("/").await.is(200);
         pair.control_plane.stop().await;
-        wait::always("mutual TLS", Duration::from_secs(2), async || match pair.status("/").await {
-            200 => Ok(()),
-            status => Err(status),
-        })
-        .await;
+        pair.goes_on("mutual TLS", Duration::from_secs(2)).await;
         assert_eq!(pair.client.admin("/ready").await.unwrap().0, 200);
         assert_eq!(pair.origin.last().header("l5d-client-id"), client_pod().identity());
     });

@@ -3,7 +3,10 @@
 use linkerd2_proxy_api::inbound;
 use mesh_tests::{
     client::{self, Conn, raw::Raw},
-    control_plane::message::{self, Client, authorization, duration, inbound_route, path_exact, path_prefix},
+    control_plane::{
+        Fault,
+        message::{self, Client, authorization, duration, inbound_route, path_exact, path_prefix},
+    },
     grpc::Code,
     origin::tcp,
     pair::{PORT, Pair, client_pod, server_pod},
@@ -15,15 +18,7 @@ use std::time::Duration;
 /// Sets the port's policy and waits until the client is answered so.
 async fn then(pair: &Pair, policy: inbound::Server, what: &str, status: u16) {
     pair.control_plane.inbound(&server_pod().workload(), PORT).set(policy);
-    settles(pair, what, status).await;
-}
-
-async fn settles(pair: &Pair, what: &str, status: u16) {
-    wait::until(what, SOON, async || match pair.status("/").await {
-        got if got == status => Ok(()),
-        got => Err(got),
-    })
-    .await;
+    pair.becomes(what, "/", status).await;
 }
 
 #[test]
@@ -168,30 +163,15 @@ fn the_last_good_policy_survives_whatever_happens_to_the_stream() {
             Pair::start_with(|client| client, |server| server.knob("INBOUND_DEFAULT_POLICY", "deny")).await;
         let workload = server_pod().workload();
         let topic = pair.control_plane.inbound(&workload, PORT);
-        settles(&pair, "the policy", 200).await;
-        for fault in ["end", "refusal", "reset", "garbage", "raw", "invalid", "unknown"] {
-            let asked = topic.times_asked();
-            match fault {
-                "end" => topic.end(Code::Ok),
-                "refusal" => topic.end(Code::Unavailable),
-                "reset" => topic.reset(),
-                "garbage" => topic.push_garbage(b"\xff\xff\xff\xff"),
-                "raw" => topic.push_raw(b"\x07\xff\xff\xff\xffno frame"),
-                // A server without a protocol makes no sense.
-                "invalid" => topic.push(&inbound::Server::default()),
-                _ => topic.end(Code::NotFound),
-            }
-            wait::always(fault, Duration::from_millis(500), async || match pair.status("/").await {
-                200 => Ok(()),
-                status => Err(status),
-            })
-            .await;
-            if fault != "invalid" {
-                topic.asked(asked + 1, SOON).await;
-            }
-            wait::until("an open stream", SOON, async || (topic.streams() == 1).then_some(()).ok_or("none"))
-                .await;
+        pair.becomes("the policy", "/", 200).await;
+        use Fault::{End, Garbage, NotFound, Raw, Reset, Unavailable};
+        for fault in [End, Unavailable, NotFound, Reset, Garbage, Raw] {
+            pair.survives(&topic, fault).await;
         }
+        // A server without a protocol makes no sense.
+        topic.push(&inbound::Server::default());
+        pair.goes_on("a server without a protocol", Duration::from_millis(500)).await;
+        topic.has_a_stream().await;
         then(&pair, message::server(vec![]), "the next policy", 403).await;
     });
 }
@@ -294,11 +274,7 @@ fn filters_of_an_inbound_route_are_applied() {
             ],
         );
         pair.control_plane.inbound(&server_pod().workload(), PORT).set(policy);
-        wait::until("the failure", SOON, async || match pair.status("/fail").await {
-            418 => Ok(()),
-            status => Err(status),
-        })
-        .await;
+        pair.becomes("the failure", "/fail", 418).await;
         pair.get("/set").await.is(200);
         assert_eq!(pair.origin.last().header("x-set"), "by the route");
         let location = pair.get("/go/there").await.is(302).header("location");
@@ -338,16 +314,8 @@ fn requests_above_the_rate_limit_are_429() {
             })),
         });
         pair.control_plane.inbound(&server_pod().workload(), PORT).set(policy);
-        wait::until("a 429", SOON, async || match pair.status("/").await {
-            429 => Ok(()),
-            status => Err(status),
-        })
-        .await;
-        wait::until("a 200 again", SOON, async || match pair.status("/").await {
-            200 => Ok(()),
-            status => Err(status),
-        })
-        .await;
+        pair.becomes("a 429", "/", 429).await;
+        pair.becomes("a 200 again", "/", 200).await;
     });
 }
 

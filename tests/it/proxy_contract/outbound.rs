@@ -3,7 +3,10 @@
 use linkerd2_proxy_api::outbound::{self, http_route as http};
 use mesh_tests::{
     client::{self},
-    control_plane::message::{self, balanced, policy, rule},
+    control_plane::{
+        Fault,
+        message::{self, balanced, policy, rule},
+    },
     grpc::Code,
     hosts::Hosts,
     origin::Origin,
@@ -102,12 +105,7 @@ fn a_refused_question_fails_and_is_asked_again_only_seldom() {
             topic.refuse(code);
             let status = pair.send(client::to(&format!("http://{target}/"))).await.status.as_u16();
             assert!((400..=504).contains(&status), "{status}");
-            let asked = topic.times_asked();
-            wait::always("patience", Duration::from_secs(2), async || match topic.times_asked() - asked {
-                0..=4 => Ok(()),
-                more => Err(format!("asked {more} times more")),
-            })
-            .await;
+            topic.is_asked_seldom().await;
         }
     });
 }
@@ -139,23 +137,9 @@ fn the_last_good_policy_survives_whatever_happens_to_the_stream() {
         let pair = Pair::start().await;
         pair.get("/").await.is(200);
         let topic = pair.control_plane.outbound(WEB);
-        for fault in ["end", "unavailable", "reset", "garbage", "raw"] {
-            let asked = topic.times_asked();
-            match fault {
-                "end" => topic.end(Code::Ok),
-                "unavailable" => topic.end(Code::Unavailable),
-                "reset" => topic.reset(),
-                "garbage" => topic.push_garbage(b"\xff\xff\xff\xff"),
-                _ => topic.push_raw(b"\x07\xff\xff\xff\xffno frame"),
-            }
-            wait::always(fault, Duration::from_millis(500), async || match pair.status("/").await {
-                200 => Ok(()),
-                status => Err(status),
-            })
-            .await;
-            topic.asked(asked + 1, SOON).await;
-            wait::until("an open stream", SOON, async || (topic.streams() == 1).then_some(()).ok_or("none"))
-                .await;
+        use Fault::{End, Garbage, Raw, Reset, Unavailable};
+        for fault in [End, Unavailable, Reset, Garbage, Raw] {
+            pair.survives(&topic, fault).await;
         }
     });
 }
@@ -167,8 +151,8 @@ fn a_policy_that_makes_no_sense_is_never_half_obeyed() {
         let pair = Pair::start().await;
         let topic = pair.control_plane.outbound(WEB);
         let broken: [(&str, fn(&mut http::Rule)); 4] = [
-            ("no backend metadata", |rule| backend(rule).metadata = None),
-            ("no queue", |rule| backend(rule).queue = None),
+            ("no backend metadata", |rule| message::backend(rule).metadata = None),
+            ("no queue", |rule| message::backend(rule).queue = None),
             ("retry without conditions", |rule| {
                 rule.retry = message::retry(1);
                 rule.retry.as_mut().unwrap().conditions = None;
@@ -185,21 +169,9 @@ fn a_policy_that_makes_no_sense_is_never_half_obeyed() {
             let status = pair.status("/").await;
             assert!(matches!(status, 200 | 500..=504), "{what}: {status}");
             topic.set(message::plain_policy(WEB));
-            wait::until("the good policy", SOON, async || match pair.status("/").await {
-                200 => Ok(()),
-                status => Err(status),
-            })
-            .await;
+            pair.becomes("the good policy", "/", 200).await;
         }
     });
-}
-
-fn backend(rule: &mut http::Rule) -> &mut outbound::Backend {
-    let Some(http::distribution::Kind::FirstAvailable(first)) = &mut rule.backends.as_mut().unwrap().kind
-    else {
-        unreachable!("`rule` makes a first-available distribution")
-    };
-    first.backends[0].backend.as_mut().unwrap()
 }
 
 #[test]

@@ -15,7 +15,6 @@ use mesh_tests::{
     origin::Origin,
     pair::{PORT, Pair, WEB},
     story::{run, run_alone},
-    wait::{self, SOON},
 };
 use std::{
     net::SocketAddr,
@@ -32,11 +31,7 @@ async fn told(pair: &Pair, rules: Vec<http::Rule>) {
     marker.backends = nowhere();
     let rules = std::iter::once(marker).chain(rules).collect();
     pair.control_plane.outbound(WEB).set(policy(WEB, rules));
-    wait::until("the new policy", SOON, async || match pair.status(&path).await {
-        299 => Ok(()),
-        status => Err(status),
-    })
-    .await;
+    pair.becomes("the new policy", &path, 299).await;
 }
 
 /// A distribution over nothing: no Service is looked up for it.
@@ -52,14 +47,6 @@ fn fails(status: u32, message: &str) -> http::Filter {
             ratio: None,
         })),
     }
-}
-
-fn backend(rule: &mut http::Rule) -> &mut outbound::Backend {
-    let Some(http::distribution::Kind::FirstAvailable(first)) = &mut rule.backends.as_mut().unwrap().kind
-    else {
-        unreachable!("`rule` makes a first-available distribution")
-    };
-    first.backends[0].backend.as_mut().unwrap()
 }
 
 #[test]
@@ -313,7 +300,7 @@ fn no_backend_is_500_and_an_unset_backend_is_a_server_error() {
         empty.backends = nowhere();
         let mut unset = rule(balanced(WEB));
         unset.matches = vec![path_prefix("/unset")];
-        backend(&mut unset).kind = None;
+        message::backend(&mut unset).kind = None;
         let mut injected = unset.clone();
         injected.matches = vec![path_prefix("/injected")];
         injected.filters = vec![fails(500, "Service not found web-v3")];
@@ -350,11 +337,7 @@ fn the_first_available_backend_is_the_first_with_endpoints() {
         };
         first.backends.push(http::RouteBackend { backend: Some(balanced(WEB)), ..Default::default() });
         told(&pair, vec![two]).await;
-        wait::until("the second backend", SOON, async || match pair.status("/").await {
-            200 => Ok(()),
-            status => Err(status),
-        })
-        .await;
+        pair.becomes("the second backend", "/", 200).await;
     });
 }
 

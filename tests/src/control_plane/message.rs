@@ -87,6 +87,16 @@ pub fn rule(backend: outbound::Backend) -> http::Rule {
     }
 }
 
+/// The backend of a rule that `rule` made.
+pub fn backend(rule: &mut http::Rule) -> &mut outbound::Backend {
+    let Some(http::distribution::Kind::FirstAvailable(first)) =
+        rule.backends.as_mut().and_then(|backends| backends.kind.as_mut())
+    else {
+        unreachable!("`rule` makes a first-available distribution")
+    };
+    first.backends[0].backend.as_mut().expect("`rule` sets a backend")
+}
+
 /// Splits by weight.
 pub fn weighted(backends: impl IntoIterator<Item = (outbound::Backend, u32)>) -> Option<http::Distribution> {
     let backends = backends.into_iter().map(|(backend, weight)| http::WeightedRouteBackend {

@@ -1,9 +1,13 @@
 //! The project's own tasks: `cargo xtask demo`, `cargo xtask test` and what they are made of.
 
 mod check;
+mod cluster;
 mod dashboard;
 mod demo;
 mod docs;
+mod e2e;
+mod go;
+mod image;
 mod names;
 mod packages;
 mod shell;
@@ -27,6 +31,10 @@ enum Task {
     Demo(demo::Options),
     /// Every check that needs no cluster.
     Test(check::Options),
+    /// A Kubernetes node of our own to play with: build it, start it, ask it, end it.
+    Cluster(cluster::Options),
+    /// Every check that needs a cluster.
+    E2e(e2e::Options),
     /// Build the dashboard into dashboard/dist/.
     Dashboard(dashboard::Args),
     /// Write docs/reference/ from the code.
@@ -39,6 +47,8 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().task {
         Task::Demo(options) => demo::run(options),
         Task::Test(options) => check::run(options),
+        Task::Cluster(options) => cluster::run(options),
+        Task::E2e(options) => e2e::run(options),
         Task::Dashboard(args) => dashboard::build(args),
         Task::Docs(options) => docs::run(options),
         Task::Tidy => tidy::run(),

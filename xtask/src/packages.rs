@@ -2,7 +2,7 @@
 
 use crate::shell::{self, exists};
 use anyhow::{Result, bail};
-use std::process::Command;
+use std::{path::Path, process::Command};
 
 /// What the cryptography library, which is C, is built with. The compiler itself is there: this program was linked by it.
 pub const BUILD: [(Proof, &str); 2] = [(Proof::Program("cmake"), "cmake"), (Proof::Program("make"), "make")];
@@ -21,17 +21,30 @@ pub const STORIES: [(Proof, &str); 9] = [
     (Proof::Program("iptables-legacy"), "iptables"),
 ];
 
+/// What a node of `cargo xtask cluster` runs besides what is built from source.
+pub const NODE: [(Proof, &str); 7] = [
+    (Proof::Program("containerd"), "containerd"),
+    (Proof::Program("runc"), "runc"),
+    (Proof::File("/usr/lib/cni/bridge"), "containernetworking-plugins"),
+    (Proof::Program("iptables"), "iptables"),
+    (Proof::Program("nft"), "nftables"),
+    (Proof::Program("conntrack"), "conntrack"),
+    (Proof::Program("ip"), "iproute2"),
+];
+
 /// How a package shows that it is there, wherever it came from.
 #[derive(Debug)]
 pub enum Proof {
     Program(&'static str),
     PythonModule(&'static str),
+    File(&'static str),
 }
 
 impl Proof {
     fn holds(&self) -> bool {
         match self {
             Proof::Program(name) => exists(name),
+            Proof::File(path) => Path::new(path).exists(),
             Proof::PythonModule(name) => {
                 let import = Command::new("python3").args(["-c", &format!("import {name}")]).output();
                 import.is_ok_and(|import| import.status.success())

@@ -49,6 +49,13 @@ pub fn binaries() -> Result<PathBuf> {
     Ok(folder.to_owned())
 }
 
+/// Where we keep what is made once for all checkouts.
+pub fn cache() -> Result<PathBuf> {
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
+    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
+    Ok(base.context("find the cache folder: neither XDG_CACHE_HOME nor HOME is set")?.join("mesh"))
+}
+
 fn line(command: &Command) -> String {
     let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
     let mut line = program.to_string_lossy().into_owned();

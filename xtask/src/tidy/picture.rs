@@ -19,19 +19,28 @@ const PICTURE: [(&str, Rule); 8] = [
         "mesh-api",
         Rule::Only(&["serde", "serde_core", "serde_derive", "proc-macro2", "quote", "syn", "unicode-ident"]),
     ),
-    ("mesh-proxy", Rule::Never(&["kube", "axum", "leptos", "mesh-policy", "mesh-operator", "mesh-tests"])),
+    (
+        "mesh-proxy",
+        Rule::Never(&["kube", "axum", "leptos", "mesh-policy", "mesh-operator", "mesh-tests", "mesh-e2e"]),
+    ),
     (
         "mesh-policy",
         Rule::Never(&["tokio", "tonic", "hyper", "linkerd2-proxy-api", "prost", "mesh-operator"]),
     ),
-    ("mesh-operator", Rule::Never(&["leptos", "mesh-proxy", "mesh-tests"])),
+    ("mesh-operator", Rule::Never(&["leptos", "mesh-proxy", "mesh-tests", "mesh-e2e"])),
     (
         "mesh-dashboard",
         Rule::Never(&["kube", "tonic", "tokio", "mesh-operator", "mesh-policy", "mesh-proxy"]),
     ),
-    ("mesh", Rule::Never(&["mesh-operator", "mesh-policy", "mesh-proxy", "mesh-tests"])),
-    ("mesh-demo", Rule::Never(&["mesh-api", "mesh-operator", "mesh-policy", "mesh-proxy", "mesh-tests"])),
-    ("xtask", Rule::Never(&["mesh-api", "mesh-operator", "mesh-policy", "mesh-proxy", "mesh-tests"])),
+    ("mesh", Rule::Never(&["mesh-operator", "mesh-policy", "mesh-proxy", "mesh-tests", "mesh-e2e"])),
+    (
+        "mesh-demo",
+        Rule::Never(&["mesh-api", "mesh-operator", "mesh-policy", "mesh-proxy", "mesh-tests", "mesh-e2e"]),
+    ),
+    (
+        "xtask",
+        Rule::Never(&["mesh-api", "mesh-operator", "mesh-policy", "mesh-proxy", "mesh-tests", "mesh-e2e"]),
+    ),
 ];
 
 pub fn complaints() -> Result<Vec<String>> {

@@ -1,0 +1,7 @@
+//! All stories on a cluster. Which module tells which item of the checklist: `e2e/README.md`. They want a node, which
+//! `cargo xtask e2e` brings up for them; `cargo test` passes them over.
+
+#![allow(clippy::unwrap_used)] // A story that cannot go on should say so at once.
+
+mod node;
+mod telling;

@@ -1,0 +1,153 @@
+//! A node from outside: started, looked at, ended.
+
+use super::{Node, cgroup};
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, geteuid, kill_process};
+use std::{
+    env, fs,
+    io::{BufRead, BufReader},
+    path::PathBuf,
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// What the node gets to live in.
+const NAMESPACES: [&str; 5] = ["--pid", "--mount", "--net", "--uts", "--ipc"];
+/// The kernel ends all processes of a namespace at once, but a busy machine takes its time.
+const END: Duration = Duration::from_secs(20);
+
+pub fn up(node: &Node, tools: &[PathBuf]) -> Result<()> {
+    if let Some(init) = node.init() {
+        eprintln!("node {} runs already (process {})", node.name(), init.pid);
+        return Ok(());
+    }
+    possible()?;
+    clean(node)?;
+    fs::create_dir_all(node.path("log")).with_context(|| format!("make {}", node.dir().display()))?;
+    let dirs: Vec<_> = tools.iter().map(|dir| format!("{}\n", dir.display())).collect();
+    fs::write(node.path("tools"), dirs.concat()).context("write down where the node's programs are")?;
+
+    let start = Instant::now();
+    eprintln!("starting node {}", node.name());
+    let log = fs::File::create(node.log("node")).context("create the node's log")?;
+    let mut unshare = Command::new("unshare");
+    unshare.args(NAMESPACES).args(["--fork", "--"]).arg(env::current_exe().context("find our own program")?);
+    unshare.args(["--name", node.name(), "init"]);
+    for dir in tools {
+        unshare.arg("--tools").arg(dir);
+    }
+    let mut child = unshare
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .spawn()
+        .context("start unshare")?;
+    let news = BufReader::new(child.stdout.take().context("read what the node says")?);
+    for line in news.lines() {
+        let line = line.context("read what the node says")?;
+        if line == "ready" {
+            let took = start.elapsed().as_secs_f64();
+            eprintln!(
+                "node {} is ready after {took:.1} s; kubeconfig: {}",
+                node.name(),
+                node.kubeconfig().display()
+            );
+            return Ok(());
+        }
+        if let Some(why) = line.strip_prefix("failed: ") {
+            end(node)?;
+            bail!("{why}");
+        }
+        eprintln!("  {:4.1} s  {line}", start.elapsed().as_secs_f64());
+    }
+    end(node)?;
+    bail!(
+        "the node ended while it started: {}",
+        fs::read_to_string(node.log("node")).unwrap_or_default().trim()
+    );
+}
+
+/// Says in one sentence why this machine cannot have a node.
+fn possible() -> Result<()> {
+    ensure!(
+        geteuid().is_root(),
+        "a node needs root, for namespaces, mounts and control groups: run it as root"
+    );
+    let mut probe = Command::new("unshare");
+    let output = probe.args(NAMESPACES).args(["--fork", "--", "true"]).output().context("run unshare")?;
+    ensure!(
+        output.status.success(),
+        "a node lives in namespaces of its own, and this machine does not let us make them: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    Ok(())
+}
+
+pub fn down(node: &Node) -> Result<()> {
+    if node.init().is_none() && !node.dir().exists() {
+        eprintln!("there is no node {}", node.name());
+        return Ok(());
+    }
+    let start = Instant::now();
+    end(node)?;
+    clean(node)?;
+    eprintln!("node {} is gone ({:.1} s)", node.name(), start.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// Its first process takes all others along. What they logged stays, for whoever asks why.
+fn end(node: &Node) -> Result<()> {
+    let Some(init) = node.init() else { return cgroup::remove(node) };
+    let pid =
+        i32::try_from(init.pid).ok().and_then(Pid::from_raw).context("read the node's process number")?;
+    kill_process(pid, Signal::KILL).context("end the node's first process")?;
+    let start = Instant::now();
+    while init.runs() {
+        ensure!(start.elapsed() < END, "process {} of node {} does not end", init.pid, node.name());
+        thread::sleep(Duration::from_millis(20));
+    }
+    cgroup::remove(node)
+}
+
+/// Removes what an ended node left.
+fn clean(node: &Node) -> Result<()> {
+    cgroup::remove(node)?;
+    match fs::remove_dir_all(node.dir()) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("remove {}", node.dir().display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+pub fn status(node: &Node) -> Result<()> {
+    let init = node.running()?;
+    let namespace =
+        fs::read_link(format!("/proc/{}/ns/pid", init.pid)).context("look at the node's processes")?;
+    let (mut processes, mut kib) = (0, 0);
+    for entry in fs::read_dir("/proc").context("read /proc")?.flatten() {
+        let of_node = fs::read_link(entry.path().join("ns/pid")).is_ok_and(|of| of == namespace);
+        if of_node {
+            processes += 1;
+            kib += resident_kib(&entry.path());
+        }
+    }
+    println!(
+        "node {}: process {}, {processes} processes, {} MB of memory",
+        node.name(),
+        init.pid,
+        kib / 1024
+    );
+    println!("files: {}", node.dir().display());
+    println!("kubeconfig, for use within `enter`: {}", node.kubeconfig().display());
+    Ok(())
+}
+
+/// A process's share of memory: what it has for itself, and its part of what it shares.
+fn resident_kib(process: &std::path::Path) -> u64 {
+    let rollup = fs::read_to_string(process.join("smaps_rollup")).unwrap_or_default();
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
+    line.and_then(|line| line.split_whitespace().next()).and_then(|kib| kib.parse().ok()).unwrap_or(0)
+}

@@ -6,6 +6,7 @@ use mesh_api::names;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::Arc,
 };
 
 /// One Pod that has an address and has not ended.
@@ -29,7 +30,8 @@ pub struct PodInfo {
     pub identity: Option<String>,
     /// TCP container ports, ascending.
     pub ports: Vec<u16>,
-    pub labels: BTreeMap<String, String>,
+    /// The object itself, for its labels: shared, as twenty thousand copies would be most of what these tables cost.
+    object: Arc<core::Pod>,
     /// Ports that carry a name, for `targetPort: name`.
     pub named_ports: BTreeMap<String, u16>,
     /// Forwarded unread, by the Pod's annotation, else the Namespace's, else the well-known ports.
@@ -40,6 +42,13 @@ pub struct PodInfo {
     pub probes: BTreeMap<u16, BTreeSet<String>>,
 }
 
+impl PodInfo {
+    pub fn labels(&self) -> &BTreeMap<String, String> {
+        static NONE: BTreeMap<String, String> = BTreeMap::new();
+        self.object.metadata.labels.as_ref().unwrap_or(&NONE)
+    }
+}
+
 /// All pods of the world by `(namespace, name)`, and what is wrong with their annotations.
 pub(crate) fn read(world: &World, settings: &Settings) -> (Vec<PodInfo>, Vec<(String, String)>) {
     let namespaces: BTreeMap<&str, &BTreeMap<String, String>> = world
@@ -48,17 +57,18 @@ pub(crate) fn read(world: &World, settings: &Settings) -> (Vec<PodInfo>, Vec<(St
         .filter_map(|ns| Some((ns.metadata.name.as_deref()?, ns.metadata.annotations.as_ref()?)))
         .collect();
     let identities = settings.identities();
+    let well_known = PortSet::of(names::DEFAULT_OPAQUE_PORTS);
     let mut problems = vec![];
     for ns in &world.namespaces {
         let name = ns.metadata.name.as_deref().unwrap_or_default();
-        check_annotations(&format!("Namespace {name}"), ns.metadata.annotations.as_ref(), &mut problems);
+        check_annotations(|| format!("Namespace {name}"), ns.metadata.annotations.as_ref(), &mut problems);
     }
     let mut pods = vec![];
     for pod in &world.pods {
         let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
-        let object = format!("Pod {namespace}/{}", pod.metadata.name.as_deref().unwrap_or_default());
-        check_annotations(&object, pod.metadata.annotations.as_ref(), &mut problems);
-        pods.extend(read_one(pod, namespaces.get(namespace).copied(), settings, &identities));
+        let object = || format!("Pod {namespace}/{}", pod.metadata.name.as_deref().unwrap_or_default());
+        check_annotations(object, pod.metadata.annotations.as_ref(), &mut problems);
+        pods.extend(read_one(pod, namespaces.get(namespace).copied(), settings, &identities, &well_known));
     }
     pods.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
     pods.dedup_by(|a, b| a.namespace == b.namespace && a.name == b.name);
@@ -66,24 +76,29 @@ pub(crate) fn read(world: &World, settings: &Settings) -> (Vec<PodInfo>, Vec<(St
 }
 
 fn read_one(
-    pod: &core::Pod,
+    pod: &Arc<core::Pod>,
     namespace_annotations: Option<&BTreeMap<String, String>>,
     settings: &Settings,
     identities: &Identities,
+    well_known: &PortSet,
 ) -> Option<PodInfo> {
     let status = pod.status.as_ref()?;
     if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
         return None;
     }
-    let mut ips: Vec<IpAddr> = status.pod_ip.iter().filter_map(|ip| ip.parse().ok()).collect();
-    ips.extend(status.pod_ips.iter().flatten().filter_map(|ip| ip.ip.parse::<IpAddr>().ok()));
-    let mut seen = BTreeSet::new();
-    ips.retain(|ip| seen.insert(*ip));
+    let mut ips: Vec<IpAddr> = vec![];
+    let all = status.pod_ip.iter().chain(status.pod_ips.iter().flatten().map(|ip| &ip.ip));
+    for ip in all.filter_map(|ip| ip.parse().ok()) {
+        if !ips.contains(&ip) {
+            ips.push(ip);
+        }
+    }
     let ip = *ips.first()?;
     let spec = pod.spec.as_ref()?;
     let name = pod.metadata.name.clone()?;
     let namespace = pod.metadata.namespace.clone().unwrap_or_else(|| "default".into());
-    let labels = pod.metadata.labels.clone().unwrap_or_default();
+    let none = BTreeMap::new();
+    let labels = pod.metadata.labels.as_ref().unwrap_or(&none);
     let annotation = |key: &str| {
         let own = pod.metadata.annotations.as_ref().and_then(|all| all.get(key));
         own.or_else(|| namespace_annotations.and_then(|all| all.get(key))).map(String::as_str)
@@ -93,34 +108,36 @@ fn read_one(
     let meshed = labels.get(names::CONTROL_NAMESPACE_LABEL) == Some(&settings.control_namespace);
     let declared = spec.containers.iter().flat_map(|container| container.ports.iter().flatten());
     let tcp = declared.filter(|port| port.protocol.as_deref().unwrap_or("TCP") == "TCP");
-    let tcp: Vec<(Option<String>, u16)> =
-        tcp.filter_map(|port| Some((port.name.clone(), u16::try_from(port.container_port).ok()?))).collect();
+    let tcp: Vec<(Option<&String>, u16)> =
+        tcp.filter_map(|port| Some((port.name.as_ref(), u16::try_from(port.container_port).ok()?))).collect();
     let named_ports: BTreeMap<String, u16> =
-        tcp.iter().filter_map(|(name, port)| Some((name.clone()?, *port))).collect();
-    let ports: BTreeSet<u16> = tcp.iter().map(|(_, port)| *port).collect();
+        tcp.iter().filter_map(|(name, port)| Some(((*name)?.clone(), *port))).collect();
+    let mut ports: Vec<u16> = tcp.iter().map(|(_, port)| *port).collect();
+    ports.sort_unstable();
+    ports.dedup();
     let opaque_ports = match annotation(names::OPAQUE_PORTS) {
         Some(text) => PortSet::parse(text).0,
-        None => PortSet::of(names::DEFAULT_OPAQUE_PORTS),
+        None => well_known.clone(),
     };
     let probes = probes(spec, &named_ports);
     Some(PodInfo {
-        workload: workload(pod, &name, &labels),
-        app: label(&labels, &["app", "app.kubernetes.io/name"]).unwrap_or(&name).to_owned(),
-        version: label(&labels, &["version", "app.kubernetes.io/version"]).map(str::to_owned),
+        workload: workload(pod, &name, labels),
+        app: label(labels, &["app", "app.kubernetes.io/name"]).unwrap_or(&name).to_owned(),
+        version: label(labels, &["version", "app.kubernetes.io/version"]).map(str::to_owned),
         zone: labels.get("topology.kubernetes.io/zone").cloned(),
         node: spec.node_name.clone(),
         identity: meshed.then(|| identities.of(&namespace, &service_account)),
         default_policy: annotation(names::DEFAULT_POLICY)
             .and_then(DefaultPolicy::parse)
             .unwrap_or(settings.default_policy),
-        ports: ports.into_iter().collect(),
+        ports,
+        object: pod.clone(),
         namespace,
         name,
         ip,
         ips,
         meshed,
         service_account,
-        labels,
         named_ports,
         opaque_ports,
         probes,
@@ -171,7 +188,7 @@ fn probes(spec: &core::PodSpec, named_ports: &BTreeMap<String, u16>) -> BTreeMap
 }
 
 fn check_annotations(
-    object: &str,
+    object: impl Fn() -> String,
     annotations: Option<&BTreeMap<String, String>>,
     problems: &mut Vec<(String, String)>,
 ) {
@@ -180,14 +197,12 @@ fn check_annotations(
         && DefaultPolicy::parse(text).is_none()
     {
         let want = "want allow-all, mesh-only or deny";
-        problems.push((
-            object.to_owned(),
-            format!("annotation {}={text:?} is ignored: {want}", names::DEFAULT_POLICY),
-        ));
+        problems
+            .push((object(), format!("annotation {}={text:?} is ignored: {want}", names::DEFAULT_POLICY)));
     }
     if let Some(text) = annotations.get(names::OPAQUE_PORTS) {
         for bad in PortSet::parse(text).1 {
-            problems.push((object.to_owned(), format!("annotation {}: {bad}", names::OPAQUE_PORTS)));
+            problems.push((object(), format!("annotation {}: {bad}", names::OPAQUE_PORTS)));
         }
     }
 }

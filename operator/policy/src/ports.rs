@@ -1,8 +1,10 @@
 //! Lists of ports in annotations: `80,443,8000-8010`.
 
-/// Inclusive ranges.
+use std::sync::Arc;
+
+/// Inclusive ranges; cheap to clone, since most Pods have the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PortSet(Vec<(u16, u16)>);
+pub struct PortSet(Arc<[(u16, u16)]>);
 
 impl PortSet {
     pub fn of(ports: &[u16]) -> PortSet {
@@ -15,15 +17,15 @@ impl PortSet {
 
     /// Every item that can be read, and a sentence for each that cannot. An empty text is an empty set.
     pub fn parse(text: &str) -> (PortSet, Vec<String>) {
-        let mut set = PortSet::default();
+        let mut set = vec![];
         let mut bad = vec![];
         for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
             match range(item) {
-                Some(range) => set.0.push(range),
+                Some(range) => set.push(range),
                 None => bad.push(format!("{item:?} is no port or range (want such as 3306 or 8000-8010)")),
             }
         }
-        (set, bad)
+        (PortSet(set.into()), bad)
     }
 }
 

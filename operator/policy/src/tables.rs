@@ -17,8 +17,8 @@ use std::{
 #[derive(Debug)]
 pub struct Tables {
     settings: Settings,
+    /// By `(namespace, name)`.
     pods: Vec<PodInfo>,
-    pod_by_name: HashMap<(String, String), usize>,
     /// An address that two Pods claim belongs to neither.
     pod_by_ip: HashMap<IpAddr, Option<usize>>,
     services: services::Services,
@@ -50,12 +50,7 @@ impl Tables {
         let authorizations =
             inbound::read(&world.authorization_policies, &services, &identities, named, &mut problems);
 
-        let pod_by_name = pods
-            .iter()
-            .enumerate()
-            .map(|(at, pod)| ((pod.namespace.clone(), pod.name.clone()), at))
-            .collect();
-        let mut pod_by_ip: HashMap<IpAddr, Option<usize>> = HashMap::new();
+        let mut pod_by_ip: HashMap<IpAddr, Option<usize>> = HashMap::with_capacity(pods.len());
         for (at, pod) in pods.iter().enumerate() {
             for ip in &pod.ips {
                 let claimed = pod_by_ip.insert(*ip, Some(at));
@@ -80,16 +75,17 @@ impl Tables {
         {
             with_opaque_ports.entry(service.namespace.clone()).or_default().push(service.clone());
         }
-        let mut service_accounts: BTreeSet<(String, String)> =
-            pods.iter().map(|pod| (pod.namespace.clone(), pod.service_account.clone())).collect();
+        let mut service_accounts: BTreeSet<(&str, &str)> =
+            pods.iter().map(|pod| (&*pod.namespace, &*pod.service_account)).collect();
         for account in &world.service_accounts {
-            let namespace = account.metadata.namespace.clone().unwrap_or_else(|| "default".into());
-            service_accounts.extend(account.metadata.name.clone().map(|name| (namespace, name)));
+            let namespace = account.metadata.namespace.as_deref().unwrap_or("default");
+            service_accounts.extend(account.metadata.name.as_deref().map(|name| (namespace, name)));
         }
+        let service_accounts =
+            service_accounts.into_iter().map(|(namespace, name)| (namespace.into(), name.into())).collect();
         let diagnostics = diagnose(world, problems, &routes);
         Tables {
             settings: settings.clone(),
-            pod_by_name,
             pod_by_ip,
             by_cluster_ip,
             with_opaque_ports,
@@ -99,7 +95,7 @@ impl Tables {
             routes,
             attached,
             authorizations,
-            service_accounts: service_accounts.into_iter().collect(),
+            service_accounts,
             diagnostics,
         }
     }
@@ -114,7 +110,8 @@ impl Tables {
     }
 
     pub fn pod(&self, namespace: &str, name: &str) -> Option<&PodInfo> {
-        self.pod_by_name.get(&(namespace.to_owned(), name.to_owned())).map(|at| &self.pods[*at])
+        let found = self.pods.binary_search_by(|pod| (&*pod.namespace, &*pod.name).cmp(&(namespace, name)));
+        found.ok().map(|at| &self.pods[at])
     }
 
     /// `None` too where two Pods claim the address.
@@ -156,7 +153,7 @@ impl Tables {
         let leads = |service: &Arc<Service>| {
             let mut opaque = service.ports.iter().filter(|own| own.protocol == PortProtocol::Opaque);
             opaque.any(|own| own.target_on(&pod.named_ports) == Some(port))
-                && crate::selector::selects(&service.selector, &pod.labels)
+                && crate::selector::selects(&service.selector, pod.labels())
         };
         pod.opaque_ports.contains(port)
             || self.with_opaque_ports.get(&pod.namespace).is_some_and(|all| all.iter().any(leads))
@@ -299,7 +296,7 @@ impl Tables {
             ports.extend(
                 self.services.values().filter(|service| service.namespace == server.namespace).flat_map(
                     |service| {
-                        let leads = crate::selector::selects(&service.selector, &server.labels);
+                        let leads = crate::selector::selects(&service.selector, server.labels());
                         service
                             .ports
                             .iter()

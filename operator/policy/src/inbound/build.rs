@@ -167,14 +167,14 @@ impl Checked {
     fn targets(&self, pod: &PodInfo, port: u16, services: &Services) -> bool {
         let by_service = self.targets.iter().any(|(name, service_port)| {
             let Some(service) = services.get(&(self.namespace.clone(), name.clone())) else { return false };
-            selector::selects(&service.selector, &pod.labels)
+            selector::selects(&service.selector, pod.labels())
                 && service.ports.iter().any(|own| {
                     service_port.is_none_or(|wanted| wanted == own.port)
                         && own.target_on(&pod.named_ports) == Some(port)
                 })
         });
         let by_label = self.selector.as_ref().is_some_and(|selector| {
-            selector::matches(selector, &pod.labels) && (self.ports.is_empty() || self.ports.contains(&port))
+            selector::matches(selector, pod.labels()) && (self.ports.is_empty() || self.ports.contains(&port))
         });
         by_service || by_label
     }

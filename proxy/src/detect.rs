@@ -63,44 +63,40 @@ pub fn classify(seen: &[u8]) -> Verdict {
     request_line(seen)
 }
 
-/// HTTP/1 begins with `method SP target SP HTTP/`, perhaps after an empty line (RFC 9112 §2.2).
+/// HTTP/1 begins with `method SP target SP HTTP/`. What any server may take for that is HTTP/1, however odd: the HTTP server
+/// refuses it, whereas bytes that pass as opaque pass all rules of HTTP, too. So any number of empty lines and all blanks of
+/// RFC 9112 §3 are allowed for, a method of any length, and a version in small letters.
 fn request_line(seen: &[u8]) -> Verdict {
-    let begins = seen.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
-    if begins > 2 {
+    let undecided = if seen.len() >= MAX_UNDECIDED { Verdict::Http1 } else { Verdict::NeedMore };
+    let Some(begin) = seen.iter().position(|&b| b != b'\n' && !is_blank(b)) else { return undecided };
+    let seen = &seen[begin..];
+    let Some(method) = seen.iter().position(|&b| !is_token(b)) else { return undecided };
+    if method == 0 || !is_blank(seen[method]) {
         return Verdict::Opaque;
     }
-    let seen = &seen[begins..];
-    let method = seen.iter().take_while(|&&b| is_token(b)).count();
-    if method == seen.len() {
-        // No method is longer than this; a word that is can only be another protocol.
-        return if method <= 32 { Verdict::NeedMore } else { Verdict::Opaque };
-    }
-    if method == 0 || method > 32 || !matches!(seen[method], b' ' | b'\t') {
-        return Verdict::Opaque;
-    }
-    let rest = &seen[method + 1..];
-    let line = rest.iter().position(|&b| b == b'\n').map_or(rest, |end| &rest[..end]);
-    // Other line protocols have commands with arguments, too, but no version and no path after a method of HTTP's.
-    if (rest.first() == Some(&b'/') && is_known(&seen[..method])) || has_version(line) {
+    let (line, whole) = match memchr::memchr(b'\n', seen) {
+        Some(end) => (&seen[..end], true),
+        None => (seen, false),
+    };
+    // HTTP/0.9 has no version, and no method but GET.
+    if has_version(line) || &seen[..method] == b"GET" {
         return Verdict::Http1;
     }
-    if line.len() < rest.len() || line.iter().any(|&b| b < b' ' && !matches!(b, b'\t' | b'\r')) {
-        return Verdict::Opaque;
-    }
-    if seen.len() >= MAX_UNDECIDED { Verdict::Http1 } else { Verdict::NeedMore }
+    // Other line protocols have commands with arguments, too, but not that version.
+    if whole { Verdict::Opaque } else { undecided }
 }
 
 fn has_version(line: &[u8]) -> bool {
-    line.windows(6).any(|w| matches!(w[0], b' ' | b'\t') && w[1..] == *b"HTTP/")
-}
-
-fn is_known(method: &[u8]) -> bool {
-    [b"GET".as_slice(), b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"TRACE", b"CONNECT"]
-        .contains(&method)
+    line.windows(6).any(|w| is_blank(w[0]) && w[1..].eq_ignore_ascii_case(b"HTTP/"))
 }
 
 fn is_token(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)
+}
+
+/// The blanks of RFC 9112 §3, and what else Python's servers split a request line at.
+fn is_blank(b: u8) -> bool {
+    matches!(b, b' ' | b'\t' | 0x0b | 0x0c | b'\r' | 0x1c..=0x1f | 0x85 | 0xa0)
 }
 
 /// Reads until the protocol is known, and gives the bytes back as the stream's prefix. A silent client is waited for `silence`
@@ -130,6 +126,33 @@ pub async fn run(stream: Stream, silence: Duration, deadline: Duration) -> io::R
         }
     };
     Ok((detected, Prefixed::new(seen.freeze(), transport)))
+}
+
+/// After `Silent`, once there is a connection to the server: who speaks first? `Silent` again if it is the server; else the client was
+/// only late, and what it speaks is found out as if it had come in time: a pause is no way past HTTP's rules. Not cancel-safe.
+pub async fn late(
+    mut client: Stream,
+    mut server: Stream,
+    deadline: Duration,
+) -> io::Result<(Detected, Stream, Stream)> {
+    let server_first = tokio::select! {
+        biased;
+        said = client.ahead() => said.map(|()| false)?,
+        said = server.ahead() => said.map(|()| true)?,
+    };
+    if server_first && is_http2_server(server.prefix()) {
+        client.ahead().await?;
+    }
+    if client.prefix().is_empty() {
+        return Ok((Detected::Silent, client, server));
+    }
+    let (detected, client) = run(client, deadline, deadline).await?;
+    Ok((detected, client, server))
+}
+
+/// A server of HTTP/2 says its settings before its client has said a word (RFC 9113 §3.4): a frame of type 4 on stream 0.
+fn is_http2_server(said: &[u8]) -> bool {
+    matches!(said, [0, _, _, 4, 0, 0, 0, 0, 0, ..])
 }
 
 async fn read_more(io: &mut (impl AsyncRead + Unpin), seen: &mut BytesMut) -> io::Result<usize> {

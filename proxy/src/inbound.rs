@@ -128,7 +128,7 @@ impl Inbound {
             }
             // Somebody else's TLS is the application's affair.
             let (Some(port), Some(addr)) = (port, original) else { return self.lost(Kind::Loop) };
-            return self.opaque(stream, Peer::plain(client.ip()), port, addr.ip()).await;
+            return self.opaque(stream, Peer::plain(client.ip()), client, port, addr.ip(), detected).await;
         }
         let (Some(port), Some(addr)) = (port, original) else { return self.lost(Kind::Loop) };
         self.plain(stream, Peer::plain(client.ip()), client, port, addr.ip(), detected).await
@@ -224,7 +224,9 @@ impl Inbound {
             Some(Carried::Http2) if port.policy().takes_http() => {
                 self.http(stream, Version::Http2, peer, client, port, ip).await
             }
-            Some(Carried::Http1 | Carried::Http2) => self.opaque(stream, peer, port, ip).await,
+            Some(Carried::Http1 | Carried::Http2) => {
+                self.opaque(stream, peer, client, port, ip, Detected::Opaque).await
+            }
             None => {
                 let (detected, stream) = self.forwarded_bytes(stream, &port).await?;
                 self.plain(stream, peer, client, port, ip, detected).await
@@ -247,18 +249,17 @@ impl Inbound {
             return Ok(());
         }
         match (&policy.policy.protocol, detected) {
-            (Protocol::Opaque | Protocol::Tls, _) => self.opaque(stream, peer, port, ip).await,
+            (Protocol::Opaque | Protocol::Tls, _) => {
+                self.opaque(stream, peer, client, port, ip, Detected::Opaque).await
+            }
             (_, Detected::Http1) => self.http(stream, Version::Http1, peer, client, port, ip).await,
             (_, Detected::Http2) => self.http(stream, Version::Http2, peer, client, port, ip).await,
             (Protocol::Detect { .. }, Detected::Opaque | Detected::Silent | Detected::Tls) => {
-                self.opaque(stream, peer, port, ip).await
+                self.opaque(stream, peer, client, port, ip, detected).await
             }
             // What began like HTTP and stopped must not get past HTTP's rules as something else.
             (Protocol::Detect { .. }, Detected::Stalled | Detected::Closed)
-            | (Protocol::Http1(_) | Protocol::Http2(_) | Protocol::Grpc(_), _) => {
-                self.tcp_errors.inc("not_http");
-                Ok(())
-            }
+            | (Protocol::Http1(_) | Protocol::Http2(_) | Protocol::Grpc(_), _) => self.not_http(),
         }
     }
 
@@ -280,13 +281,15 @@ impl Inbound {
             .map_err(io::Error::other)
     }
 
-    /// Bytes, for as long as the policy allows this client.
+    /// Bytes, for as long as the policy allows this client. One that was `Silent` may yet turn out to speak HTTP.
     async fn opaque(
         self: &Rc<Self>,
         stream: Stream,
         peer: Peer,
+        client: SocketAddr,
         port: Rc<Port>,
         ip: IpAddr,
+        detected: Detected,
     ) -> io::Result<()> {
         let policy = port.policy();
         let allowed = authorize::connection(&policy.policy, &peer);
@@ -308,6 +311,18 @@ impl Inbound {
                 return Ok(());
             }
         };
+        let (stream, upstream) = if detected == Detected::Silent {
+            let limit = self.config.inbound.connections.detect_timeout;
+            let (detected, stream, upstream) = detect::late(stream, upstream, limit).await?;
+            match detected {
+                Detected::Http1 => return self.http(stream, Version::Http1, peer, client, port, ip).await,
+                Detected::Http2 => return self.http(stream, Version::Http2, peer, client, port, ip).await,
+                Detected::Stalled => return self.not_http(),
+                Detected::Tls | Detected::Opaque | Detected::Silent | Detected::Closed => (stream, upstream),
+            }
+        } else {
+            (stream, upstream)
+        };
         let open = metrics.open();
         let result = tokio::select! {
             result = forward::copy(stream, upstream, &open) => result,
@@ -320,6 +335,11 @@ impl Inbound {
             open.failed();
         }
         result
+    }
+
+    fn not_http(&self) -> io::Result<()> {
+        self.tcp_errors.inc("not_http");
+        Ok(())
     }
 
     fn lost(&self, kind: Kind) -> io::Result<()> {

@@ -6,7 +6,7 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -46,6 +46,28 @@ impl<T> Prefixed<T> {
 
     pub fn into_parts(self) -> (Bytes, T) {
         (self.prefix, self.inner)
+    }
+
+    /// What was read ahead.
+    pub fn prefix(&self) -> &[u8] {
+        &self.prefix
+    }
+}
+
+impl<T: AsyncRead + Unpin> Prefixed<T> {
+    /// Waits for bytes or the end, and reads ahead: the prefix stays empty at the end only. Holds no buffer while it waits.
+    /// Cancel-safe.
+    pub async fn ahead(&mut self) -> io::Result<()> {
+        if self.prefix.is_empty() {
+            self.prefix = std::future::poll_fn(|cx| {
+                let mut piece = [0; 2_048];
+                let mut buf = ReadBuf::new(&mut piece);
+                ready!(Pin::new(&mut self.inner).poll_read(cx, &mut buf))?;
+                Poll::Ready(io::Result::Ok(Bytes::copy_from_slice(buf.filled())))
+            })
+            .await?;
+        }
+        Ok(())
     }
 }
 

@@ -141,8 +141,11 @@ impl Outbound {
                 match detected {
                     Detected::Http1 => return self.http(stream, client, Version::Http1, Some(dst)).await,
                     Detected::Http2 => return self.http(stream, client, Version::Http2, Some(dst)).await,
-                    Detected::Tls | Detected::Opaque | Detected::Silent => {
-                        return self.opaque(stream, &router, opaque).await;
+                    Detected::Tls | Detected::Opaque => {
+                        return self.opaque(stream, &router, opaque, None).await;
+                    }
+                    Detected::Silent => {
+                        return self.opaque(stream, &router, opaque, Some((client, dst))).await;
                     }
                     Detected::Closed | Detected::Stalled => return Ok(()),
                 }
@@ -151,7 +154,7 @@ impl Outbound {
             Protocol::Http2(_) => return self.http(stream, client, Version::Http2, Some(dst)).await,
             Protocol::Opaque(opaque) => opaque,
         };
-        self.opaque(stream, &router, opaque).await
+        self.opaque(stream, &router, opaque, None).await
     }
 
     /// There is no policy to go by: HTTP is told so, anything else is closed.
@@ -188,7 +191,14 @@ impl Outbound {
             .map_err(io::Error::other)
     }
 
-    async fn opaque(self: &Rc<Self>, stream: Stream, router: &Router, route: &OpaqueRoute) -> io::Result<()> {
+    /// A client that was `silent` may yet turn out to speak HTTP.
+    async fn opaque(
+        self: &Rc<Self>,
+        stream: Stream,
+        router: &Router,
+        route: &OpaqueRoute,
+        silent: Option<(SocketAddr, Rc<Destination>)>,
+    ) -> io::Result<()> {
         let Some(backend) = route.backend() else {
             self.tcp_errors.inc(route.refusal().label());
             return Ok(());
@@ -225,6 +235,21 @@ impl Outbound {
                         return Ok(());
                     }
                     avoid = Some(endpoint);
+                }
+            }
+        };
+        let (stream, upstream) = match silent {
+            None => (stream, upstream),
+            Some((client, dst)) => {
+                let limit = self.config.outbound.connections.detect_timeout;
+                let (detected, stream, upstream) = detect::late(stream, upstream, limit).await?;
+                match detected {
+                    Detected::Http1 => return self.http(stream, client, Version::Http1, Some(dst)).await,
+                    Detected::Http2 => return self.http(stream, client, Version::Http2, Some(dst)).await,
+                    Detected::Stalled => return Ok(()),
+                    Detected::Tls | Detected::Opaque | Detected::Silent | Detected::Closed => {
+                        (stream, upstream)
+                    }
                 }
             }
         };

@@ -8,7 +8,7 @@ use mesh_tests::{
     story::run,
     wait::{self, SOON},
 };
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 /// Name, bytes, and the statuses that refuse them.
 fn refused() -> Vec<(&'static str, Vec<u8>, &'static [u16])> {
@@ -246,6 +246,46 @@ fn no_spelling_of_the_identity_headers_gets_through() {
                 }
             }
         }
+    });
+}
+
+/// Bytes that some server reads as a request must not reach it as anything else: not after empty lines, under an odd method or
+/// version, nor when they come so late that the connection was taken for one whose server speaks first.
+#[test]
+fn no_disguise_carries_a_request_past_the_rules_of_http() {
+    run(async || {
+        let Pair { client, server, origin, control_plane, files } = Pair::start().await;
+        drop(origin);
+        let application =
+            tcp::answers(server_pod().app(PORT), b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+        let forged = "Host: web.demo:8080\r\nl5d-client-id: evil\r\nConnection: close\r\n\r\n";
+        let long = "A".repeat(40);
+        for (line, pause) in [
+            ("\r\n\r\n\r\nGET / HTTP/1.1", Duration::ZERO),
+            (&format!("{long} / HTTP/1.1"), Duration::ZERO),
+            ("PROPFIND / http/1.1", Duration::ZERO),
+            (" GET / HTTP/1.1", Duration::ZERO),
+            ("GET /", Duration::ZERO),
+            ("GET / HTTP/1.1", Duration::from_millis(1_300)),
+        ] {
+            let outbound = client::connect(client.pod.outbound()).await.unwrap();
+            let inbound = client::connect(server.pod.port(PORT)).await.unwrap();
+            let tunnel = client::tunnel(client.pod.outbound(), "web.demo:8080").await.unwrap();
+            // Longer than a silent client is waited for.
+            tokio::time::sleep(pause).await;
+            for (way, stream) in [("outbound", outbound), ("inbound", inbound), ("tunnel", tunnel)] {
+                let mut raw = raw::Raw::over(stream);
+                raw.write(format!("{line}\r\n{forged}")).await.unwrap();
+                raw.to_end().await.unwrap();
+                let got: Vec<_> = application
+                    .received()
+                    .iter()
+                    .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+                    .collect();
+                assert!(!got.iter().any(|got| got.contains("evil")), "{line:?} ({way}) {pause:?}: {got:?}");
+            }
+        }
+        drop((control_plane, files));
     });
 }
 

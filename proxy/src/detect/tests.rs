@@ -13,11 +13,12 @@ fn knows_protocols_by_their_first_bytes() {
         (b"\r\nGET / HTTP/1.1\r\n", Http1),
         (b"G", NeedMore),
         (b"GET", NeedMore),
-        (b"GET ", NeedMore),
+        (b"GET ", Http1),
         (b"GET /", Http1),
         (b"get / HTTP/1.1\r\n", Http1),
         (b"PROPFIND /x HTTP/1.1\r\n", Http1),
         (b"PROPFIND /x HTT", NeedMore),
+        (b"POST /x\r\n", Opaque),
         (b"GET http://a/ HTTP/1.1\r\n", Http1),
         (b"GET * HTTP/1.1\r\n", Http1),
         (b"GET /\r\n", Http1),
@@ -40,7 +41,36 @@ fn knows_protocols_by_their_first_bytes() {
     ] {
         check(bytes, want);
     }
-    check(&[b'A'; 33], Opaque);
+}
+
+/// Whatever some server may read as a request is for the HTTP server to refuse: as opaque bytes it would pass unseen.
+#[test]
+fn a_request_in_disguise_is_one() {
+    use Verdict::*;
+    for line in [
+        "\r\n\r\nPOST /admin HTTP/1.1",
+        "\n\n\n\n\r\nPOST /admin HTTP/1.1",
+        " POST /admin HTTP/1.1",
+        "\r\n\t POST\t/admin\tHTTP/1.1",
+        "POST\x0b/admin\x0cHTTP/1.1",
+        "POST /\x01 HTTP/1.1",
+        "POST /admin http/1.1",
+        "PROPFIND admin HtTp/1.1",
+        "GET admin",
+        "GET http://web/admin",
+        "\r\n GET /admin",
+        &format!("{} /admin HTTP/1.1", "A".repeat(33)),
+        &format!("{} /admin HTTP/1.1", "A".repeat(MAX_UNDECIDED)),
+        &format!("{}POST /admin HTTP/1.1", "\r\n".repeat(MAX_UNDECIDED)),
+        &format!("POST /{} HTTP/1.1", "a".repeat(MAX_UNDECIDED)),
+    ] {
+        let bytes = format!("{line}\r\n");
+        check(bytes.as_bytes(), Http1);
+        for end in 0..bytes.len().min(200) {
+            let early = classify(&bytes.as_bytes()[..end]);
+            assert!(matches!(early, Http1 | NeedMore), "{early:?} after {:?}", &bytes[..end]);
+        }
+    }
 }
 
 #[test]
@@ -59,7 +89,7 @@ proptest! {
             Just("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned()),
             Just("OPTIONS * HTTP/1.1\r\n\r\n".to_owned()),
             "\\PC{0,40}",
-            "[A-Z]{1,6} [a-z/*:]{0,9}[ \\r\\n](HTTP/1.1)?\\r\\n",
+            "[ \\r\\n]{0,5}[A-Z]{1,6}[ \\x0b\\r\\n]{1,2}[a-z/*:\\x01]{0,9}[ \\r\\n]((HTTP|http)/1.1)?\\r\\n",
         ]
     ) {
         let bytes = start.as_bytes();
@@ -90,6 +120,53 @@ async fn a_silent_client_is_not_waited_for_until_the_deadline() {
     let (detected, _stream) = run(stream, silence, deadline).await.unwrap();
     assert_eq!(detected, Detected::Silent);
     drop(client);
+}
+
+/// The two ends of a connection.
+async fn connected() -> (tokio::net::TcpStream, Stream) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let ours = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (socket, _) = listener.accept().await.unwrap();
+    (ours, crate::io::Transport::Tcp(socket).into())
+}
+
+#[tokio::test]
+async fn after_silence_it_counts_who_speaks_first() {
+    use tokio::io::AsyncWriteExt;
+    let settings: &[u8] = b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\x64";
+    for (server_says, client_says, want) in [
+        (&b"220 hello\r\n"[..], &b""[..], Detected::Silent),
+        (b"", b"GET / HTTP/1.1\r\n", Detected::Http1),
+        (b"", PREFACE, Detected::Http2),
+        (b"", b"\x16\x03\x01", Detected::Tls),
+        (b"", b"PING\r\n", Detected::Opaque),
+        (settings, PREFACE, Detected::Http2),
+        (settings, b"GET / HTTP/1.1\r\n", Detected::Http1),
+    ] {
+        let ((mut client, client_side), (mut server, server_side)) = (connected().await, connected().await);
+        let late = late(client_side, server_side, Duration::from_secs(60));
+        let speak = async {
+            server.write_all(server_says).await.unwrap();
+            // What the server said is there before its client's word.
+            tokio::task::yield_now().await;
+            client.write_all(client_says).await.unwrap();
+        };
+        let (late, ()) = tokio::join!(late, speak);
+        let (detected, client_side, server_side) = late.unwrap();
+        assert_eq!(detected, want, "{:?}", String::from_utf8_lossy(client_says));
+        // Nothing is lost of what either said.
+        assert_eq!(client_side.prefix(), client_says);
+        assert!(server_said_nothing_else(server_side.prefix(), server_says));
+    }
+    // A client that only ends its side may still be told something.
+    let ((mut client, client_side), (_server, server_side)) = (connected().await, connected().await);
+    client.shutdown().await.unwrap();
+    let (detected, ..) = late(client_side, server_side, Duration::from_secs(60)).await.unwrap();
+    assert_eq!(detected, Detected::Silent);
+}
+
+fn server_said_nothing_else(ahead: &[u8], said: &[u8]) -> bool {
+    ahead.is_empty() || ahead == said
 }
 
 #[test]

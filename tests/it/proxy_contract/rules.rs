@@ -265,6 +265,29 @@ fn retries_mask_every_second_failure_and_replay_the_body() {
     });
 }
 
+/// A pause that ends after the request's deadline is not begun: the answer that is there is better than none in time.
+#[test]
+fn a_retry_that_would_come_too_late_is_not_waited_for() {
+    run_alone(async || {
+        let pair = Pair::start().await;
+        let mut timed = rule(balanced(WEB));
+        timed.timeouts =
+            Some(Timeouts { request: duration(Duration::from_millis(500)), ..Default::default() });
+        timed.retry = message::retry(3);
+        timed.retry.as_mut().unwrap().backoff = Some(outbound::ExponentialBackoff {
+            min_backoff: duration(Duration::from_secs(2)),
+            max_backoff: duration(Duration::from_secs(2)),
+            jitter_ratio: 0.0,
+            respect_retry_after_hint: false,
+        });
+        told(&pair, vec![timed]).await;
+        let start = Instant::now();
+        pair.get("/status/503").await.is(503);
+        let took = start.elapsed();
+        assert!(took <= Duration::from_millis(600), "{took:?}");
+    });
+}
+
 #[test]
 fn under_total_failure_retries_stay_within_their_budget() {
     run_alone(async || {

@@ -150,13 +150,14 @@ impl Exchange<'_> {
                 break outcome.map_err(|lost| Lost { kind: Kind::ClientBody, answer: None, ..lost });
             }
             let Some(retry) = &self.rule.retry else { break outcome };
-            let late = deadline.is_some_and(|deadline| deadline <= time::Instant::now());
+            let pause = retry::pause(retry, retries).unwrap_or_default();
+            let late = deadline.is_some_and(|deadline| deadline <= time::Instant::now() + pause);
             match self.again(retry, &outcome, again.as_ref(), retries, late) {
                 Some(next) => *req = next,
                 None => break outcome,
             }
             avoid = self.dropped(outcome).or(avoid);
-            if let Some(pause) = retry::pause(retry, retries) {
+            if !pause.is_zero() {
                 Box::pin(time::sleep(pause)).await;
             }
             retries += 1;
@@ -189,7 +190,7 @@ impl Exchange<'_> {
         }
     }
 
-    /// The request for another try, if the policy, the budget and the body allow one.
+    /// The request for another try, if the policy, the budget and the body allow one. `late`: it could not begin in time.
     fn again(
         &self,
         retry: &Retry,

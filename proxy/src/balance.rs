@@ -186,6 +186,9 @@ impl Balancer {
             return self.endpoints.borrow().first().cloned().ok_or(Kind::NoBackend);
         }
         let deadline = *deadline.get_or_insert(now + self.patience);
+        if self.is_impostor(now) {
+            return Err(Kind::Tls);
+        }
         // Boxed: few requests have to wait.
         Box::pin(self.wait(deadline)).await
     }
@@ -204,6 +207,9 @@ impl Balancer {
             if let Some(endpoint) = self.choose(now, None) {
                 return Ok(endpoint);
             }
+            if self.is_impostor(now) {
+                return Err(Kind::Tls);
+            }
             if now >= deadline {
                 if !self.failing_fast.replace(true) {
                     self.count(|metrics| metrics.gate_shut.inc());
@@ -219,6 +225,12 @@ impl Balancer {
             let until = up.unwrap_or(deadline).min(deadline);
             let _ = time::timeout_at(until, self.changed.notified()).await;
         }
+    }
+
+    /// Somebody else stands at each of the endpoints' addresses. Waiting does not heal that, and the client should know.
+    fn is_impostor(&self, now: Instant) -> bool {
+        let endpoints = self.endpoints.borrow();
+        !endpoints.is_empty() && endpoints.iter().all(|endpoint| endpoint.is_impostor(now))
     }
 
     /// A static endpoint answers for itself; there is no other to try.

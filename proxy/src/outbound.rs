@@ -227,7 +227,7 @@ impl Outbound {
                     break (endpoint, upstream);
                 }
                 Err(kind) => {
-                    endpoint.connect_failed(time::Instant::now());
+                    endpoint.connect_failed(time::Instant::now(), kind);
                     if balancer.is_fixed() || !balancer.may_wait(&mut deadline) {
                         self.tcp_errors.inc(kind.label());
                         // A client that was told nothing else learns from the reset that there is nobody.

@@ -9,6 +9,7 @@ use crate::{
     http::{
         Version,
         client::{Connector, Lease, Pool, Target},
+        error::Kind,
     },
     policy::{self, endpoint::ProtocolHint, outbound::FailureAccrual},
 };
@@ -25,9 +26,9 @@ pub struct Endpoint {
     pub pool: Rc<Pool>,
     load: Load,
     breaker: Option<Breaker>,
-    /// Connects that failed in a row, and when the next may be tried.
+    /// Connects that failed in a row, when the next may be tried, and why the last failed.
     connect_failures: Cell<u32>,
-    down_until: Cell<Option<Instant>>,
+    down: Cell<Option<(Instant, Kind)>>,
 }
 
 impl Endpoint {
@@ -47,22 +48,32 @@ impl Endpoint {
             pool: Pool::new(target, connector),
             breaker: accrual.map(Breaker::new),
             connect_failures: Cell::new(0),
-            down_until: Cell::new(None),
+            down: Cell::new(None),
             info,
         })
     }
 
     /// When it may be used again; `None`: now.
     pub fn ready_at(&self, now: Instant) -> Option<Instant> {
-        let down = self.down_until.get().filter(|until| *until > now);
+        let down = self.down_at(now).map(|(until, _)| until);
         let open = self.breaker.as_ref().and_then(|breaker| breaker.ready_at(now));
         down.max(open)
     }
 
     /// The same when no endpoint is ready: one that can be reached but keeps failing is asked again now and then.
     pub fn panic_at(&self, now: Instant) -> Option<Instant> {
-        let down = self.down_until.get().filter(|until| *until > now);
+        let down = self.down_at(now).map(|(until, _)| until);
         down.max(self.breaker.as_ref().and_then(|breaker| breaker.panic_at(now)))
+    }
+
+    /// Rests after a failed connect: until when, and why it failed.
+    fn down_at(&self, now: Instant) -> Option<(Instant, Kind)> {
+        self.down.get().filter(|(until, _)| *until > now)
+    }
+
+    /// Rests because it could not prove its identity. Once is not enough: a handshake breaks off where a proxy is just ending, too.
+    pub fn is_impostor(&self, now: Instant) -> bool {
+        matches!(self.down_at(now), Some((_, Kind::Tls))) && self.connect_failures.get() > 1
     }
 
     pub fn load(&self, now: Instant) -> f64 {
@@ -88,15 +99,15 @@ impl Endpoint {
         Attempt { endpoint: self.clone(), start, lease: None, answered: false }
     }
 
-    pub fn connect_failed(&self, now: Instant) {
+    pub fn connect_failed(&self, now: Instant, why: Kind) {
         let n = self.connect_failures.get();
         self.connect_failures.set(n.saturating_add(1));
-        self.down_until.set(Some(now + accrual::step(CONNECT_BACKOFF, n, fastrand::f32())));
+        self.down.set(Some((now + accrual::step(CONNECT_BACKOFF, n, fastrand::f32()), why)));
     }
 
     pub fn connect_succeeded(&self) {
         self.connect_failures.set(0);
-        self.down_until.set(None);
+        self.down.set(None);
     }
 }
 

@@ -330,7 +330,7 @@ impl Exchange<'_> {
             let Failed { kind, unsent, returned, connect } = failed;
             offers += 1;
             if connect {
-                endpoint.connect_failed(time::Instant::now());
+                endpoint.connect_failed(time::Instant::now(), kind);
                 drop(attempt);
             } else if !self.arrival.is_broken() {
                 attempt.fail();

@@ -3,6 +3,7 @@
 //! accept → original destination → TLS? whose? → transport header → detect → authorize → route → authorize → application → record
 
 pub mod authorize;
+mod limit;
 pub mod port;
 pub mod request;
 #[cfg(test)]

@@ -277,7 +277,7 @@ pub fn allow(authentication: inbound::Authentication) -> inbound::Policy {
         meta: meta("Server", "web"),
         protocol: inbound::Protocol::Detect { timeout: Duration::from_secs(10), routes: Arc::new([]) },
         authorizations: Arc::new([authorization]),
-        rate_limit_per_s: None,
+        rate_limit: None,
     }
 }
 

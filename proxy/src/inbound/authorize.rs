@@ -4,7 +4,7 @@ use crate::{
     policy::inbound::{Authentication, Authorization, Network, Policy},
     telemetry::metrics::labels::PeerTls,
 };
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 /// What is known of a client.
 #[derive(Clone, Debug)]
@@ -26,6 +26,14 @@ impl Peer {
     pub fn identity(&self) -> Option<&str> {
         match &self.tls {
             PeerTls::Identity(id) => Some(id),
+            PeerTls::NoIdentity | PeerTls::Disabled => None,
+        }
+    }
+
+    /// The same, to be kept.
+    pub fn id(&self) -> Option<Arc<str>> {
+        match &self.tls {
+            PeerTls::Identity(id) => Some(id.clone()),
             PeerTls::NoIdentity | PeerTls::Disabled => None,
         }
     }
@@ -73,7 +81,6 @@ fn contains(network: &Network, ip: IpAddr) -> bool {
 mod tests {
     use super::*;
     use crate::policy::Meta;
-    use std::sync::Arc;
 
     fn meta(name: &str) -> Meta {
         let (empty, kind) = ("".into(), "test".into());

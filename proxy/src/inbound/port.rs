@@ -1,6 +1,9 @@
 //! One of the application's ports: follows its policy, and holds the routes made of it.
 
-use super::authorize::{self, Peer};
+use super::{
+    authorize::{self, Peer},
+    limit::Limits,
+};
 use crate::{
     control::Discovery,
     http::route::Table,
@@ -36,7 +39,7 @@ pub struct Port {
 pub struct PortPolicy {
     pub policy: Arc<Policy>,
     pub table: Table,
-    pub limit: Option<Limit>,
+    pub limits: Option<Limits>,
     /// By route; the last is for requests without one.
     metrics: Vec<Rc<InboundRouteMetrics>>,
 }
@@ -100,7 +103,12 @@ impl PortPolicy {
         let everything: (&[_], _) = (&[], vec![&[][..]]);
         // No route at all is as good as the default route (proxy-api).
         let table = if routes.is_empty() { Table::new([everything]) } else { Table::new(matches) };
-        PortPolicy { table, limit: policy.rate_limit_per_s.map(Limit::new), metrics, policy }
+        PortPolicy {
+            table,
+            limits: policy.rate_limit.as_ref().map(|limit| Limits::new(limit, Instant::now())),
+            metrics,
+            policy,
+        }
     }
 
     pub fn routes(&self) -> &[HttpRoute] {
@@ -154,28 +162,5 @@ fn routes(policy: &Policy) -> &[HttpRoute] {
         | Protocol::Http2(routes)
         | Protocol::Grpc(routes) => routes,
         Protocol::Opaque | Protocol::Tls => &[],
-    }
-}
-
-/// A token bucket of one second's requests.
-#[derive(Debug)]
-pub struct Limit {
-    per_s: f64,
-    tokens: Cell<f64>,
-    updated: Cell<Instant>,
-}
-
-impl Limit {
-    fn new(per_s: u32) -> Limit {
-        let per_s = f64::from(per_s);
-        Limit { per_s, tokens: Cell::new(per_s), updated: Cell::new(Instant::now()) }
-    }
-
-    pub fn allows(&self, now: Instant) -> bool {
-        let passed_s = now.saturating_duration_since(self.updated.replace(now)).as_secs_f64();
-        let tokens = (self.tokens.get() + passed_s * self.per_s).min(self.per_s.max(1.0));
-        let allowed = tokens >= 1.0;
-        self.tokens.set(if allowed { tokens - 1.0 } else { tokens });
-        allowed
     }
 }

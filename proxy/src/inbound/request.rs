@@ -151,8 +151,8 @@ impl Session {
             return Err(self.refused(Kind::Unauthorized, decision));
         }
         decision.authz.http_allow();
-        if let Some(limit) = &policy.limit
-            && !limit.allows(tokio::time::Instant::now())
+        if let Some(limits) = &policy.limits
+            && !limits.allows(&self.peer, tokio::time::Instant::now())
         {
             decision.authz.rate_limited();
             return Err(self.refused(Kind::RateLimited, decision));

@@ -15,8 +15,18 @@ pub struct Policy {
     pub protocol: Protocol,
     /// Any of them; empty denies everybody.
     pub authorizations: Arc<[Authorization]>,
-    /// Requests per second in all, where limited.
-    pub rate_limit_per_s: Option<u32>,
+    pub rate_limit: Option<RateLimit>,
+}
+
+/// Requests per second that are let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    /// Of all clients together.
+    pub total_per_s: Option<u32>,
+    /// Of each identity.
+    pub identity_per_s: Option<u32>,
+    /// Of some identities together, instead.
+    pub overrides: Vec<(Vec<Arc<str>>, u32)>,
 }
 
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! `InboundServerPolicies.WatchPort`: who may call the application's ports.
 
-use linkerd2_proxy_api::inbound;
+use linkerd2_proxy_api::inbound::{self, HttpLocalRateLimit, http_local_rate_limit::Limit};
 use mesh_tests::{
     client::{self, Conn, raw::Raw},
     control_plane::{
@@ -288,35 +288,50 @@ fn filters_of_an_inbound_route_are_applied() {
 #[test]
 fn requests_above_the_rate_limit_are_429() {
     run(async || {
-        use inbound::{
-            HttpLocalRateLimit,
-            http_local_rate_limit::Limit,
-            proxy_protocol::{Detect, Kind},
-        };
         let pair = Pair::start().await;
-        let mut policy = message::server(vec![authorization("anyone", Client::Anyone)]);
-        policy.protocol = Some(inbound::ProxyProtocol {
-            kind: Some(Kind::Detect(Detect {
-                timeout: duration(Duration::from_secs(10)),
-                http_routes: vec![inbound_route("default", path_prefix("/"), vec![])],
-                http_local_rate_limit: Some(HttpLocalRateLimit {
-                    metadata: message::resource(
-                        "policy.linkerd.io",
-                        "httplocalratelimitpolicy",
-                        "demo",
-                        "web",
-                        0,
-                    ),
-                    total: Some(Limit { requests_per_second: 5 }),
-                    identity: None,
-                    overrides: vec![],
-                }),
-            })),
-        });
-        pair.control_plane.inbound(&server_pod().workload(), PORT).set(policy);
-        pair.becomes("a 429", "/", 429).await;
+        let limited = limited(HttpLocalRateLimit { total: per_second(5), ..HttpLocalRateLimit::default() });
+        then(&pair, limited, "a 429", 429).await;
         pair.becomes("a 200 again", "/", 200).await;
     });
+}
+
+/// Each client has its own limit, and some have another.
+#[test]
+fn a_rate_limit_is_kept_for_each_identity() {
+    use inbound::http_local_rate_limit::{Override, r#override::ClientIdentities};
+    run(async || {
+        let pair = Pair::start().await;
+        let me = vec![inbound::Identity { name: client_pod().identity() }];
+        for (mine, of_others, i_get, others_get) in [(0, 1_000, 429, 200), (1_000, 0, 200, 429)] {
+            let clients = Some(ClientIdentities { identities: me.clone() });
+            let limit = HttpLocalRateLimit {
+                identity: per_second(of_others),
+                overrides: vec![Override { limit: per_second(mine), clients }],
+                ..HttpLocalRateLimit::default()
+            };
+            then(&pair, limited(limit), "the new limits", i_get).await;
+            let stranger = client::get(pair.server.pod.port(PORT), "/").await.unwrap();
+            assert_eq!(stranger.status(), others_get);
+        }
+    });
+}
+
+fn per_second(requests_per_second: u32) -> Option<Limit> {
+    Some(Limit { requests_per_second })
+}
+
+/// Everybody is let in, so often.
+fn limited(limit: HttpLocalRateLimit) -> inbound::Server {
+    use inbound::proxy_protocol::{Detect, Kind};
+    let metadata = message::resource("policy.linkerd.io", "httplocalratelimitpolicy", "demo", "web", 0);
+    message::server_of(
+        Kind::Detect(Detect {
+            timeout: duration(Duration::from_secs(10)),
+            http_routes: vec![inbound_route("default", path_prefix("/"), vec![])],
+            http_local_rate_limit: Some(HttpLocalRateLimit { metadata, ..limit }),
+        }),
+        vec![authorization("anyone", Client::Anyone)],
+    )
 }
 
 #[test]

@@ -6,12 +6,13 @@ use crate::{
     policy::{
         Meta,
         http::{Filter, RequestMatch},
-        inbound::{Authentication, Authorization, HttpRoute, HttpRule, Network, Policy, Protocol},
+        inbound::{Authentication, Authorization, HttpRoute, HttpRule, Network, Policy, Protocol, RateLimit},
     },
 };
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use linkerd2_proxy_api::inbound::{
-    self as api, authn::Permit, authn::permit_mesh_tls::Clients, grpc_route, http_route, proxy_protocol::Kind,
+    self as api, authn::Permit, authn::permit_mesh_tls::Clients, grpc_route, http_local_rate_limit::Limit,
+    http_route, proxy_protocol::Kind,
 };
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -27,7 +28,7 @@ pub fn policy(server: api::Server) -> Result<Policy> {
         meta: labels_meta(&server.labels)?,
         protocol,
         authorizations: each("authorizations", server.authorizations, authorization)?.into(),
-        rate_limit_per_s: rate_limit.and_then(|limit| limit.total).map(|total| total.requests_per_second),
+        rate_limit,
     })
 }
 
@@ -61,25 +62,50 @@ pub fn default(policy: &DefaultPolicy, opaque: bool, detect_timeout: Duration) -
             Protocol::Detect { timeout: detect_timeout, routes: vec![default_route()].into() }
         },
         authorizations: authorizations.into(),
-        rate_limit_per_s: None,
+        rate_limit: None,
     }
 }
 
-fn protocol(kind: Kind) -> Result<(Protocol, Option<api::HttpLocalRateLimit>)> {
+fn protocol(kind: Kind) -> Result<(Protocol, Option<RateLimit>)> {
     Ok(match kind {
         Kind::Detect(detect) => (
             Protocol::Detect {
                 timeout: duration("timeout", detect.timeout)?,
                 routes: http_routes(detect.http_routes)?,
             },
-            detect.http_local_rate_limit,
+            rate_limit(detect.http_local_rate_limit)?,
         ),
-        Kind::Http1(http1) => (Protocol::Http1(http_routes(http1.routes)?), http1.local_rate_limit),
-        Kind::Http2(http2) => (Protocol::Http2(http_routes(http2.routes)?), http2.local_rate_limit),
+        Kind::Http1(http1) => {
+            (Protocol::Http1(http_routes(http1.routes)?), rate_limit(http1.local_rate_limit)?)
+        }
+        Kind::Http2(http2) => {
+            (Protocol::Http2(http_routes(http2.routes)?), rate_limit(http2.local_rate_limit)?)
+        }
         Kind::Grpc(grpc) => (Protocol::Grpc(or_default(each("routes", grpc.routes, grpc_route)?)), None),
         Kind::Opaque(_) => (Protocol::Opaque, None),
         Kind::Tls(_) => (Protocol::Tls, None),
     })
+}
+
+fn rate_limit(limit: Option<api::HttpLocalRateLimit>) -> Result<Option<RateLimit>> {
+    let Some(limit) = limit else { return Ok(None) };
+    let per_s = |limit: Limit| limit.requests_per_second;
+    let overrides = each("overrides", limit.overrides, |exception| {
+        let clients = required("clients", exception.clients)?;
+        Ok((each("identities", clients.identities, identity)?, per_s(required("limit", exception.limit)?)))
+    });
+    Ok(Some(RateLimit {
+        total_per_s: limit.total.map(per_s),
+        identity_per_s: limit.identity.map(per_s),
+        overrides: overrides.map_err(|invalid| invalid.at("rate_limit"))?,
+    }))
+}
+
+fn identity(identity: api::Identity) -> Result<Arc<str>> {
+    match identity.name.as_str() {
+        "" => Err(Invalid::missing("name")),
+        name => Ok(Arc::from(name)),
+    }
 }
 
 fn http_routes(routes: Vec<api::HttpRoute>) -> Result<Arc<[HttpRoute]>> {
@@ -175,10 +201,7 @@ fn authentication(authn: Option<api::Authn>) -> Result<Authentication> {
     match required("clients", tls.clients)? {
         Clients::Unauthenticated(_) => Ok(Authentication::TlsUnauthenticated),
         Clients::Identities(clients) => Ok(Authentication::TlsAuthenticated {
-            identities: each("identities", clients.identities, |identity| match identity.name.as_str() {
-                "" => Err(Invalid::missing("name")),
-                name => Ok(Arc::from(name)),
-            })?,
+            identities: each("identities", clients.identities, identity)?,
             suffixes: each("suffixes", clients.suffixes, |suffix| match suffix.parts.as_slice() {
                 [] => Ok(Arc::from("")),
                 parts if parts.iter().any(String::is_empty) => Err(Invalid::new("empty part")),

@@ -249,6 +249,8 @@ impl Limits {
 enum Source {
     Empty,
     Incoming(Incoming),
+    /// Its first frame was read already. A box, because that is rare.
+    Begun(Option<Box<Frame<Bytes>>>, Incoming),
 }
 
 impl ResponseBody {
@@ -258,6 +260,11 @@ impl ResponseBody {
 
     pub fn incoming(body: Incoming) -> ResponseBody {
         ResponseBody { source: Source::Incoming(body), record: None, limits: None }
+    }
+
+    /// A body of which the first frame was read already, unless it had none.
+    pub fn begun(first: Option<Box<Frame<Bytes>>>, rest: Incoming) -> ResponseBody {
+        ResponseBody { source: Source::Begun(first, rest), record: None, limits: None }
     }
 
     /// `request` is the other direction, in which something may pass as well.
@@ -288,8 +295,14 @@ impl Body for ResponseBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = self.get_mut();
-        let Source::Incoming(body) = &mut this.source else { return Poll::Ready(None) };
-        let mut polled = Pin::new(body).poll_frame(cx);
+        let mut polled = match &mut this.source {
+            Source::Empty => return Poll::Ready(None),
+            Source::Incoming(body) => Pin::new(body).poll_frame(cx),
+            Source::Begun(first, rest) => match first.take() {
+                Some(first) => Poll::Ready(Some(Ok(*first))),
+                None => Pin::new(rest).poll_frame(cx),
+            },
+        };
         if let Poll::Ready(Some(Ok(frame))) = &mut polled {
             clean_trailers(frame);
             if let Some(limits) = &mut this.limits {
@@ -320,6 +333,7 @@ impl Body for ResponseBody {
         match &self.source {
             Source::Empty => true,
             Source::Incoming(body) => body.is_end_stream(),
+            Source::Begun(first, rest) => first.is_none() && rest.is_end_stream(),
         }
     }
 
@@ -327,6 +341,16 @@ impl Body for ResponseBody {
         match &self.source {
             Source::Empty => SizeHint::with_exact(0),
             Source::Incoming(body) => body.size_hint(),
+            Source::Begun(first, rest) => {
+                let first =
+                    first.as_ref().and_then(|first| first.data_ref()).map_or(0, |data| data.len() as u64);
+                let mut hint = rest.size_hint();
+                if let Some(upper) = hint.upper() {
+                    hint.set_upper(upper + first);
+                }
+                hint.set_lower(hint.lower() + first);
+                hint
+            }
         }
     }
 }

@@ -46,6 +46,12 @@ impl Replay {
         !self.kept.borrow().lost
     }
 
+    /// All of it is here, and can be sent again.
+    pub fn is_whole(&self) -> bool {
+        let kept = self.kept.borrow();
+        !kept.lost && kept.body.is_end_stream()
+    }
+
     /// The next sending, from the start; ends all before it.
     pub fn again(&self) -> Replay {
         let mut kept = self.kept.borrow_mut();

@@ -1,7 +1,7 @@
 //! When a request is tried again, and how often all of a rule's requests may be.
 
 use crate::{balance::accrual::step, policy::http::Retry};
-use http::{Response, StatusCode};
+use http::StatusCode;
 use std::{cell::Cell, time::Duration};
 use tokio::time::Instant;
 
@@ -53,16 +53,11 @@ impl Budget {
     }
 }
 
-/// Does the response call for a retry?
-pub fn wanted<B>(retry: &Retry, res: &Response<B>) -> bool {
-    let status = res.status().as_u16();
-    if retry.statuses.iter().any(|(from, to)| (*from..=*to).contains(&status)) {
-        return true;
-    }
-    res.status() == StatusCode::OK
-        && !retry.grpc_codes.is_empty()
-        && crate::http::record::grpc_status(res.headers())
-            .is_some_and(|code| retry.grpc_codes.contains(&code))
+/// Does a response with this status, and this one of gRPC, call for a retry?
+pub fn wanted(retry: &Retry, status: StatusCode, grpc: Option<u16>) -> bool {
+    let code = status.as_u16();
+    retry.statuses.iter().any(|(from, to)| (*from..=*to).contains(&code))
+        || (status == StatusCode::OK && grpc.is_some_and(|code| retry.grpc_codes.contains(&code)))
 }
 
 /// The pause before the `n`th retry (from 0).

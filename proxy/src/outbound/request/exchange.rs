@@ -14,7 +14,7 @@ use crate::{
         filter,
         hop::Asks,
         opening::Arrival,
-        record::Record,
+        record::{Record, grpc_status},
         replay::Replay,
         route::Found,
         upgrade,
@@ -32,8 +32,10 @@ use crate::{
         trace::Context,
     },
 };
+use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, request::Parts, uri::Authority};
-use http_body::Body as _;
+use http_body::{Body as _, Frame};
+use http_body_util::BodyExt as _;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use std::{
     pin::{Pin, pin},
@@ -73,6 +75,11 @@ impl Again {
         Again { head: head_of(req), body: replay }
     }
 
+    /// The server has all of the request, and it could have it again.
+    fn is_whole(&self) -> bool {
+        self.body.as_ref().is_none_or(Replay::is_whole)
+    }
+
     fn request(&self) -> Option<Request<RequestBody>> {
         let body = match &self.body {
             Some(replay) if replay.can_repeat() => RequestBody::replay(replay.again()),
@@ -104,9 +111,40 @@ async fn bounded<T>(
 /// A response and where it came from.
 struct Answered {
     res: Response<Incoming>,
+    /// What was read of the body to find the status of gRPC.
+    first: Option<Box<Frame<Bytes>>>,
     attempt: Attempt,
     backend: Rc<Backend>,
     metrics: Rc<HttpMetrics>,
+}
+
+impl Answered {
+    fn may_end_at_once(&self) -> bool {
+        self.res.status() == StatusCode::OK
+            && !self.res.body().is_end_stream()
+            && grpc_status(self.res.headers()).is_none()
+    }
+
+    /// Waits for the beginning of the body.
+    async fn begin(mut self) -> Result<Answered, Lost> {
+        match self.res.body_mut().frame().await.transpose() {
+            Ok(first) => {
+                self.first = first.map(Box::new);
+                Ok(self)
+            }
+            Err(_) => {
+                self.attempt.fail();
+                let backend = Some(self.backend);
+                Err(Lost { kind: Kind::Reset, metrics: self.metrics, backend, answer: None })
+            }
+        }
+    }
+
+    fn wants_retry(&self, retry: &Retry) -> bool {
+        let trailers = self.first.as_ref().and_then(|first| first.trailers_ref());
+        let grpc = grpc_status(trailers.unwrap_or(self.res.headers()));
+        retry::wanted(retry, self.res.status(), grpc)
+    }
 }
 
 /// A try that brought no response.
@@ -142,9 +180,15 @@ impl Exchange<'_> {
         }
         let (mut retries, mut avoid) = (0, None);
         let outcome = loop {
-            let outcome = {
-                let once = pin!(self.once(req, found, &mut avoid));
-                self.within(deadline, once).await
+            let outcome = match &self.rule.retry {
+                // Boxed: few rules have it, and every request's future would be larger.
+                Some(retry) if !retry.grpc_codes.is_empty() => {
+                    Box::pin(self.once_with_status(req, found, again.as_ref(), &mut avoid, deadline)).await
+                }
+                Some(_) | None => {
+                    let once = pin!(self.once(req, found, &mut avoid));
+                    self.within(deadline, once).await
+                }
             };
             if self.arrival.is_broken() {
                 break outcome.map_err(|lost| Lost { kind: Kind::ClientBody, answer: None, ..lost });
@@ -164,7 +208,7 @@ impl Exchange<'_> {
         };
         if retries > 0
             && let Ok(answered) = &outcome
-            && self.rule.retry.as_ref().is_some_and(|retry| !retry::wanted(retry, &answered.res))
+            && self.rule.retry.as_ref().is_some_and(|retry| !answered.wants_retry(retry))
         {
             self.rule.metrics.retries.successes.inc();
         }
@@ -183,6 +227,9 @@ impl Exchange<'_> {
                 let mut record = Record::new(&res, self.arrival, None, answered.metrics);
                 record.backend = Some(answered.backend.metrics.clone());
                 record.answered_by(answered.attempt);
+                if let Some(first) = &answered.first {
+                    record.frame(first);
+                }
                 record.complete();
                 Some(endpoint)
             }
@@ -200,7 +247,7 @@ impl Exchange<'_> {
         late: bool,
     ) -> Option<Request<RequestBody>> {
         let wanted = match outcome {
-            Ok(answered) => retry::wanted(retry, &answered.res),
+            Ok(answered) => answered.wants_retry(retry),
             Err(lost) => matches!(
                 lost.kind,
                 Kind::Reset
@@ -275,6 +322,26 @@ impl Exchange<'_> {
         }
     }
 
+    /// One try of a rule that looks at the status of gRPC, which may stand in trailers right behind the head: these are waited for before
+    /// the head is passed on. Not while the client has something to say yet: it might wait for the head with that.
+    async fn once_with_status(
+        &self,
+        req: &mut Request<RequestBody>,
+        found: Found,
+        again: Option<&Again>,
+        avoid: &mut Option<Rc<Endpoint>>,
+        deadline: Option<time::Instant>,
+    ) -> Result<Answered, Lost> {
+        let once = pin!(async {
+            let answered = self.once(req, found, avoid).await?;
+            match again.is_some_and(Again::is_whole) && answered.may_end_at_once() {
+                true => answered.begin().await,
+                false => Ok(answered),
+            }
+        });
+        self.within(deadline, once).await
+    }
+
     /// One try. A request that no server has seen is offered to further endpoints; that is no retry.
     async fn once(
         &self,
@@ -323,7 +390,7 @@ impl Exchange<'_> {
                 Ok((res, lease)) => {
                     balancer.connected();
                     attempt.answered(lease);
-                    return Ok(Answered { res, attempt, backend: backend.clone(), metrics });
+                    return Ok(Answered { res, first: None, attempt, backend: backend.clone(), metrics });
                 }
                 Err(failed) => failed,
             };
@@ -382,7 +449,7 @@ impl Exchange<'_> {
         upgrade: Option<OnUpgrade>,
         deadline: Option<time::Instant>,
     ) -> Response<ResponseBody> {
-        let Answered { mut res, mut attempt, backend, metrics } = answered;
+        let Answered { mut res, first, mut attempt, backend, metrics } = answered;
         let switched = res.status() == StatusCode::SWITCHING_PROTOCOLS
             || (upgrade.is_some() && !self.asks.upgrade && res.status().is_success());
         let error = match (switched, upgrade) {
@@ -417,7 +484,7 @@ impl Exchange<'_> {
             true => Response::from_parts(res.into_parts().0, ResponseBody::empty()),
             false => {
                 let (idle, request) = (self.rule.timeouts.idle, &self.arrival.progress);
-                res.map(|body| ResponseBody::incoming(body).with_limits(deadline, idle, request))
+                res.map(|body| ResponseBody::begun(first, body).with_limits(deadline, idle, request))
             }
         };
         let mut record = Record::new(&res, self.arrival, error, metrics);

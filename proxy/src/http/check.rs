@@ -161,7 +161,8 @@ fn target<B>(req: &Request<B>) -> Result<(), Kind> {
         // Only HTTP/2 says the scheme of a request that is not for a proxy.
         (Some("https"), Some(_)) if req.version() == Version::HTTP_2 => {}
         (Some(_), _) => return Err(Kind::BadRequest),
-        (None, Some(_)) if connect => return Ok(()),
+        // A tunnel is younger than HTTP/1.0, whose connections end with the answer.
+        (None, Some(_)) if connect && req.version() >= Version::HTTP_11 => return Ok(()),
         (None, Some(_)) => return Err(Kind::BadRequest),
         (None, None) if connect => return Err(Kind::BadRequest),
         (None, None) => {}

@@ -69,7 +69,8 @@ impl Session {
         let (seen, asks) = opening::admit(req)?;
         let Named { authority, dst } = self.named(req)?;
         if req.method() == Method::CONNECT && self.dst.is_none() {
-            return Ok(self.tunnel(req, dst));
+            // Boxed: it begins a connection, not a request.
+            return Box::pin(self.tunnel(req, dst)).await;
         }
         let version = if req.version() == http::Version::HTTP_2 { Version::Http2 } else { Version::Http1 };
         let router = dst.router(self.outbound.patience()).await?;
@@ -136,12 +137,15 @@ impl Session {
         Ok(named)
     }
 
-    /// CONNECT to us: 200, and what comes through is treated like an accepted connection.
-    fn tunnel(
+    /// CONNECT to us: 200 where policy may let something pass, and what comes through is treated like an accepted connection.
+    async fn tunnel(
         self: &Rc<Self>,
         req: &mut Request<RequestBody>,
         dst: Rc<Destination>,
-    ) -> Response<ResponseBody> {
+    ) -> Result<Response<ResponseBody>, Refusal> {
+        if let Some(refusal) = dst.router(self.outbound.patience()).await?.refusal() {
+            return Err(refusal.into());
+        }
         self.switch.set();
         let (session, upgraded) = (self.clone(), hyper::upgrade::on(req));
         spawn_local(async move {
@@ -153,7 +157,7 @@ impl Session {
                 tracing::debug!(client = %session.client, %error, "tunnel ended");
             }
         });
-        Response::new(ResponseBody::empty())
+        Ok(Response::new(ResponseBody::empty()))
     }
 
     fn refuse(&self, refusal: Refusal, arrival: &Arrival) -> Response<ResponseBody> {

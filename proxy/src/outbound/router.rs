@@ -185,6 +185,14 @@ impl Router {
             (Protocol::Opaque(_), _) => None,
         }
     }
+
+    /// Why nothing at all may pass, if nothing may.
+    pub fn refusal(&self) -> Option<Kind> {
+        match &self.protocol {
+            Protocol::Opaque(route) if route.backend().is_none() => Some(route.refusal()),
+            Protocol::Detect { .. } | Protocol::Http1(_) | Protocol::Http2(_) | Protocol::Opaque(_) => None,
+        }
+    }
 }
 
 impl HttpRouter {

@@ -2,6 +2,7 @@
 //! application, and what the origin got is compared. The ids are those of the project's catalogue.
 
 use crate::testing::{Mesh, OK, Origin, exchange, run, status};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 enum Want {
     /// Refused with this status, and nothing reached the origin.
@@ -80,6 +81,7 @@ fn rows() -> Vec<(&'static str, String, Want)> {
         ("H-26", line("GET * HTTP/1.1"), Refused(400)),
         ("H-26", line("GET a:80 HTTP/1.1"), Refused(400)),
         ("H-27", line("CONNECT / HTTP/1.1"), Refused(400)),
+        ("H-27 1.0", "CONNECT a:80 HTTP/1.0\r\nHost: a:80\r\n\r\n".into(), Refused(400)),
         ("H-28", line("GET /a#b HTTP/1.1"), Refused(400)),
         ("H-30 blank", line("GET /a b HTTP/1.1"), Refused(400)),
         ("H-30 control", line("GET /a\u{1}b HTTP/1.1"), Refused(400)),
@@ -95,16 +97,26 @@ fn rows() -> Vec<(&'static str, String, Want)> {
         ("H-33 101", get(&"x: y\r\n".repeat(101)), Refused(431)),
         ("H-34 60 kB", get(&format!("x: {}\r\n", "y".repeat(60_000))), Forwarded(&["x: yyy"], &[])),
         ("H-34 500 kB", get(&format!("x: {}\r\n", "y".repeat(500_000))), Refused(431)),
+        ("H-34 name", get(&format!("{}: y\r\n", "x".repeat(65_536))), Refused(431)),
+        ("H-34 method 100 kB", line(&format!("{} / HTTP/1.1", "A".repeat(100_000))), Refused(400)),
+        ("H-34 method", line(&format!("{} / HTTP/1.1", "A".repeat(40))), Forwarded(&["AAA / HTTP/1.1"], &[])),
+        ("H-35 DEL", get("x: a\u{7f}b\r\n"), Refused(400)),
+        ("H-35 name beyond ASCII", get("x\u{e9}: a\r\n"), Refused(400)),
+        ("H-36", get("x: a\u{ff}b\r\n"), Forwarded(&["x: a\u{ff}b\r\n"], &[])),
         ("H-35 NUL", get("x: a\0b\r\n"), Refused(400)),
         ("H-35 CR", get("x: a\rb\r\n"), Refused(400)),
         ("H-35 fold", get("x: a\r\n b\r\n"), Refused(400)),
         ("H-35 blank in name", get("x y: a\r\n"), Refused(400)),
         ("H-35 empty name", get(": a\r\n"), Refused(400)),
         ("H-35 no colon", get("x\r\n"), Refused(400)),
+        ("H-37 CRLF thrice", format!("\r\n\r\n\r\n{REQUEST}"), Forwarded(&["GET / HTTP/1.1"], &[])),
         ("H-37 LF", "GET / HTTP/1.1\nHost: a\n\n".into(), Refused(400)),
         ("H-37 LF in one line", "GET / HTTP/1.1\r\nHost: a\n\r\n".into(), Refused(400)),
         ("H-37 CRLF first", format!("\r\n{REQUEST}"), Forwarded(&["GET / HTTP/1.1"], &[])),
         ("H-37 lower case", line("get / HTTP/1.1"), Forwarded(&["get / HTTP/1.1"], &[])),
+        ("H-38 0.9", line("GET / HTTP/0.9"), Refused(400)),
+        ("H-38 none", "GET /\r\n\r\n".into(), Refused(400)),
+        ("H-38 small letters", line("GET / http/1.1"), Refused(400)),
         ("H-38 1.2", line("GET / HTTP/1.2"), Refused(400)),
         ("H-38 2.0", line("GET / HTTP/2.0"), Refused(400)),
         ("H-38 1.1x", line("GET / HTTP/1.1x"), Refused(400)),
@@ -124,10 +136,21 @@ fn rows() -> Vec<(&'static str, String, Want)> {
             Forwarded(&["GET / "], &["evil"]),
         ),
         (
+            "H-45 without key",
+            get("Connection: Upgrade\r\nUpgrade: websocket\r\n"),
+            Forwarded(&["upgrade: websocket"], &[]),
+        ),
+        (
+            "H-45 with a body",
+            post("Connection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 2\r\n", "ab"),
+            Forwarded(&["content-length: 2", "ab"], &["transfer-encoding"]),
+        ),
+        (
             "H-46",
             get("Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAAA\r\n"),
             Forwarded(&["GET / "], &["upgrade", "http2-settings"]),
         ),
+        ("H-47 other", get("Expect: x\r\n"), Forwarded(&["expect: x"], &[])),
         ("H-47", post("Expect: 100-continue\r\nContent-Length: 2\r\n", "ab"), Forwarded(&["ab"], &[])),
     ];
     for value in ["5, 6", "+5", "-1", "0x5", "1_0", "5Z", "", "18446744073709551616", "5, 5", "0005"] {
@@ -153,6 +176,7 @@ fn rows() -> Vec<(&'static str, String, Want)> {
         "1\r\na\n0\r\n\r\n",
         "1\r\nab\r\n0\r\n\r\n",
         "1;a\nb\r\na\r\n",
+        &format!("1;{}\r\na\r\n0\r\n\r\n", "x".repeat(17_000)),
     ] {
         rows.push(("H-14, H-15, H-16", chunked(body), Refused(400)));
     }
@@ -216,4 +240,27 @@ fn as_a_stranger_to_the_inbound_side() {
 #[test]
 fn as_the_application_through_the_pair() {
     run(check(|mesh| mesh.app));
+}
+
+/// Row H-05: a length that nobody can hold is only a number; what comes of the body passes as it comes.
+#[test]
+fn an_immense_length_reserves_nothing() {
+    run(async {
+        let origin = Origin::with(|mut socket, got| async move {
+            let mut bytes = [0; 4_096];
+            while !got.bytes().ends_with(b"ab") {
+                match socket.read(&mut bytes).await.unwrap() {
+                    0 => return,
+                    n => got.push(&bytes[..n]),
+                }
+            }
+            socket.write_all(OK.as_bytes()).await.unwrap();
+        })
+        .await;
+        let mesh = Mesh::start(origin.addr).await;
+        let post = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\nab", i64::MAX);
+        for addr in [mesh.direct, mesh.app] {
+            assert_eq!(status(&exchange(addr, post.as_bytes()).await), 200);
+        }
+    });
 }

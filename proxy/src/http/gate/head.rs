@@ -28,7 +28,9 @@ pub fn end(bytes: &[u8]) -> Option<usize> {
 /// Whether a head of which this much is here cannot become one that is accepted.
 pub fn too_long(bytes: &[u8]) -> Option<Kind> {
     if bytes.len() > MAX_LINE && memchr::memchr(b'\n', bytes).is_none() {
-        return Some(Kind::UriTooLong);
+        // Not even the method has ended.
+        let unbroken = memchr::memchr(b' ', bytes).is_none();
+        return Some(if unbroken { Kind::BadRequest } else { Kind::UriTooLong });
     }
     (bytes.len() > MAX_HEAD).then_some(Kind::HeadersTooLarge)
 }

@@ -74,7 +74,9 @@ fn known(now: &Endpoints) -> &Set {
 fn changed(set: Set, now: &Endpoints) -> Option<Endpoints> {
     match now {
         Endpoints::Known(known) if **known == set => None,
-        _ => Some(Endpoints::Known(Arc::new(set))),
+        Endpoints::Known(_) | Endpoints::Pending | Endpoints::Gone | Endpoints::Invalid(_) => {
+            Some(Endpoints::Known(Arc::new(set)))
+        }
     }
 }
 

@@ -1,5 +1,6 @@
-//! The admin server: `/live`, `/ready`, `/metrics` for whoever can reach it, `POST /shutdown` for the pod itself. Runs on the
-//! control thread, so that it answers while the workers are busy, and until the process ends.
+//! The admin server: `/live` and `/ready` for whoever can reach it (a kubelet proves nothing), `/metrics` for the pod itself and
+//! the networks that may scrape it, `POST /shutdown` for the pod itself. Runs on the control thread, so that it answers while the
+//! workers are busy, and until the process ends.
 //!
 //! Not here, on purpose: anything that shows the environment or changes the proxy from afar.
 
@@ -18,6 +19,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use ipnet::IpNet;
 use std::{convert::Infallible, io::Write as _, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::Semaphore, time};
 
@@ -36,6 +38,8 @@ type Answer = Response<BoxBody<Bytes, Infallible>>;
 pub struct Admin {
     pub ready: Ready,
     pub telemetry: Telemetry,
+    /// Who may read metrics from afar.
+    pub metrics_networks: Vec<IpNet>,
     /// `None`: there is no `/shutdown`.
     pub shutdown: Option<Shutdown>,
 }
@@ -51,7 +55,8 @@ pub async fn start(
         .await
         .with_context(|| format!("listen on {} for admin (ADMIN_LISTEN_ADDR)", config.listen))?;
     let shutdown = config.shutdown_enabled.then(|| shutdown.clone());
-    tokio::spawn(serve(listener, Admin { ready, telemetry, shutdown }));
+    let metrics_networks = config.metrics_networks.clone();
+    tokio::spawn(serve(listener, Admin { ready, telemetry, metrics_networks, shutdown }));
     Ok(())
 }
 
@@ -92,7 +97,10 @@ impl Admin {
         match req.uri().path() {
             "/live" => get(req, || text(StatusCode::OK, "live\n")),
             "/ready" => get(req, || self.ready()),
-            "/metrics" => get(req, || self.metrics(takes_gzip(req.headers()))),
+            "/metrics" => get(req, || match self.may_scrape(client) {
+                true => self.metrics(takes_gzip(req.headers())),
+                false => text(StatusCode::FORBIDDEN, "not from this address (ADMIN_METRICS_NETWORKS)\n"),
+            }),
             "/shutdown" => match &self.shutdown {
                 Some(shutdown) => post_from_loopback(req, client, || {
                     shutdown.request();
@@ -104,6 +112,12 @@ impl Admin {
                 text(StatusCode::NOT_FOUND, "no such page; there are /live, /ready, /metrics and /shutdown\n")
             }
         }
+    }
+
+    fn may_scrape(&self, client: SocketAddr) -> bool {
+        // A claim to be `::ffff:127.0.0.1` is as good as that of any other address, which is to say not loopback.
+        let ip = client.ip().to_canonical();
+        client.ip().is_loopback() || self.metrics_networks.iter().any(|network| network.contains(&ip))
     }
 
     fn ready(&self) -> Answer {
@@ -222,7 +236,8 @@ mod tests {
     };
 
     fn admin(shutdown: Option<Shutdown>) -> Admin {
-        Admin { ready: Ready::default(), telemetry: Telemetry::new(0.0, false).0, shutdown }
+        let metrics_networks = vec!["10.1.0.0/16".parse().unwrap()];
+        Admin { ready: Ready::default(), telemetry: Telemetry::new(0.0, false).0, metrics_networks, shutdown }
     }
 
     /// Status and body of an answer.
@@ -255,7 +270,13 @@ mod tests {
         for (method, path, client, status) in [
             ("GET", "/live", "10.0.0.9:1", 200),
             ("HEAD", "/ready", "10.0.0.9:1", 200),
-            ("GET", "/metrics", "10.0.0.9:1", 200),
+            ("GET", "/metrics", LOCAL, 200),
+            ("GET", "/metrics", "[::1]:1", 200),
+            ("GET", "/metrics", "10.1.0.9:1", 200),
+            ("GET", "/metrics", "[::ffff:10.1.0.9]:1", 200),
+            ("GET", "/metrics", "10.0.0.9:1", 403),
+            ("GET", "/metrics", "[::ffff:127.0.0.1]:1", 403),
+            ("GET", "/metrics", "[fe80::1]:1", 403),
             ("POST", "/metrics", LOCAL, 405),
             ("DELETE", "/ready", LOCAL, 405),
             ("GET", "/shutdown", LOCAL, 405),

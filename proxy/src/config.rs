@@ -167,6 +167,8 @@ pub enum DefaultPolicy {
 #[derive(Debug)]
 pub struct Admin {
     pub listen: SocketAddr,
+    /// Who may read metrics from afar.
+    pub metrics_networks: Vec<IpNet>,
     pub shutdown_enabled: bool,
 }
 
@@ -201,6 +203,9 @@ impl Config {
         let outbound = outbound(env);
         let admin = Admin {
             listen: env.or_default(&knobs::ADMIN_LISTEN_ADDR, parse::addr),
+            metrics_networks: env
+                .optional(&knobs::ADMIN_METRICS_NETWORKS, parse::networks)
+                .unwrap_or_default(),
             shutdown_enabled: env.or_default(&knobs::SHUTDOWN_ENDPOINT_ENABLED, parse::boolean),
         };
         let telemetry = telemetry(env);

@@ -109,6 +109,7 @@ knobs! {
     }
     "Telemetry and process" {
         ADMIN_LISTEN_ADDR: ADDR, "127.0.0.1:4191", "Where `/live`, `/ready`, `/metrics` and `/shutdown` are served.";
+        ADMIN_METRICS_NETWORKS: NETWORKS, "", "Who beside the pod itself may read `/metrics`, which names our peers and policies in clear text; `/live` and `/ready` are for everybody.";
         SHUTDOWN_ENDPOINT_ENABLED: BOOL, "false", "Lets `POST /shutdown` from loopback end the proxy.";
         METRICS_RETAIN_IDLE: DURATION, "10m", "A metric series that has not changed for this long is dropped.";
         TRACE_SAMPLE_RATIO: "a number from 0 to 1", "0.01", "Share of requests that start a trace; a request that arrives with a sampling decision keeps it.";

@@ -9,10 +9,12 @@ use crate::{
     origin::Origin,
     pod::{Pod, Proxy, ProxyStart},
     process,
+    relay::Relay,
     wait::{self, SOON},
 };
 use http::Request;
 use std::{
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -126,6 +128,15 @@ impl Pair {
         let server = server(proxy(&server_pod(), &files)).ready().await;
         client.ready(crate::wait::SOON).await;
         Pair { client, server, origin, control_plane, files }
+    }
+
+    /// Puts a relay between the two proxies.
+    pub async fn over_relay(&self) -> Relay {
+        let relay = Relay::start(SocketAddr::from(([127, 0, 3, 2], 4143)), self.server.pod.inbound()).await;
+        let mut relayed = endpoint(&self.server.pod);
+        relayed.addr = SocketAddr::new(relay.addr.ip(), PORT);
+        self.control_plane.destination(WEB).set(message::add([relayed]));
+        relay
     }
 
     /// A GET by the client's application, as with `http_proxy` set.

@@ -123,6 +123,51 @@ fn requests_flow_across_renewals_and_beyond_the_first_certificates_end() {
     });
 }
 
+/// The end of a certificate is the end of new connections, never of their protection.
+#[test]
+fn when_certificates_end_requests_fail_and_none_goes_out_in_plaintext() {
+    run(async || {
+        let refresh = |proxy: ProxyStart| proxy.knob("IDENTITY_MIN_REFRESH", "1s");
+        let short = |control_plane: &ControlPlane| {
+            let ca = control_plane.ca.clone();
+            control_plane.certify(Certify::Sign { ca, validity: Validity::seconds(6) });
+        };
+        let pair = Pair::start_under(short, refresh, refresh).await;
+        let relay = pair.over_relay().await;
+        pair.get("/secret").await.is(200);
+        pair.control_plane.stop().await;
+        // A connection that stands was made in time; what is asked here is whether another can be made. A request that is on the old one
+        // when it is cut says nothing about that, those after it do.
+        let status = async || {
+            relay.cut();
+            let mut statuses = vec![];
+            for _ in 0..3 {
+                statuses.push(pair.status("/secret").await);
+            }
+            statuses.iter().copied().find(|status| *status == 200).unwrap_or(statuses[2])
+        };
+        wait::until("the certificates to end", SOON, async || match status().await {
+            500..=504 => Ok(()),
+            status => Err(status),
+        })
+        .await;
+        pair.origin.reset();
+        for _ in 0..3 {
+            let status = status().await;
+            assert!((500..=504).contains(&status), "{status}");
+        }
+        assert_eq!(pair.origin.count(), 0);
+        assert!(!relay.has_passed("secret"), "a request went out in plaintext");
+        pair.control_plane.restart().await;
+        wait::until("new certificates", SOON, async || match status().await {
+            200 => Ok(()),
+            status => Err(status),
+        })
+        .await;
+        assert!(!relay.has_passed("secret"));
+    });
+}
+
 #[test]
 fn trust_anchors_are_read_again_when_their_file_changes() {
     run(async || {

@@ -5,6 +5,7 @@ use crate::{
     policy::inbound::{Authentication, Authorization, HttpRoute, HttpRule, Policy, Protocol},
     telemetry::trace::SpanKind,
     testing::*,
+    tls::testing::Authority,
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -196,5 +197,52 @@ fn an_unreadable_answer_is_502() {
         .await;
         let mesh = Mesh::start(origin.addr).await;
         assert_eq!(status(&exchange(mesh.app, GET).await), 502);
+    });
+}
+
+/// Catalogue S-07: TLS for any other name than ours is the application's, to the byte.
+#[test]
+fn tls_for_another_name_passes_untouched() {
+    run(async {
+        let origin = Origin::with(|mut socket, got| async move {
+            let mut hello = [0; 4_096];
+            let n = socket.read(&mut hello).await.unwrap();
+            got.push(&hello[..n]);
+            socket.write_all(b"the application").await.unwrap();
+        })
+        .await;
+        let mesh = Mesh::start(origin.addr).await;
+        let config = crate::tls::configs::anonymous_client(&Authority::default().roots()).unwrap();
+        let hello = |name: &str| {
+            let name = name.to_owned().try_into().unwrap();
+            let mut client = rustls::ClientConnection::new(Arc::new(config.clone()), name).unwrap();
+            let mut hello = vec![];
+            client.write_tls(&mut hello).unwrap();
+            hello
+        };
+        let patched = |with: u8| {
+            let mut hello = hello(SERVER);
+            let at = hello.windows(SERVER.len()).position(|w| w == SERVER.as_bytes()).unwrap();
+            hello[at] = with;
+            hello
+        };
+        for (what, hello) in [
+            ("another name", hello("other.demo.example")),
+            ("a longer one", hello(&format!("x.{SERVER}"))),
+            ("an address", hello("10.0.0.1")),
+            ("no UTF-8", patched(0xff)),
+            ("a NUL", patched(0)),
+        ] {
+            origin.clear();
+            assert_eq!(exchange(mesh.direct, &hello).await, "the application", "{what}");
+            assert!(origin.got.borrow().contains(&hello), "{what}");
+        }
+        // Names in TLS do not know capitals; ours is answered by us.
+        origin.clear();
+        let (mut client, mut first) = (TcpStream::connect(mesh.direct).await.unwrap(), [0]);
+        client.write_all(&patched(b'W')).await.unwrap();
+        client.read_exact(&mut first).await.unwrap();
+        assert_eq!(first, [0x16]);
+        assert_eq!(origin.text(), "");
     });
 }

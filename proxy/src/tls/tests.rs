@@ -6,7 +6,11 @@ use super::{
     testing::{Authority, Leaf},
 };
 use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, IsCa, SanType};
-use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection};
+use rustls::{
+    ClientConfig, ClientConnection, ConnectionCommon, ServerConfig, ServerConnection,
+    client::ResolvesClientCert,
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::{
     io::{Read as _, Write as _},
     sync::Arc,
@@ -24,26 +28,30 @@ fn handshake(
 ) -> Result<Option<Arc<str>>, String> {
     let mut client = ClientConnection::new(Arc::new(client), name.try_into().unwrap()).unwrap();
     let mut server = ServerConnection::new(Arc::new(server)).unwrap();
-    let mut bytes = vec![];
     while client.is_handshaking() || server.is_handshaking() {
-        bytes.clear();
-        client.write_tls(&mut bytes).unwrap();
-        server.read_tls(&mut bytes.as_slice()).unwrap();
-        server.process_new_packets().map_err(|error| format!("server: {error}"))?;
-        bytes.clear();
-        server.write_tls(&mut bytes).unwrap();
-        client.read_tls(&mut bytes.as_slice()).unwrap();
-        client.process_new_packets().map_err(|error| format!("client: {error}"))?;
+        pass(&mut client, &mut server).map_err(|error| format!("server: {error}"))?;
+        pass(&mut server, &mut client).map_err(|error| format!("client: {error}"))?;
     }
     assert_eq!(peer_identity(&client).as_deref(), Some(name));
     server.writer().write_all(b"ready").unwrap();
-    bytes.clear();
-    server.write_tls(&mut bytes).unwrap();
-    client.read_tls(&mut bytes.as_slice()).unwrap();
-    client.process_new_packets().map_err(|error| format!("client: {error}"))?;
+    pass(&mut server, &mut client).map_err(|error| format!("client: {error}"))?;
     let mut text = [0; 5];
     client.reader().read_exact(&mut text).unwrap();
     Ok(peer_identity(&server))
+}
+
+/// All that one side has to say now.
+fn pass<A, B>(from: &mut ConnectionCommon<A>, to: &mut ConnectionCommon<B>) -> Result<(), rustls::Error> {
+    let mut bytes = vec![];
+    while from.wants_write() {
+        from.write_tls(&mut bytes).unwrap();
+    }
+    let mut rest = bytes.as_slice();
+    while !rest.is_empty() {
+        to.read_tls(&mut rest).map_err(|error| rustls::Error::General(error.to_string()))?;
+        to.process_new_packets()?;
+    }
+    Ok(())
 }
 
 fn material(ca: &Authority, name: &str) -> Material {
@@ -55,11 +63,14 @@ fn material(ca: &Authority, name: &str) -> Material {
 fn client_with(ca: &Authority, issuer: &Authority, leaf: Leaf) -> ClientConfig {
     let (key, chain) = issuer.issue(leaf);
     let mut config = material(ca, CLIENT).client(&[]).unwrap();
-    config.client_auth_cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(
-        rustls::sign::CertifiedKey::from_der(chain, key, &rustls::crypto::aws_lc_rs::default_provider())
-            .unwrap(),
-    ));
+    config.client_auth_cert_resolver = shows(key, chain);
     config
+}
+
+fn shows(key: PrivateKeyDer<'static>, chain: Vec<CertificateDer<'static>>) -> Arc<dyn ResolvesClientCert> {
+    let crypto = rustls::crypto::aws_lc_rs::default_provider();
+    let certified = rustls::sign::CertifiedKey::from_der(chain, key, &crypto).unwrap();
+    Arc::new(rustls::sign::SingleCertAndKey::from(certified))
 }
 
 #[test]
@@ -127,6 +138,12 @@ fn client_certificates_that_prove_nothing_are_refused() {
                 ..Leaf::named(CLIENT)
             },
         ),
+        ("a name with NUL", &ca, Leaf::named(&format!("{CLIENT}\0.evil.example"))),
+        (
+            "a certificate of 64 KB",
+            &ca,
+            Leaf { common_name: Some("x".repeat(65_000).leak()), ..Leaf::named(CLIENT) },
+        ),
         (
             "an authority itself",
             &ca,
@@ -139,11 +156,48 @@ fn client_certificates_that_prove_nothing_are_refused() {
     }
 }
 
+/// Catalogue S-02: however many authorities of the right name come with it.
+#[test]
+fn a_heap_of_intermediates_does_not_help() {
+    let (ca, other) = (Authority::default(), Authority::default());
+    let (key, mut chain) = other.issue(Leaf::named(CLIENT));
+    chain.extend((0..100).map(|_| Authority::default().certificate()));
+    let mut config = material(&ca, CLIENT).client(&[]).unwrap();
+    config.client_auth_cert_resolver = shows(key, chain);
+    let answer = handshake(config, material(&ca, WEB).server().unwrap(), WEB);
+    assert!(answer.as_ref().is_err_and(|error| error.starts_with("server: ")), "{answer:?}");
+}
+
 #[test]
 fn an_unknown_application_protocol_is_refused() {
     let ca = Authority::default();
-    let client = material(&ca, CLIENT).client(&[b"http/1.1"]).unwrap();
-    assert!(handshake(client, material(&ca, WEB).server().unwrap(), WEB).is_err());
+    let long = [b'x'; 255];
+    let many: Vec<&[u8]> = vec![&long; 200];
+    for alpn in [&[&b"http/1.1"[..]][..], &[b"H2"], &[b"\xff\0"], &many] {
+        let client = material(&ca, CLIENT).client(alpn).unwrap();
+        let answer = handshake(client, material(&ca, WEB).server().unwrap(), WEB);
+        assert!(answer.is_err(), "{} names", alpn.len());
+    }
+}
+
+/// Catalogue S-01.
+#[test]
+fn nothing_older_than_tls_1_3_is_spoken() {
+    let ca = Authority::default();
+    let mut hello = vec![];
+    let client = material(&ca, CLIENT).client(&[]).unwrap();
+    let mut client = ClientConnection::new(Arc::new(client), WEB.try_into().unwrap()).unwrap();
+    client.write_tls(&mut hello).unwrap();
+    // The extension `supported_versions` with TLS 1.3 in it.
+    let versions = hello.windows(7).position(|w| w == [0, 43, 0, 3, 2, 3, 4]).unwrap();
+    for (minor, spoken) in [(1, false), (2, false), (3, false), (4, true)] {
+        hello[versions + 6] = minor;
+        let server = material(&ca, WEB).server().unwrap();
+        let mut server = ServerConnection::new(Arc::new(server)).unwrap();
+        let read = server.read_tls(&mut hello.as_slice()).unwrap();
+        assert_eq!(read, hello.len());
+        assert_eq!(server.process_new_packets().is_ok(), spoken, "version 3.{minor}");
+    }
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! The hop between two proxies: mutual TLS or nothing, and nothing readable.
 
+use linkerd2_proxy_api::inbound;
 use mesh_tests::{
-    client::{self, Conn},
+    client::{self, Conn, raw},
     control_plane::message::{self, Client, authorization},
     origin::tcp,
     pair::{PORT, Pair, WEB, client_pod, endpoint, server_pod},
     peer::{self, TransportHeader},
     pki::{Ca, Leaf, Validity},
-    relay::Relay,
     story::run,
     wait::{self, SOON},
 };
@@ -21,20 +21,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const ALPN: &[&[u8]] = &[mesh_api::names::TRANSPORT_ALPN];
 
-/// The client's pair with a relay between its proxies.
-async fn over_relay() -> (Pair, Relay) {
-    let pair = Pair::start().await;
-    let relay = Relay::start("127.0.3.2:4143".parse().unwrap(), pair.server.pod.inbound()).await;
-    let mut relayed = endpoint(&pair.server.pod);
-    relayed.addr = SocketAddr::new(relay.addr.ip(), PORT);
-    pair.control_plane.destination(WEB).set(message::add([relayed]));
-    (pair, relay)
-}
-
 #[test]
 fn nothing_of_a_request_or_response_is_readable_between_two_proxies() {
     run(async || {
-        let (pair, relay) = over_relay().await;
+        let pair = Pair::start().await;
+        let relay = pair.over_relay().await;
         let mut request = client::to(&format!("http://web.demo:{PORT}/secret-path"));
         request.headers_mut().insert("x-secret-header", "secret-value".parse().unwrap());
         pair.send(request).await.is(200);
@@ -146,6 +137,97 @@ fn certificates_that_are_wrong_in_any_one_way_are_refused() {
         // The same by the same hand with a right certificate works, so the refusals were about the certificates.
         assert!(refuses(inbound, shows(ca.leaf(&name, Validity::DAY))).await.is_err());
         assert_eq!(pair.origin.last().header("l5d-client-id"), name);
+    });
+}
+
+/// Whom the trust anchors vouch for has an identity, of whatever trust domain; what it may do is for policy to say.
+#[test]
+fn an_identity_of_another_trust_domain_is_nobody_of_ours() {
+    run(async || {
+        let pair = Pair::start().await;
+        let (ours, theirs) =
+            (client_pod().identity(), "client.demo.serviceaccount.identity.mesh.other.local".to_owned());
+        let config =
+            pair.control_plane.ca.client(Some(pair.control_plane.ca.leaf(&theirs, Validity::DAY)), ALPN);
+        let suffix = |parts: &[&str]| {
+            use inbound::authn::{Permit, PermitMeshTls, permit_mesh_tls};
+            let suffix = inbound::IdentitySuffix { parts: parts.iter().map(|&part| part.into()).collect() };
+            let clients =
+                permit_mesh_tls::PermitClientIdentities { identities: vec![], suffixes: vec![suffix] };
+            let clients = Some(permit_mesh_tls::Clients::Identities(clients));
+            let mut authorization = authorization("suffix", Client::Meshed);
+            authorization.authentication =
+                Some(inbound::Authn { permit: Some(Permit::MeshTls(PermitMeshTls { clients })) });
+            authorization
+        };
+        for (what, authorized, status) in [
+            ("our client by name", authorization("ours", Client::Identity(&ours)), 403),
+            ("any identity", authorization("any", Client::Meshed), 200),
+            ("our trust domain", suffix(&["mesh", "cluster", "local"]), 403),
+            ("their trust domain", suffix(&["mesh", "other", "local"]), 200),
+        ] {
+            pair.control_plane.inbound(&server_pod().workload(), PORT).set(message::server(vec![authorized]));
+            wait::until(what, SOON, async || {
+                let header = TransportHeader::to_port(PORT, None);
+                let (addr, name) = (pair.server.pod.inbound(), server_pod().identity());
+                let stream = peer::through_header(addr, &name, config.clone(), header).await.unwrap();
+                let mut conn = Conn::http1_over(stream).await.unwrap();
+                match conn.send(client::to("http://web.demo:8080/")).await.unwrap().status.as_u16() {
+                    got if got == status => Ok(()),
+                    got => Err(got),
+                }
+            })
+            .await;
+        }
+    });
+}
+
+#[test]
+fn the_mesh_port_answers_nothing_but_mutual_tls() {
+    run(async || {
+        let pair = Pair::start().await;
+        for bytes in [
+            &b"GET / HTTP/1.1\r\nHost: web.demo:8080\r\n\r\n"[..],
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            b"\0\0\0\0",
+        ] {
+            // A reset is as good as an end.
+            let answer = raw::exchange(pair.server.pod.inbound(), bytes).await.unwrap_or_default();
+            assert_eq!(answer, b"", "{}", String::from_utf8_lossy(bytes));
+        }
+        assert_eq!(pair.origin.count(), 0);
+    });
+}
+
+/// Catalogue S-04: whoever says hello and then nothing, or forgets the transport header, holds a connection for ten seconds.
+#[test]
+fn a_handshake_that_stalls_is_cut_off() {
+    run(async || {
+        let pair = Pair::start().await;
+        let (addr, name) = (pair.server.pod.inbound(), server_pod().identity());
+        let config = pki_client(
+            &pair.control_plane.ca,
+            pair.control_plane.ca.leaf(&client_pod().identity(), Validity::DAY),
+        );
+        let mut hello = vec![];
+        let server = name.clone().try_into().unwrap();
+        rustls::ClientConnection::new(config.clone(), server).unwrap().write_tls(&mut hello).unwrap();
+        let start = Instant::now();
+        let after_hello = async {
+            let mut raw = raw::Raw::connect(addr).await.unwrap();
+            raw.write(&hello).await.unwrap();
+            raw.to_end().await.unwrap();
+        };
+        let before_header = async {
+            let mut stream = peer::tls(addr, &name, config).await.unwrap();
+            let _ = stream.read_to_end(&mut vec![]).await;
+        };
+        wait::within(Duration::from_secs(12), "both to be cut off", async {
+            tokio::join!(after_hello, before_header)
+        })
+        .await;
+        assert!(start.elapsed() >= Duration::from_secs(9), "{:?}", start.elapsed());
+        pair.get("/").await.is(200);
     });
 }
 

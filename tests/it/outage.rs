@@ -2,10 +2,12 @@
 
 use mesh_api::{graph::Graph, workload::Workload};
 use mesh_tests::{
-    client,
+    client::{self, raw::Raw},
     load::{Load, Outcome, failures},
     mesh::{Mesh, Operator},
     origin::Origin,
+    pair::Pair,
+    pod::ProxyStart,
     story::{run, run_alone},
     wait::{self, SOON},
     world::World,
@@ -250,5 +252,72 @@ fn sigterm_finishes_requests_under_way_and_then_ends_the_proxy() {
         assert_eq!((reply.status.as_u16(), reply.text()), (200, "page-v1".to_owned()));
         let mut proxy = mesh.proxies.remove("page-v1").unwrap();
         assert!(proxy.process.exit(SOON).await.success());
+    });
+}
+
+/// The same over HTTP/2: the client hears of it at once, as GOAWAY, and may go on reading.
+#[test]
+fn sigterm_says_goaway_and_finishes_the_streams_under_way() {
+    const HEADERS: u8 = 1;
+    const GOAWAY: u8 = 7;
+    const END_STREAM: u8 = 1;
+    run(async || {
+        let Pair { mut client, server, origin, control_plane, files } = Pair::start().await;
+        let mut raw = Raw::connect(client.pod.outbound()).await.unwrap();
+        let (path, authority) = (b"/slow/1500", b"web.demo:8080");
+        // GET, http, and path and authority as literals (RFC 7541, appendix A).
+        let mut fields = vec![0x82, 0x86, 0x04, path.len() as u8];
+        fields.extend(path);
+        fields.extend([0x01, authority.len() as u8]);
+        fields.extend(authority);
+        let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        bytes.extend([0, 0, 0, 4, 0, 0, 0, 0, 0]);
+        bytes.extend([0, 0, fields.len() as u8, HEADERS, 0x4 | END_STREAM, 0, 0, 0, 1]);
+        bytes.extend(fields);
+        raw.write(bytes).await.unwrap();
+        wait::until("the slow request to arrive", SOON, async || match origin.count() {
+            0 => Err("not yet"),
+            _ => Ok(()),
+        })
+        .await;
+        client.process.signal(rustix::process::Signal::TERM);
+        let (mut kinds, mut ended) = (vec![], false);
+        while !ended {
+            let (kind, flags, _) = raw.frame().await.unwrap();
+            // Types 0 and 1 carry the answer.
+            ended = kind <= HEADERS && flags & END_STREAM != 0;
+            kinds.push(kind);
+        }
+        let (goaway, answer) =
+            (kinds.iter().position(|k| *k == GOAWAY), kinds.iter().position(|k| *k == HEADERS));
+        assert!(goaway.is_some() && goaway < answer, "frames of types {kinds:?}");
+        drop(raw);
+        assert!(client.process.exit(SOON).await.success());
+        drop((server, control_plane, files));
+    });
+}
+
+/// Who takes longer than the grace period is not waited for.
+#[test]
+fn after_the_grace_period_a_proxy_ends_whatever_is_under_way() {
+    run_alone(async || {
+        let grace = |proxy: ProxyStart| proxy.knob("SHUTDOWN_GRACE_PERIOD", "2s");
+        let Pair { mut client, server, origin, control_plane, files } =
+            Pair::start_with(grace, |server| server).await;
+        let slow =
+            tokio::spawn(client::send(client.pod.outbound(), client::to("http://web.demo:8080/slow/60000")));
+        wait::until("the slow request to arrive", SOON, async || match origin.count() {
+            0 => Err("not yet"),
+            _ => Ok(()),
+        })
+        .await;
+        let start = Instant::now();
+        client.process.signal(rustix::process::Signal::TERM);
+        client.process.exit(SOON).await;
+        let took = start.elapsed();
+        assert!((Duration::from_secs(2)..=Duration::from_secs(3)).contains(&took), "{took:?}");
+        assert!(client.process.log().contains("closed what was still open"), "{}", client.process.log());
+        wait::within(SOON, "the slow request to fail", slow).await.unwrap().unwrap_err();
+        drop((server, control_plane, files));
     });
 }

@@ -71,6 +71,13 @@ impl Raw {
         Ok((head, body))
     }
 
+    /// Reads a frame of HTTP/2: its type, flags, and payload.
+    pub async fn frame(&mut self) -> Result<(u8, u8, Vec<u8>)> {
+        let head = self.exact(9).await?;
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        Ok((head[3], head[4], self.exact(length as usize).await?))
+    }
+
     /// Reads until the peer closes.
     pub async fn to_end(&mut self) -> Result<Vec<u8>> {
         loop {

@@ -118,7 +118,7 @@ fn a_service_without_endpoints_fails_fast_and_works_when_one_comes() {
             let topic = pair.control_plane.destination(WEB);
             topic.push(&message::no_endpoints(exists));
             wait::until("failure", SOON, async || match pair.status("/").await {
-                503 | 504 => Ok(()),
+                503 => Ok(()),
                 status => Err(status),
             })
             .await;
@@ -126,8 +126,7 @@ fn a_service_without_endpoints_fails_fast_and_works_when_one_comes() {
             let asked = std::time::Instant::now();
             let reply = pair.get("/").await;
             assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
-            assert!(matches!(reply.status.as_u16(), 503 | 504), "{}", reply.status);
-            assert_ne!(reply.header("l5d-proxy-error"), "");
+            assert_eq!(reply.is(503).header("l5d-proxy-error"), "no endpoint available");
             topic.push(&all(&[&one]));
             becomes(&pair, "the endpoint again", &["web-1"]).await;
         }
@@ -143,7 +142,7 @@ fn a_request_waits_for_the_first_endpoint_no_longer_than_the_queue_says() {
         topic.hold();
         let start = std::time::Instant::now();
         let status = pair.status("/").await;
-        assert!(matches!(status, 503 | 504), "{status}");
+        assert_eq!(status, 503);
         assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
         topic.set(all(&[&one]));
         becomes(&pair, "the endpoint", &["web-1"]).await;

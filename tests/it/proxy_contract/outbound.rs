@@ -118,7 +118,7 @@ fn the_first_answer_is_awaited_and_no_longer_than_a_few_seconds() {
         topic.hold();
         let start = Instant::now();
         let status = pair.status("/").await;
-        assert!(matches!(status, 503 | 504), "{status}");
+        assert_eq!(status, 503);
         assert!(start.elapsed() < Duration::from_secs(12), "{:?}", start.elapsed());
         let waiting =
             tokio::spawn(client::send(pair.client.pod.outbound(), client::to("http://web.demo:8080/")));

@@ -113,6 +113,9 @@ impl Inbound {
             // Only a peer's transport header can say which port it is for.
             OrigDst::Authority => None,
         };
+        if original.is_some_and(|addr| !self.is_pod(addr.ip())) {
+            return self.lost(Kind::Forbidden);
+        }
         let port = match original {
             Some(addr) => Some(self.port(addr.port()).await),
             None => None,
@@ -375,6 +378,12 @@ impl Inbound {
             Endpoint::new(Arc::new(info), self.connector.clone(), None)
         };
         applications.entry(addr).or_insert_with(make).clone()
+    }
+
+    /// We are no way to other machines, whatever a packet that is routed through the pod asks for.
+    fn is_pod(&self, ip: IpAddr) -> bool {
+        let ips = &self.config.inbound.ips;
+        ips.is_empty() || ips.contains(&ip.to_canonical())
     }
 
     /// Where the application is at our own address, our listeners are too: a connection to them would come back.

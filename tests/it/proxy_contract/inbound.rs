@@ -387,3 +387,14 @@ fn an_opaque_port_is_forwarded_unread_and_closed_when_it_is_denied() {
         assert_eq!(echo.received().len(), connections, "a denied connection reached the application");
     });
 }
+
+#[test]
+fn a_connection_for_another_address_than_the_pods_is_not_forwarded() {
+    run(async || {
+        let pair = Pair::start_with(|client| client, |server| server.knob("INBOUND_IPS", "10.0.0.1")).await;
+        let strange = client::get(server_pod().port(PORT), "/").await;
+        assert!(strange.is_err() && pair.origin.count() == 0, "{strange:?}");
+        // What a peer's proxy sends is for this pod, by whatever address it came.
+        assert_eq!(pair.status("/").await, 200);
+    });
+}

@@ -105,14 +105,19 @@ impl Feed {
     }
 
     /// A handler that keeps the newest value.
-    pub fn store<T>(self, value: RwSignal<Option<T>>) -> Box<dyn Fn(&str)>
+    fn store<T>(self, value: RwSignal<Option<T>>) -> Box<dyn Fn(&str)>
     where
         T: DeserializeOwned + Send + Sync + 'static,
     {
+        self.read(move |new| {
+            value.try_set(Some(new));
+        })
+    }
+
+    /// A handler that reads each value.
+    pub fn read<T: DeserializeOwned>(self, take: impl Fn(T) + 'static) -> Box<dyn Fn(&str)> {
         Box::new(move |text| match serde_json::from_str(text) {
-            Ok(new) => {
-                value.try_set(Some(new));
-            }
+            Ok(new) => take(new),
             Err(error) => self.link.set(Link::Refused(fetch::unreadable("stream", &error))),
         })
     }

@@ -5,7 +5,7 @@ use crate::{
     graph::{
         geometry,
         label::{Label, label},
-        model::{self, spoken},
+        model::{self, Row, spoken},
         view::View,
     },
     words,
@@ -19,22 +19,21 @@ use mesh_api::{
 /// Who talks to whom, and how it goes.
 #[derive(Clone, Copy)]
 pub struct EdgeData {
-    pub edge: Memo<Option<Edge>>,
-    pub from: Memo<Option<Node>>,
-    pub to: Memo<Option<Node>>,
-    pub metrics: Memo<Option<EdgeMetrics>>,
+    pub edge: Row<Edge>,
+    pub from: Row<Node>,
+    pub to: Row<Node>,
+    pub metrics: Row<EdgeMetrics>,
 }
 
 impl EdgeData {
     pub fn new(view: View, id: &str) -> EdgeData {
-        let edge = view.model.edge(id.to_owned());
         // The ids at both ends never change: they make the edge's own.
         let (from, to) = id.split_once('>').unwrap_or((id, ""));
         EdgeData {
-            edge,
-            from: view.model.node(from.to_owned()),
-            to: view.model.node(to.to_owned()),
-            metrics: view.model.edge_metrics(id.to_owned()),
+            edge: view.model.edge(id),
+            from: view.model.node(from),
+            to: view.model.node(to),
+            metrics: view.model.edge_metrics(id),
         }
     }
 
@@ -44,7 +43,7 @@ impl EdgeData {
 
     /// `reviews v2 → ratings v1`.
     pub fn name(self) -> String {
-        let of = |node: Memo<Option<Node>>| node.with(|node| node.as_ref().map(spoken).unwrap_or_default());
+        let of = |node: Row<Node>| node.with(|node| node.as_ref().map(spoken).unwrap_or_default());
         format!("{} → {}", of(self.from), of(self.to))
     }
 
@@ -98,22 +97,26 @@ pub fn edge(view: View, id: String) -> impl IntoView {
         // One decimal, so that a hardly changed rate changes nothing on the screen.
         ((geometry::edge_width(rate) + loud) * 10.0).round() / 10.0
     });
+    // Each of these changes seldom, however often the figures do.
+    let health = Memo::new(move |_| data.health());
+    let is_plaintext = Memo::new(move |_| data.metrics.with(|m| m.as_ref().is_some_and(words::is_plaintext)));
+    let is_dimmed = {
+        let id = id.clone();
+        Memo::new(move |_| data.is_dimmed(view, &id))
+    };
+    let ends = Memo::new(move |_| data.name());
     let class = {
         let id = id.clone();
         move || {
             let selected = if view.is_selected(&id) { " selected" } else { "" };
-            let plaintext = if data.metrics.with(|m| m.as_ref().is_some_and(words::is_plaintext)) {
-                " plaintext"
-            } else {
-                ""
-            };
-            let dimmed = if data.is_dimmed(view, &id) { " dimmed" } else { "" };
-            format!("edge {}{selected}{plaintext}{dimmed}", words::class(data.health()))
+            let plaintext = if is_plaintext.get() { " plaintext" } else { "" };
+            let dimmed = if is_dimmed.get() { " dimmed" } else { "" };
+            format!("edge {}{selected}{plaintext}{dimmed}", words::class(health.get()))
         }
     };
     let name = move || {
         let figures = data.metrics.with(|m| m.as_ref().map(spoken_figures).unwrap_or_default());
-        format!("{}{figures}", data.name())
+        ends.with(|ends| format!("{ends}{figures}"))
     };
     let click = {
         let id = id.clone();
@@ -139,8 +142,10 @@ pub fn edge_label(
     places: Memo<std::collections::HashMap<String, (f64, f64)>>,
 ) -> impl IntoView {
     let data = EdgeData::new(view, &id);
+    // All edges read the chosen metric: through a memo of each one's own, which does not run when the figures change.
+    let metric = Memo::new(move |_| view.metric.get());
     let shown = Memo::new(move |_| {
-        let metric = view.metric.get();
+        let metric = metric.get();
         data.edge.with(|edge| data.metrics.with(|metrics| label(edge.as_ref()?, metrics.as_ref()?, metric)))
     });
     let place = {

@@ -1,4 +1,8 @@
-//! The graph as the stream brings it: topology and figures, joined row by row for the views.
+//! The graph as the stream brings it, taken apart into a signal for each node and edge.
+//!
+//! What many views read must not change often: a signal's list of readers is searched each time one of them reads it anew, so a
+//! thousand views on the one signal of all figures cost a million steps a second. A row of its own has a handful of readers, and
+//! a row that did not change wakes none of them.
 
 use crate::{
     api::feed::Feed,
@@ -6,37 +10,106 @@ use crate::{
 };
 use leptos::prelude::*;
 use mesh_api::graph::{Edge, EdgeMetrics, Metrics, Node, NodeMetrics, Topology};
-use std::{collections::HashMap, sync::Arc};
+use std::collections::{HashMap, HashSet};
+
+/// `None` while there is no such node or edge, or no figures of it yet.
+pub type Row<T> = ReadSignal<Option<T>>;
 
 #[derive(Clone, Copy)]
 pub struct Model {
     pub topology: RwSignal<Option<Topology>>,
     pub metrics: RwSignal<Option<Metrics>>,
-    /// Where each id is in the topology's lists.
-    places: Memo<Arc<Places>>,
+    rows: StoredValue<Rows>,
 }
 
-#[derive(Default, PartialEq)]
-struct Places {
-    nodes: HashMap<String, usize>,
-    edges: HashMap<String, usize>,
+/// By id. Rows stay for as long as the page, since what goes often comes back.
+#[derive(Default)]
+struct Rows {
+    nodes: Table<Node>,
+    edges: Table<Edge>,
+    node_metrics: Table<NodeMetrics>,
+    edge_metrics: Table<EdgeMetrics>,
+}
+
+type Table<T> = HashMap<String, ArcRwSignal<Option<T>>>;
+
+fn row<T: Send + Sync + 'static>(table: &mut Table<T>, id: &str) -> ArcRwSignal<Option<T>> {
+    table.entry(id.to_owned()).or_insert_with(|| ArcRwSignal::new(None)).clone()
+}
+
+fn fill<'a, T: Clone + PartialEq + Send + Sync + 'static>(
+    table: &mut Table<T>,
+    rows: impl Iterator<Item = (&'a str, &'a T)>,
+) {
+    for (id, new) in rows {
+        let row = row(table, id);
+        if row.with_untracked(|old| old.as_ref() != Some(new)) {
+            row.set(Some(new.clone()));
+        }
+    }
+}
+
+/// Empties the rows of what is not there any more.
+fn keep<T: Send + Sync + 'static>(table: &Table<T>, is_there: impl Fn(&str) -> bool) {
+    for (_, row) in table.iter().filter(|(id, _)| !is_there(id)) {
+        if row.with_untracked(Option::is_some) {
+            row.set(None);
+        }
+    }
 }
 
 impl Model {
     pub fn follow(feed: Feed, path: impl Fn() -> String + 'static) -> Model {
-        let topology = RwSignal::new(None::<Topology>);
-        let metrics = RwSignal::new(None::<Metrics>);
-        feed.subscribe(path, vec![("topology", feed.store(topology)), ("metrics", feed.store(metrics))]);
-        let places = Memo::new(move |_| {
-            Arc::new(topology.with(|topology| {
-                let Some(topology) = topology else { return Places::default() };
-                Places {
-                    nodes: topology.nodes.iter().enumerate().map(|(i, node)| (node.id.clone(), i)).collect(),
-                    edges: topology.edges.iter().enumerate().map(|(i, edge)| (edge.id.clone(), i)).collect(),
-                }
-            }))
+        let model = Model {
+            topology: RwSignal::new(None),
+            metrics: RwSignal::new(None),
+            rows: StoredValue::default(),
+        };
+        feed.subscribe(
+            path,
+            vec![
+                ("topology", feed.read(move |topology| model.drawn(topology))),
+                ("metrics", feed.read(move |metrics| model.measured(metrics))),
+            ],
+        );
+        model
+    }
+
+    /// Rows first: whoever hears of a new node finds it there. The page may be gone by now, hence `try`.
+    fn drawn(self, topology: Topology) {
+        self.rows.try_update_value(|rows| {
+            fill(&mut rows.nodes, topology.nodes.iter().map(|node| (node.id.as_str(), node)));
+            fill(&mut rows.edges, topology.edges.iter().map(|edge| (edge.id.as_str(), edge)));
+            let nodes: HashSet<&str> = topology.nodes.iter().map(|node| node.id.as_str()).collect();
+            let edges: HashSet<&str> = topology.edges.iter().map(|edge| edge.id.as_str()).collect();
+            keep(&rows.nodes, |id| nodes.contains(id));
+            keep(&rows.edges, |id| edges.contains(id));
         });
-        Model { topology, metrics, places }
+        self.topology.try_set(Some(topology));
+        self.spread();
+    }
+
+    fn measured(self, metrics: Metrics) {
+        self.metrics.try_set(Some(metrics));
+        self.spread();
+    }
+
+    /// Gives the figures to their rows; while topology and figures are of different versions, rows keep the last known.
+    fn spread(self) {
+        self.topology.try_with_untracked(|topology| {
+            self.metrics.try_with_untracked(|metrics| {
+                let (Some(topology), Some(metrics)) = (topology, metrics) else { return };
+                if topology.version != metrics.version {
+                    return;
+                }
+                self.rows.try_update_value(|rows| {
+                    let nodes = topology.nodes.iter().map(|node| node.id.as_str());
+                    fill(&mut rows.node_metrics, nodes.zip(&metrics.nodes));
+                    let edges = topology.edges.iter().map(|edge| edge.id.as_str());
+                    fill(&mut rows.edge_metrics, edges.zip(&metrics.edges));
+                });
+            })
+        });
     }
 
     /// Ids of all nodes; changes only when one comes or goes.
@@ -56,42 +129,25 @@ impl Model {
         })
     }
 
-    pub fn node(self, id: String) -> Memo<Option<Node>> {
-        Memo::new(move |_| {
-            let index = self.places.with(|places| places.nodes.get(&id).copied())?;
-            self.with_topology(|t| t.nodes.get(index).cloned())
-        })
+    pub fn node(self, id: &str) -> Row<Node> {
+        self.row(|rows| row(&mut rows.nodes, id))
     }
 
-    pub fn edge(self, id: String) -> Memo<Option<Edge>> {
-        Memo::new(move |_| {
-            let index = self.places.with(|places| places.edges.get(&id).copied())?;
-            self.with_topology(|t| t.edges.get(index).cloned())
-        })
+    pub fn edge(self, id: &str) -> Row<Edge> {
+        self.row(|rows| row(&mut rows.edges, id))
     }
 
-    /// The node's figures; the last known while topology and figures are of different versions.
-    pub fn node_metrics(self, id: String) -> Memo<Option<NodeMetrics>> {
-        self.row(move |places| places.nodes.get(&id).copied(), |metrics| &metrics.nodes)
+    pub fn node_metrics(self, id: &str) -> Row<NodeMetrics> {
+        self.row(|rows| row(&mut rows.node_metrics, id))
     }
 
-    pub fn edge_metrics(self, id: String) -> Memo<Option<EdgeMetrics>> {
-        self.row(move |places| places.edges.get(&id).copied(), |metrics| &metrics.edges)
+    pub fn edge_metrics(self, id: &str) -> Row<EdgeMetrics> {
+        self.row(|rows| row(&mut rows.edge_metrics, id))
     }
 
-    fn row<T: Clone + PartialEq + Send + Sync + 'static>(
-        self,
-        index: impl Fn(&Places) -> Option<usize> + Send + Sync + 'static,
-        rows: fn(&Metrics) -> &Vec<T>,
-    ) -> Memo<Option<T>> {
-        Memo::new(move |before: Option<&Option<T>>| {
-            let version = self.with_topology(|t| t.version);
-            let index = self.places.with(|places| index(places))?;
-            self.metrics.with(|metrics| match metrics {
-                Some(metrics) if metrics.version == version => rows(metrics).get(index).cloned(),
-                Some(_) | None => before.cloned().flatten(),
-            })
-        })
+    fn row<T: Send + Sync + 'static>(self, find: impl FnOnce(&mut Rows) -> ArcRwSignal<Option<T>>) -> Row<T> {
+        let row = self.rows.try_update_value(find).unwrap_or_else(|| ArcRwSignal::new(None));
+        row.read_only().into()
     }
 }
 

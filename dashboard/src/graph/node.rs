@@ -5,7 +5,7 @@ use crate::{
     format,
     graph::{
         geometry,
-        model::{self, spoken},
+        model::{self, Row, spoken},
         view::View,
     },
     parts::glyph,
@@ -23,8 +23,8 @@ pub fn element_id(id: &str) -> String {
 }
 
 pub fn node(view: View, id: String) -> impl IntoView {
-    let node = view.model.node(id.clone());
-    let metrics = view.model.node_metrics(id.clone());
+    let node = view.model.node(&id);
+    let metrics = view.model.node_metrics(&id);
     let first = node.get_untracked()?;
     // The list that made this view drops it in the same tick in which the node goes; until then the last is shown.
     let node = Memo::new(move |before: Option<&Node>| {
@@ -110,7 +110,7 @@ fn pill_shape(node: Memo<Node>) -> impl IntoView {
     }
 }
 
-fn card(node: Memo<Node>, metrics: Memo<Option<NodeMetrics>>, health: Memo<Health>) -> impl IntoView {
+fn card(node: Memo<Node>, metrics: Row<NodeMetrics>, health: Memo<Health>) -> impl IntoView {
     let width = move || node.with(|node| node.width);
     let height = move || node.with(|node| node.height);
     let version = move || node.with(|node| node.version.clone()).unwrap_or_default();

@@ -76,8 +76,8 @@ fn workload_details(view: View, qualified: Option<String>) -> RwSignal<Option<Wo
 
 fn node_panel(view: View, id: String) -> impl IntoView {
     let nav = use_nav();
-    let node = view.model.node(id.clone());
-    let metrics = view.model.node_metrics(id.clone());
+    let node = view.model.node(&id);
+    let metrics = view.model.node_metrics(&id);
     let health = Memo::new(move |_| metrics.with(|m| m.as_ref().map_or(Health::Idle, |m| m.health)));
     let golden =
         Memo::new(move |_| metrics.with(|m| m.as_ref().map(|m| m.golden.clone()).unwrap_or_default()));

@@ -77,8 +77,8 @@ fn row_class(view: View, id: String) -> impl Fn() -> &'static str + Clone {
 }
 
 fn node_row(view: View, id: String) -> impl IntoView {
-    let node = view.model.node(id.clone());
-    let metrics = view.model.node_metrics(id.clone());
+    let node = view.model.node(&id);
+    let metrics = view.model.node_metrics(&id);
     let golden =
         Memo::new(move |_| metrics.with(|m| m.as_ref().map(|m| m.golden.clone()).unwrap_or_default()));
     let health = Memo::new(move |_| metrics.with(|m| m.as_ref().map_or(Health::Idle, |m| m.health)));

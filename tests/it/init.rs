@@ -3,6 +3,14 @@
 use mesh_tests::{
     binaries,
     cable::{Cable, OTHER, OTHER6, PEER, PEER6, POD, POD6, original_dst},
+    client::{self, Conn},
+    control_plane::{
+        ControlPlane,
+        message::{self, Client},
+    },
+    grpc::Code,
+    origin::Origin,
+    pair::{self, Files, PORT, server_pod},
     story::run,
     wait::{self, SOON},
 };
@@ -10,7 +18,7 @@ use std::{
     net::SocketAddr,
     process::{Command, Output},
 };
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 const ROOT: u32 = 0;
 const PROXY: u32 = 2102;
@@ -96,10 +104,13 @@ impl Ends {
     }
 }
 
+fn addr(ip: &str, port: u16) -> SocketAddr {
+    SocketAddr::new(ip.parse().unwrap(), port)
+}
+
 /// Both families, both directions, everything that is spared.
 async fn is_redirected(cable: &Cable) {
     let ends = Ends::of(cable);
-    let addr = |ip: &str, port: u16| SocketAddr::new(ip.parse().unwrap(), port);
     for (pod, peer, service, other, itself) in
         [(POD, PEER, "10.96.0.10", OTHER, "127.0.0.1"), (POD6, PEER6, "fd00:96::10", OTHER6, "::1")]
     {
@@ -157,15 +168,54 @@ fn iptables_redirect_where_they_must_and_twice_is_once() {
     });
 }
 
+/// The whole way with the real proxy: what a stranger sends to the pod reaches the application by it, and so does what the
+/// application sends to the stranger; each by IPv4 and by IPv6.
+#[test]
+fn a_redirected_pod_is_served_by_its_proxy() {
+    run(async || {
+        let cable = Cable::here();
+        // Told apart by its group, because the files that it reads are ours.
+        succeeds(&init(&cable, &[], &["--proxy-uid=65533", "--proxy-gid=2102"]));
+        let control_plane = ControlPlane::start().await;
+        let pod = server_pod();
+        let anyone = message::server(vec![message::authorization("anyone", Client::Anyone)]);
+        control_plane.inbound(&pod.workload(), PORT).set(anyone);
+        let files = Files::new(&control_plane.ca.pem());
+        let proxy = pair::proxy(&pod, &files).redirected(2102).ready().await;
+        let application = Origin::start("application", "[::]:8080".parse().unwrap()).await;
+        let request = |path| {
+            let mut request = client::to(path);
+            request.headers_mut().insert("host", "any.example".parse().unwrap());
+            request
+        };
+        for (pod, peer) in [(POD, PEER), (POD6, PEER6)] {
+            let (to_pod, to_peer) = (addr(pod, PORT), addr(peer, 80));
+            let socket = TcpStream::from_std(cable.peer.connect(ROOT, None, to_pod).unwrap()).unwrap();
+            Conn::http1_over(socket).await.unwrap().send(request("/in")).await.unwrap().is(200);
+            assert_eq!(application.last().uri.path(), "/in", "{pod}");
+
+            control_plane.outbound(&to_peer.to_string()).refuse(Code::NotFound);
+            let stranger = TcpListener::from_std(cable.peer.listen(&to_peer.to_string())).unwrap();
+            let stranger = Origin::on("stranger", stranger);
+            let reply = client::send(to_peer, request("/out")).await.unwrap().is(200);
+            assert_eq!(reply.text(), "stranger");
+            assert_eq!(stranger.last().uri.path(), "/out", "{peer}");
+        }
+        for direction in ["inbound", "outbound"] {
+            let label = format!("direction=\"{direction}\"");
+            assert_eq!(proxy.metric("request_total", &[&label]).await, 2.0, "{direction}");
+        }
+    });
+}
+
 #[test]
 fn ipv6_is_left_alone_when_told_so() {
     run(async || {
         let cable = Cable::new();
         succeeds(&init(&cable, &[], &["--ipv6=false"]));
         let ends = Ends::of(&cable);
-        let to = |ip: &str| SocketAddr::new(ip.parse().unwrap(), 8080);
         for (ip, end) in [(POD, End::Inbound), (POD6, End::Application)] {
-            let _connection = cable.peer.connect(ROOT, None, to(ip)).unwrap();
+            let _connection = cable.peer.connect(ROOT, None, addr(ip, 8080)).unwrap();
             assert_eq!(ends.next().await.0, end, "{ip}");
         }
     });

@@ -35,7 +35,16 @@ pub const OTHER6: &str = "fd00:9::2";
 impl Cable {
     /// Panics where we may not: these stories are worth nothing without it.
     pub fn new() -> Cable {
-        let cable = Cable { pod: Namespace::new(), peer: Namespace::new() };
+        Cable::from(Namespace::new())
+    }
+
+    /// With the calling thread's own network as the pod's.
+    pub fn here() -> Cable {
+        Cable::from(Namespace::here())
+    }
+
+    fn from(pod: Namespace) -> Cable {
+        let cable = Cable { pod, peer: Namespace::new() };
         let pod = format!("/proc/{}/fd/{}", std::process::id(), cable.pod.0.as_raw_fd());
         cable.peer.ip(&["link", "add", "pod", "type", "veth", "peer", "name", "eth0"]);
         cable.peer.ip(&["link", "set", "eth0", "netns", &pod]);
@@ -73,9 +82,13 @@ impl Namespace {
     fn new() -> Namespace {
         let made = thread::spawn(|| {
             crate::netns::isolate().expect("no network namespace can be made here: run this as root");
-            File::open("/proc/thread-self/ns/net").expect("the thread's own namespace")
+            Namespace::here()
         });
-        Namespace(made.join().unwrap_or_else(|panic| resume_unwind(panic)))
+        made.join().unwrap_or_else(|panic| resume_unwind(panic))
+    }
+
+    fn here() -> Namespace {
+        Namespace(File::open("/proc/thread-self/ns/net").expect("the thread's own network"))
     }
 
     /// Runs `what` there. Sockets and processes that it makes stay there.
@@ -103,7 +116,7 @@ impl Namespace {
         listener
     }
 
-    /// A connection by a user's program.
+    /// A connection by a user's program, to be made part of a runtime.
     pub fn connect(&self, uid: u32, from: Option<IpAddr>, to: SocketAddr) -> io::Result<TcpStream> {
         self.within(|| {
             // SAFETY: the system call, unlike libc's function, changes the calling thread alone, which ends soon.
@@ -114,6 +127,7 @@ impl Namespace {
                 socket.bind(&SocketAddr::new(from, 0).into())?;
             }
             socket.connect_timeout(&to.into(), TIMEOUT)?;
+            socket.set_nonblocking(true)?;
             Ok(socket.into())
         })
     }

@@ -60,7 +60,11 @@ impl std::fmt::Debug for Origin {
 
 impl Origin {
     pub async fn start(name: &str, addr: SocketAddr) -> Origin {
-        let listener = crate::netns::listen(addr).await;
+        Origin::on(name, crate::netns::listen(addr).await)
+    }
+
+    pub fn on(name: &str, listener: TcpListener) -> Origin {
+        let addr = listener.local_addr().expect("a listener has an address");
         let own = name.to_owned();
         let usual: Handler = Arc::new(move |req| Box::pin(usual(own.clone(), req)));
         let handler = Arc::new(Mutex::new(usual));

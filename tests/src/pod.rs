@@ -115,6 +115,16 @@ impl ProxyStart {
         self
     }
 
+    /// As a container of a real pod: no address of its own, and a group by which redirection knows it.
+    pub fn redirected(mut self, gid: u32) -> ProxyStart {
+        self.start = self.start.gid(gid);
+        self.knob("INBOUND_LISTEN_ADDR", "[::]:4143")
+            .knob("OUTBOUND_LISTEN_ADDRS", "127.0.0.1:4140,[::1]:4140")
+            .knob("INBOUND_APP_IP", "")
+            .knob("INBOUND_IPS", "")
+            .knob("INBOUND_DIRECT", "")
+    }
+
     pub fn spawn(self) -> Proxy {
         Proxy { process: self.start.spawn(), pod: self.pod }
     }

@@ -67,6 +67,12 @@ impl Start {
         self
     }
 
+    /// Another group than ours.
+    pub fn gid(mut self, gid: u32) -> Start {
+        self.command.gid(gid);
+        self
+    }
+
     /// Starts it and lets it run.
     pub fn spawn(mut self) -> Process {
         let log = tempfile::tempfile().expect("a temporary file");

@@ -315,7 +315,7 @@ pub fn authorization(name: &str, client: Client<'_>) -> inbound::Authz {
         Client::Identity(name) => identities(vec![inbound::Identity { name: name.into() }], vec![]),
     };
     inbound::Authz {
-        networks: vec![network([0, 0, 0, 0], 0)],
+        networks: vec![network([0, 0, 0, 0], 0), network([0; 16], 0)],
         authentication: Some(inbound::Authn { permit: Some(permit) }),
         labels: HashMap::from([
             ("group".into(), "policy.linkerd.io".into()),
@@ -326,11 +326,8 @@ pub fn authorization(name: &str, client: Client<'_>) -> inbound::Authz {
     }
 }
 
-pub fn network(ip: [u8; 4], prefix_len: u32) -> inbound::Network {
-    inbound::Network {
-        net: Some(net::IpNetwork { ip: Some(std::net::IpAddr::from(ip).into()), prefix_len }),
-        except: vec![],
-    }
+pub fn network(ip: impl Into<std::net::IpAddr>, prefix_len: u32) -> inbound::Network {
+    inbound::Network { net: Some(net::IpNetwork { ip: Some(ip.into().into()), prefix_len }), except: vec![] }
 }
 
 /// A port that finds its protocol out, with one route for everything.

@@ -19,15 +19,33 @@
 //!     - { kind: HTTPRoute, name: ratings-read }
 //! ```
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Who may call what this policy targets. As soon as one enforcing policy targets a port, only what such policies allow is allowed.
+// The chart holds the kind's definition, as `AuthorizationPolicy::crd()` writes it.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[kube(group = "mesh.dev", version = "v1alpha1", kind = "AuthorizationPolicy", namespaced)]
+#[kube(
+    group = "mesh.dev",
+    version = "v1alpha1",
+    kind = "AuthorizationPolicy",
+    namespaced,
+    status = "AuthorizationPolicyStatus",
+    doc = "Who may call a Service or a workload.",
+    shortname = "authz",
+    category = "mesh",
+    label("app.kubernetes.io/part-of", "mesh"),
+    printcolumn = r#"{"name": "Mode", "type": "string", "jsonPath": ".spec.mode"}"#,
+    printcolumn = r#"{"name": "Accepted", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Accepted\")].status"}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
+)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [
+    { "rule": "has(self.targetRefs) || has(self.selector)", "message": "targets nothing: give it targetRefs or a selector" },
+    { "rule": "!has(self.ports) || has(self.selector)", "message": "ports belong to a selector; a targetRef has a port of its own" },
+]))]
 pub struct AuthorizationPolicySpec {
     /// Services of the policy's namespace.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -38,6 +56,7 @@ pub struct AuthorizationPolicySpec {
     pub selector: Option<LabelSelector>,
     /// With `selector`: the container ports that are meant; none means all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "ports")]
     pub ports: Vec<u16>,
     #[serde(default)]
     pub mode: Mode,
@@ -60,12 +79,15 @@ pub enum Mode {
 pub struct TargetRef {
     /// Empty, or `core`.
     #[serde(default)]
+    #[schemars(extend("enum" = ["", "core"]))]
     pub group: String,
     /// `Service`.
+    #[schemars(extend("enum" = ["Service"]))]
     pub kind: String,
     pub name: String,
     /// The Service's port; none means all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "port")]
     pub port: Option<u16>,
 }
 
@@ -104,6 +126,7 @@ pub struct ServiceAccountRef {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NamespaceRef {
+    #[schemars(regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
 }
 
@@ -128,8 +151,18 @@ pub struct NetworkRef {
 pub struct RouteRef {
     /// `HTTPRoute` or `GRPCRoute`.
     #[serde(default = "http_route")]
+    #[schemars(extend("enum" = ["HTTPRoute", "GRPCRoute"]))]
     pub kind: String,
     pub name: String,
+}
+
+/// What the mesh made of the policy, written by the operator.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AuthorizationPolicyStatus {
+    /// `Accepted`: whether all of it is in force; where not, `message` says what is left out.
+    #[serde(default)]
+    #[schemars(schema_with = "conditions")]
+    pub conditions: Vec<Condition>,
 }
 
 fn http_route() -> String {
@@ -152,6 +185,34 @@ fn label_selector(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
                         "values": { "type": "array", "items": { "type": "string" } }
                     }
                 }
+            }
+        }
+    })
+}
+
+fn port(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "type": "integer", "format": "int32", "minimum": 1, "maximum": 65535 })
+}
+
+fn ports(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "type": "array", "items": port(generator) })
+}
+
+fn conditions(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "array",
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["type"],
+        "items": {
+            "type": "object",
+            "required": ["type", "status", "lastTransitionTime", "reason", "message"],
+            "properties": {
+                "type": { "type": "string" },
+                "status": { "type": "string", "enum": ["True", "False", "Unknown"] },
+                "observedGeneration": { "type": "integer", "format": "int64" },
+                "lastTransitionTime": { "type": "string", "format": "date-time" },
+                "reason": { "type": "string" },
+                "message": { "type": "string" }
             }
         }
     })

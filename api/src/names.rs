@@ -39,6 +39,10 @@ pub const OPERATOR_NAMESPACE: &str = "mesh-system";
 pub const INJECTION_CONFIG_MAP: &str = "mesh-injection";
 /// The key in that ConfigMap.
 pub const INJECTION_KEY: &str = "injection.yaml";
+/// ConfigMap in the operator's namespace: the chart's values, for `mesh upgrade`.
+pub const VALUES_CONFIG_MAP: &str = "mesh-values";
+/// The key in that ConfigMap.
+pub const VALUES_KEY: &str = "values.yaml";
 /// Default trust domain, and default DNS suffix of Services (`svc.cluster.local`).
 pub const TRUST_DOMAIN: &str = "cluster.local";
 

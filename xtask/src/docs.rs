@@ -1,4 +1,5 @@
-//! `cargo xtask docs`: the reference pages, written by the programs and sources that they describe.
+//! `cargo xtask docs`: the reference pages, and the files of the chart that its values make, written by the programs and sources
+//! that they describe.
 
 use crate::{
     demo, names,
@@ -18,10 +19,9 @@ pub fn run(options: Options) -> Result<()> {
     if !options.check {
         demo::build_programs()?;
     }
-    let folder = workspace_root().join("docs/reference");
     let mut stale = vec![];
     for (name, text) in pages()? {
-        let path = folder.join(name);
+        let path = workspace_root().join(name);
         if fs::read_to_string(&path).is_ok_and(|old| old == text) {
             continue;
         }
@@ -33,7 +33,7 @@ pub fn run(options: Options) -> Result<()> {
     }
     ensure!(
         stale.is_empty(),
-        "docs/reference: {} no longer say what the code says: run `cargo xtask docs`",
+        "{} no longer say what the code says: run `cargo xtask docs`",
         stale.join(", ")
     );
     Ok(())
@@ -43,11 +43,14 @@ fn pages() -> Result<Vec<(&'static str, String)>> {
     let bin = binaries()?;
     let says = |program: &str, args: &[&str]| output(Command::new(bin.join(program)).args(args));
     Ok(vec![
-        ("cli.md", says("mesh", &["reference"])?),
-        ("proxy-env.md", says("mesh-proxy", &["env", "--markdown"])?),
-        ("proxy-metrics.md", says("mesh-proxy", &["metrics", "--markdown"])?),
-        ("annotations.md", annotations()),
-        ("authorization-policy.md", authorization_policy()?),
+        ("docs/reference/cli.md", says("mesh", &["reference"])?),
+        ("docs/reference/values.md", says("mesh", &["reference", "values"])?),
+        ("docs/reference/proxy-env.md", says("mesh-proxy", &["env", "--markdown"])?),
+        ("docs/reference/proxy-metrics.md", says("mesh-proxy", &["metrics", "--markdown"])?),
+        ("docs/reference/annotations.md", annotations()),
+        ("docs/reference/authorization-policy.md", authorization_policy()?),
+        ("charts/mesh/values.yaml", says("mesh", &["reference", "values-yaml"])?),
+        ("charts/mesh/values.schema.json", says("mesh", &["reference", "values-schema"])?),
     ])
 }
 

@@ -37,7 +37,7 @@ enum Task {
     E2e(e2e::Options),
     /// Build the dashboard into dashboard/dist/.
     Dashboard(dashboard::Args),
-    /// Write docs/reference/ from the code.
+    /// Write docs/reference/ and the chart's values from the code.
     Docs(docs::Options),
     /// The project's own rules: who may depend on whom, and what no file may hold.
     Tidy,

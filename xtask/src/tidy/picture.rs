@@ -14,7 +14,7 @@ enum Rule {
     Only(&'static [&'static str]),
 }
 
-const PICTURE: [(&str, Rule); 8] = [
+const PICTURE: [(&str, Rule); 9] = [
     (
         "mesh-api",
         Rule::Only(&["serde", "serde_core", "serde_derive", "proc-macro2", "quote", "syn", "unicode-ident"]),
@@ -26,6 +26,10 @@ const PICTURE: [(&str, Rule); 8] = [
     (
         "mesh-policy",
         Rule::Never(&["tokio", "tonic", "hyper", "linkerd2-proxy-api", "prost", "mesh-operator"]),
+    ),
+    (
+        "mesh-charts",
+        Rule::Never(&["kube", "tokio", "hyper", "mesh-operator", "mesh-policy", "mesh-proxy", "mesh-tests"]),
     ),
     ("mesh-operator", Rule::Never(&["leptos", "mesh-proxy", "mesh-tests", "mesh-e2e"])),
     (

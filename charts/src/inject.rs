@@ -1,0 +1,157 @@
+//! Whether a Pod gets a proxy, and the patch that puts it there. The webhook and `mesh inject` ask the same functions.
+//!
+//! `settings` reads what Pod, Namespace and chart say, `sidecar` writes containers and volumes, `skip` knows why a Pod gets none,
+//! `uninject` takes a proxy out again, `manifest` finds the Pods in files.
+
+pub mod manifest;
+mod patch;
+mod settings;
+mod sidecar;
+mod skip;
+mod uninject;
+
+pub use json_patch::Patch;
+pub use skip::Skip;
+pub use uninject::uninject;
+
+use crate::{
+    chart,
+    values::{DefaultPolicy, Proxy, PullPolicy, Sidecar, Values},
+};
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use mesh_api::names;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use settings::Settings;
+use std::collections::BTreeMap;
+
+/// What every sidecar of a mesh has in common; the ConfigMap `mesh-injection` holds it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Injection {
+    pub control_namespace: String,
+    pub trust_domain: String,
+    pub cluster_domain: String,
+    pub default_policy: DefaultPolicy,
+    pub image: String,
+    pub pull_policy: PullPolicy,
+    pub proxy: Proxy,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Chart(#[from] chart::Error),
+    #[error("injection: {0}")]
+    Yaml(String),
+}
+
+impl Injection {
+    /// The text in the ConfigMap.
+    pub fn parse(yaml: &str) -> Result<Injection, Error> {
+        serde_saphyr::from_str(yaml).map_err(|e| Error::Yaml(e.to_string()))
+    }
+
+    /// What the chart would put into the ConfigMap.
+    pub fn of(values: &Values) -> Result<Injection, Error> {
+        let objects = chart::render(values)?;
+        let config = objects.iter().find(|object| object.name() == names::INJECTION_CONFIG_MAP);
+        let text = config.and_then(|config| config.value["data"][names::INJECTION_KEY].as_str());
+        Injection::parse(text.ok_or_else(|| Error::Yaml("the chart has no such ConfigMap".into()))?)
+    }
+}
+
+/// What the cluster can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// Init containers may stay (`restartPolicy: Always`): Kubernetes 1.29 and later.
+    pub native_sidecars: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Injected,
+    /// A proxy of ours is in there.
+    Already,
+    Skipped(Skip),
+}
+
+/// What becomes of a Pod, and the patch that does it; empty where nothing is to change.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    pub outcome: Outcome,
+    pub patch: Patch,
+}
+
+/// `namespace`: its annotations. A Pod's own annotation wins over its Namespace's, which wins over the chart's value.
+pub fn inject(
+    pod: &Pod,
+    namespace: &BTreeMap<String, String>,
+    injection: &Injection,
+    cluster: Cluster,
+) -> Decision {
+    let none = BTreeMap::new();
+    let own = pod.metadata.annotations.as_ref().unwrap_or(&none);
+    let annotation = |name: &str| own.get(name).or_else(|| namespace.get(name)).map(String::as_str);
+    let Some(spec) = &pod.spec else { return skipped(pod, Skip::NoContainer) };
+    if has_proxy(spec) {
+        return Decision { outcome: Outcome::Already, patch: Patch::default() };
+    }
+    if let Some(skip) = skip::wish(annotation(names::INJECT)).or_else(|| skip::obstacle(spec)) {
+        return skipped(pod, skip);
+    }
+    let settings = match Settings::read(annotation, injection) {
+        Ok(settings) => settings,
+        Err(skip) => return skipped(pod, skip),
+    };
+    let sidecar = if cluster.native_sidecars { settings.proxy.sidecar } else { Sidecar::Classic };
+    if sidecar == Sidecar::Classic && skip::ends(spec) {
+        return skipped(pod, Skip::ClassicJob);
+    }
+    Decision { outcome: Outcome::Injected, patch: with_proxy(pod, spec, &settings, sidecar, injection) }
+}
+
+fn with_proxy(
+    pod: &Pod,
+    spec: &PodSpec,
+    settings: &Settings,
+    sidecar: Sidecar,
+    injection: &Injection,
+) -> Patch {
+    let mut patch = patch::Builder::default();
+    patch.annotate(pod, names::INJECT_STATUS, "injected");
+    patch.label(pod, names::CONTROL_NAMESPACE_LABEL, &injection.control_namespace);
+    let volumes = sidecar::volumes().into_iter().map(|volume| json!(volume)).collect();
+    patch.append("volumes", spec.volumes.is_some(), volumes);
+    let init = json!(sidecar::init(settings, injection));
+    let proxy = json!(sidecar::proxy(spec, settings, sidecar, injection));
+    let has_init = spec.init_containers.is_some();
+    match sidecar {
+        // Before all others, so that these have a network that works.
+        Sidecar::Native => patch.prepend("initContainers", has_init, vec![init, proxy]),
+        // Init containers run before any proxy does, so traffic is redirected after the last of them; and kubelet starts
+        // containers in their order, so the proxy is there when the application starts.
+        Sidecar::Classic => {
+            patch.append("initContainers", has_init, vec![init]);
+            patch.prepend("containers", true, vec![proxy]);
+        }
+    }
+    patch.finish()
+}
+
+/// Who asked for a proxy and gets none finds the reason on the Pod.
+fn skipped(pod: &Pod, skip: Skip) -> Decision {
+    let mut patch = patch::Builder::default();
+    if skip.is_worth_telling() {
+        patch.annotate(pod, names::INJECT_STATUS, &format!("skipped: {skip}"));
+    }
+    Decision { outcome: Outcome::Skipped(skip), patch: patch.finish() }
+}
+
+fn has_proxy(spec: &PodSpec) -> bool {
+    skip::containers(spec)
+        .any(|container| [names::PROXY_CONTAINER, names::INIT_CONTAINER].contains(&container.name.as_str()))
+}
+
+#[cfg(test)]
+mod tests;

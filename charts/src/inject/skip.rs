@@ -1,0 +1,113 @@
+//! Why a Pod gets no proxy.
+
+use k8s_openapi::api::core::v1::{Container, PodSpec};
+use mesh_api::names;
+use std::fmt;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Skip {
+    /// Neither Pod nor Namespace is annotated.
+    NotAsked,
+    /// An annotation says so.
+    Disabled,
+    NoContainer,
+    HostNetwork,
+    Windows,
+    /// The container that another mesh left.
+    OtherMesh(String),
+    /// A container's own port is one of the proxy's.
+    PortTaken {
+        container: String,
+        port: u16,
+    },
+    /// It would never end: a container beside the application's keeps a Pod alive.
+    ClassicJob,
+    Invalid {
+        annotation: &'static str,
+        value: String,
+        want: &'static str,
+    },
+}
+
+impl Skip {
+    /// Whether somebody wanted a proxy there.
+    pub fn is_worth_telling(&self) -> bool {
+        !matches!(self, Skip::NotAsked | Skip::Disabled)
+    }
+}
+
+impl fmt::Display for Skip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Skip::NotAsked => write!(f, "neither Pod nor Namespace is annotated {}: enabled", names::INJECT),
+            Skip::Disabled => write!(f, "annotated {}: disabled", names::INJECT),
+            Skip::NoContainer => write!(f, "the Pod has no container"),
+            Skip::HostNetwork => {
+                write!(f, "hostNetwork: redirecting its connections would redirect the node's")
+            }
+            Skip::Windows => write!(f, "the Pod is for Windows nodes"),
+            Skip::OtherMesh(container) => write!(f, "container {container} is another mesh's proxy"),
+            Skip::PortTaken { container, port } => {
+                write!(f, "container {container} wants port {port}, which is the proxy's")
+            }
+            Skip::ClassicJob => {
+                write!(f, "a Pod that is to end needs native sidecars (Kubernetes 1.29 and later)")
+            }
+            Skip::Invalid { annotation, value, want } => write!(f, "{annotation}={value:?}: want {want}"),
+        }
+    }
+}
+
+/// What the annotation wishes, where that is no proxy.
+pub fn wish(inject: Option<&str>) -> Option<Skip> {
+    match inject {
+        Some("enabled") => None,
+        Some("disabled") => Some(Skip::Disabled),
+        Some(value) => Some(Skip::Invalid {
+            annotation: names::INJECT,
+            value: value.to_owned(),
+            want: "enabled or disabled",
+        }),
+        None => Some(Skip::NotAsked),
+    }
+}
+
+/// What keeps a proxy away from this Pod.
+pub fn obstacle(spec: &PodSpec) -> Option<Skip> {
+    const OTHERS: [&str; 5] = ["istio-proxy", "istio-init", "linkerd-proxy", "linkerd-init", "kuma-sidecar"];
+    if spec.containers.is_empty() {
+        return Some(Skip::NoContainer);
+    }
+    if spec.host_network == Some(true) {
+        return Some(Skip::HostNetwork);
+    }
+    let os = spec.os.as_ref().map(|os| os.name.as_str());
+    let selected = spec.node_selector.as_ref().and_then(|labels| labels.get("kubernetes.io/os"));
+    if os.or(selected.map(String::as_str)) == Some("windows") {
+        return Some(Skip::Windows);
+    }
+    if let Some(other) = containers(spec).find(|container| OTHERS.contains(&container.name.as_str())) {
+        return Some(Skip::OtherMesh(other.name.clone()));
+    }
+    for container in containers(spec) {
+        if let Some(port) = container.ports.iter().flatten().find_map(|port| ours(port.container_port)) {
+            return Some(Skip::PortTaken { container: container.name.clone(), port });
+        }
+    }
+    None
+}
+
+/// Whether the Pod is to end by itself, as a Job's.
+pub fn ends(spec: &PodSpec) -> bool {
+    matches!(spec.restart_policy.as_deref(), Some("OnFailure" | "Never"))
+}
+
+/// Init containers and the others.
+pub fn containers(spec: &PodSpec) -> impl Iterator<Item = &Container> {
+    spec.init_containers.iter().flatten().chain(&spec.containers)
+}
+
+fn ours(port: i32) -> Option<u16> {
+    let ours = [names::INBOUND_PORT, names::OUTBOUND_PORT, names::ADMIN_PORT];
+    u16::try_from(port).ok().filter(|port| ours.contains(port))
+}

@@ -1,0 +1,393 @@
+use super::*;
+use crate::values::Given;
+use proptest::prelude::*;
+use serde_json::Value;
+
+const NATIVE: Cluster = Cluster { native_sidecars: true };
+const OLD: Cluster = Cluster { native_sidecars: false };
+
+fn injection() -> Injection {
+    Injection::of(&Given::default().check().unwrap()).unwrap()
+}
+
+fn pod(yaml: &str) -> Value {
+    serde_saphyr::from_str(yaml).unwrap()
+}
+
+fn annotations(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+fn decide(pod: &Value, namespace: &[(&str, &str)], cluster: Cluster) -> Decision {
+    let typed: Pod = serde_json::from_value(pod.clone()).unwrap();
+    inject(&typed, &annotations(namespace), &injection(), cluster)
+}
+
+fn patched(pod: &Value, patch: &Patch) -> Value {
+    let mut pod = pod.clone();
+    json_patch::patch(&mut pod, patch).unwrap();
+    pod
+}
+
+const ENABLED: &[(&str, &str)] = &[(names::INJECT, "enabled")];
+
+const WEB: &str = "
+metadata: { name: web, labels: { app: web } }
+spec:
+  serviceAccountName: web
+  initContainers:
+  - { name: migrate, image: web }
+  containers:
+  - name: web
+    image: web
+    ports: [{ containerPort: 8080 }, { containerPort: 9090 }, { containerPort: 53, protocol: UDP }]
+";
+
+#[test]
+fn a_native_sidecar() {
+    let decision = decide(&pod(WEB), ENABLED, NATIVE);
+    assert_eq!(decision.outcome, Outcome::Injected);
+    let pod = patched(&pod(WEB), &decision.patch);
+    serde_json::from_value::<Pod>(pod.clone()).unwrap();
+    insta::assert_snapshot!(serde_saphyr::to_string(&pod).unwrap());
+}
+
+/// `mesh-init` and `mesh-proxy` among the names of init containers, and of the others.
+fn order(pod: &Value) -> (Vec<&str>, Vec<&str>) {
+    let names = |list: &str| -> Vec<&str> {
+        let list = pod["spec"][list].as_array();
+        list.into_iter().flatten().map(|container| container["name"].as_str().unwrap()).collect()
+    };
+    (names("initContainers"), names("containers"))
+}
+
+#[test]
+fn where_the_proxy_stands() {
+    let web = pod(WEB);
+    let native = patched(&web, &decide(&web, ENABLED, NATIVE).patch);
+    assert_eq!(order(&native), (vec!["mesh-init", "mesh-proxy", "migrate"], vec!["web"]));
+    assert_eq!(native["spec"]["initContainers"][1]["restartPolicy"], "Always");
+    let old = patched(&web, &decide(&web, ENABLED, OLD).patch);
+    assert_eq!(order(&old), (vec!["migrate", "mesh-init"], vec!["mesh-proxy", "web"]));
+    assert_eq!(old["spec"]["containers"][0]["restartPolicy"], Value::Null);
+    let classic = &[ENABLED[0], (names::SIDECAR, "classic")];
+    assert_eq!(patched(&web, &decide(&web, classic, NATIVE).patch), old);
+}
+
+#[test]
+fn who_gets_a_proxy() {
+    let plain = "spec: { containers: [{ name: web }] }";
+    let own = |value: &str| format!("metadata: {{ annotations: {{ mesh.dev/inject: {value} }} }}\n{plain}");
+    let disabled: &[(&str, &str)] = &[(names::INJECT, "disabled")];
+    for (pod_yaml, namespace, expected) in [
+        (plain, ENABLED, "injected"),
+        (plain, &[][..], "neither Pod nor Namespace is annotated mesh.dev/inject: enabled"),
+        (plain, disabled, "annotated mesh.dev/inject: disabled"),
+        (&own("enabled"), &[][..], "injected"),
+        (&own("enabled"), disabled, "injected"),
+        (&own("disabled"), ENABLED, "annotated mesh.dev/inject: disabled"),
+        (&own("maybe"), ENABLED, "mesh.dev/inject=\"maybe\": want enabled or disabled"),
+        (
+            "spec: { hostNetwork: true, containers: [{ name: web }] }",
+            ENABLED,
+            "hostNetwork: redirecting its connections would redirect the node's",
+        ),
+        (
+            "spec: { os: { name: windows }, containers: [{ name: web }] }",
+            ENABLED,
+            "the Pod is for Windows nodes",
+        ),
+        (
+            "spec: { nodeSelector: { kubernetes.io/os: windows }, containers: [{ name: web }] }",
+            ENABLED,
+            "the Pod is for Windows nodes",
+        ),
+        (
+            "spec: { containers: [{ name: web }, { name: istio-proxy }] }",
+            ENABLED,
+            "container istio-proxy is another mesh's proxy",
+        ),
+        (
+            "spec: { containers: [{ name: web, ports: [{ containerPort: 4143 }] }] }",
+            ENABLED,
+            "container web wants port 4143, which is the proxy's",
+        ),
+        ("spec: { containers: [{ name: web }, { name: mesh-proxy }] }", ENABLED, "already"),
+        ("spec: { initContainers: [{ name: mesh-proxy }], containers: [{ name: web }] }", ENABLED, "already"),
+        ("spec: { automountServiceAccountToken: false, containers: [{ name: web }] }", ENABLED, "injected"),
+        ("spec: { restartPolicy: Never, containers: [{ name: job }] }", ENABLED, "injected"),
+        ("spec: { containers: [] }", ENABLED, "the Pod has no container"),
+    ] {
+        let outcome = match decide(&pod(pod_yaml), namespace, NATIVE).outcome {
+            Outcome::Injected => "injected".to_owned(),
+            Outcome::Already => "already".to_owned(),
+            Outcome::Skipped(skip) => skip.to_string(),
+        };
+        assert_eq!(outcome, expected, "{pod_yaml} in {namespace:?}");
+    }
+}
+
+#[test]
+fn a_job_is_not_kept_alive_by_a_classic_sidecar() {
+    let job = pod("spec: { restartPolicy: OnFailure, containers: [{ name: job }] }");
+    assert_eq!(decide(&job, ENABLED, OLD).outcome, Outcome::Skipped(Skip::ClassicJob));
+    assert_eq!(decide(&job, ENABLED, NATIVE).outcome, Outcome::Injected);
+}
+
+#[test]
+fn the_reason_stands_on_the_pod_of_who_asked() {
+    let status = |namespace| {
+        let host = pod(
+            "metadata: { annotations: { a: b } }\nspec: { hostNetwork: true, containers: [{ name: x }] }",
+        );
+        let after = patched(&host, &decide(&host, namespace, NATIVE).patch);
+        after["metadata"]["annotations"].get(names::INJECT_STATUS).cloned()
+    };
+    let expected = "skipped: hostNetwork: redirecting its connections would redirect the node's";
+    assert_eq!(status(ENABLED), Some(expected.into()));
+    assert_eq!(status(&[]), None);
+}
+
+/// The value of one of the proxy's variables, or why there is no proxy.
+fn variable(own: &[(&str, &str)], namespace: &[(&str, &str)], name: &str) -> String {
+    let mut web = pod(WEB);
+    web["metadata"]["annotations"] = json!(annotations(own));
+    let namespace: Vec<_> = ENABLED.iter().chain(namespace).copied().collect();
+    let decision = decide(&web, &namespace, NATIVE);
+    if let Outcome::Skipped(skip) = decision.outcome {
+        return skip.to_string();
+    }
+    let after = patched(&web, &decision.patch);
+    let proxy = &after["spec"]["initContainers"][1];
+    if let Some(value) = proxy.pointer(name).or_else(|| after["spec"]["initContainers"][0].pointer(name)) {
+        return value.to_string();
+    }
+    let env = proxy["env"].as_array().unwrap();
+    env.iter().find(|env| env["name"] == name).map(|env| env["value"].to_string()).unwrap_or_default()
+}
+
+#[test]
+fn a_pods_word_wins_over_its_namespaces() {
+    const LOG: &str = "MESH_PROXY_LOG";
+    let (debug, trace) = ((names::PROXY_LOG, "debug"), (names::PROXY_LOG, "trace"));
+    assert_eq!(variable(&[], &[], LOG), "\"warn,mesh_proxy=info\"");
+    assert_eq!(variable(&[], &[debug], LOG), "\"debug\"");
+    assert_eq!(variable(&[trace], &[debug], LOG), "\"trace\"");
+}
+
+#[test]
+fn annotations_reach_the_proxy_or_are_refused_by_name() {
+    let ports = "ports and ranges from 1 to 65535, as in 80,8080-8090";
+    let refused = |name: &str, value: &str, want: &str| format!("{name}={value:?}: want {want}");
+    for (name, value, place, expected) in [
+        (names::PROXY_IMAGE, "r.example.com/p:2", "/image", "\"r.example.com/p:2\"".to_owned()),
+        (names::PROXY_IMAGE, "p 2", "/image", refused(names::PROXY_IMAGE, "p 2", "an image")),
+        (names::PROXY_CPU_REQUEST, "250m", "/resources/requests/cpu", "\"250m\"".into()),
+        (names::PROXY_MEMORY_LIMIT, "1Gi", "/resources/limits/memory", "\"1Gi\"".into()),
+        (
+            names::PROXY_CPU_LIMIT,
+            "much",
+            "/image",
+            refused(names::PROXY_CPU_LIMIT, "much", "a quantity, as in 100m or 20Mi"),
+        ),
+        (names::PROXY_CORES, "2", "MESH_PROXY_CORES", "\"2\"".into()),
+        (names::PROXY_CORES, "0", "", refused(names::PROXY_CORES, "0", "a whole number above 0")),
+        (names::PROXY_ACCESS_LOG, "json", "MESH_PROXY_ACCESS_LOG", "\"json\"".into()),
+        (names::TRACE_SAMPLE_RATIO, "0.5", "MESH_PROXY_TRACE_SAMPLE_RATIO", "\"0.5\"".into()),
+        (names::TRACE_SAMPLE_RATIO, "2", "", refused(names::TRACE_SAMPLE_RATIO, "2", "a number from 0 to 1")),
+        (
+            names::SKIP_INBOUND_PORTS,
+            "22,8000-8010",
+            "/args/4",
+            "\"--inbound-ports-to-ignore=4190,4191,22,8000-8010\"".into(),
+        ),
+        (names::SKIP_OUTBOUND_PORTS, "3306", "/args/5", "\"--outbound-ports-to-ignore=3306\"".into()),
+        (names::SKIP_NETWORKS, "10.0.0.0/8", "/args/5", "\"--subnets-to-ignore=10.0.0.0/8\"".into()),
+        (names::SKIP_INBOUND_PORTS, "1-70000", "", refused(names::SKIP_INBOUND_PORTS, "1-70000", ports)),
+        (names::SKIP_INBOUND_PORTS, "80,,443", "", refused(names::SKIP_INBOUND_PORTS, "80,,443", ports)),
+        (names::OPAQUE_PORTS, "-1", "", refused(names::OPAQUE_PORTS, "-1", ports)),
+        (names::SIDECAR, "both", "", refused(names::SIDECAR, "both", "native or classic")),
+    ] {
+        assert_eq!(variable(&[(name, value)], &[], place), expected, "{name}={value}");
+    }
+}
+
+#[test]
+fn the_proxy_knows_who_it_is_and_whom_to_ask() {
+    for (name, expected) in [
+        ("OPERATOR_ADDR", "mesh-operator.mesh-system.svc.cluster.local:8086"),
+        ("OPERATOR_NAME", "mesh-operator.mesh-system.serviceaccount.identity.mesh-system.cluster.local"),
+        (
+            "IDENTITY_LOCAL_NAME",
+            "$(_SERVICE_ACCOUNT).$(_NAMESPACE).serviceaccount.identity.mesh-system.cluster.local",
+        ),
+        ("INBOUND_PORTS", "8080,9090"),
+        ("INBOUND_DEFAULT_POLICY", "deny"),
+    ] {
+        assert_eq!(variable(&[], &[], &format!("MESH_PROXY_{name}")), format!("{expected:?}"));
+    }
+}
+
+fn name() -> impl Strategy<Value = String> {
+    "[a-z]{1,6}(/[a-z]{1,3})?"
+}
+
+fn container() -> impl Strategy<Value = Value> {
+    ("[a-z]{1,6}", prop::collection::vec(1_u16..4000, 0..3)).prop_map(|(name, ports)| {
+        let ports: Vec<Value> = ports.into_iter().map(|port| json!({ "containerPort": port })).collect();
+        if ports.is_empty() { json!({ "name": name }) } else { json!({ "name": name, "ports": ports }) }
+    })
+}
+
+fn map(of: BTreeMap<String, String>) -> Value {
+    if of.is_empty() { Value::Null } else { json!(of) }
+}
+
+/// Pods as people write them: what is empty is left out.
+fn any_pod() -> impl Strategy<Value = Value> {
+    (
+        prop::collection::btree_map(name(), "[a-z]{0,4}", 0..3),
+        prop::collection::btree_map(name(), "[a-z]{0,4}", 0..3),
+        prop::collection::vec(container(), 1..4),
+        prop::collection::vec(container(), 0..3),
+        prop::collection::vec("[a-z]{1,6}", 0..3),
+    )
+        .prop_map(|(labels, annotations, containers, init, volumes)| {
+            let mut pod = json!({ "metadata": {}, "spec": { "containers": containers } });
+            for (field, value) in [("labels", map(labels)), ("annotations", map(annotations))] {
+                if !value.is_null() {
+                    pod["metadata"][field] = value;
+                }
+            }
+            if !init.is_empty() {
+                pod["spec"]["initContainers"] = init.into();
+            }
+            if !volumes.is_empty() {
+                let volumes: Vec<Value> =
+                    volumes.iter().map(|name| json!({ "name": name, "emptyDir": {} })).collect();
+                pod["spec"]["volumes"] = volumes.into();
+            }
+            pod
+        })
+}
+
+proptest! {
+    #[test]
+    fn what_goes_in_comes_out(before in any_pod(), native in any::<bool>()) {
+        let cluster = Cluster { native_sidecars: native };
+        let decision = decide(&before, ENABLED, cluster);
+        prop_assert_eq!(&decision.outcome, &Outcome::Injected);
+        let meshed = patched(&before, &decision.patch);
+        prop_assert_ne!(&meshed, &before);
+        let typed: Pod = serde_json::from_value(meshed.clone()).unwrap();
+        prop_assert_eq!(patched(&meshed, &uninject(&typed)), before);
+    }
+
+    #[test]
+    fn twice_is_once(before in any_pod(), native in any::<bool>()) {
+        let cluster = Cluster { native_sidecars: native };
+        let once = patched(&before, &decide(&before, ENABLED, cluster).patch);
+        let again = decide(&once, ENABLED, cluster);
+        prop_assert_eq!(again.outcome, Outcome::Already);
+        prop_assert_eq!(patched(&once, &again.patch), once);
+    }
+
+    /// Whatever stands in an annotation, a Pod comes out that Kubernetes can read, and nothing of the text becomes structure.
+    #[test]
+    fn annotations_are_only_text(value in "\\PC{0,40}", which in 0_usize..6) {
+        let name = [names::PROXY_LOG, names::PROXY_IMAGE, names::OPAQUE_PORTS, names::SKIP_NETWORKS, names::PROXY_CPU_LIMIT, names::INJECT][which];
+        let before = pod(WEB);
+        let decision = decide(&before, &[ENABLED[0], (name, &value)], NATIVE);
+        let after = patched(&before, &decision.patch);
+        let typed: Pod = serde_json::from_value(after).unwrap();
+        let containers = typed.spec.unwrap().init_containers.unwrap().len();
+        prop_assert_eq!(containers, if decision.outcome == Outcome::Injected { 3 } else { 1 });
+    }
+}
+
+mod manifests {
+    use super::*;
+    use crate::inject::manifest::{inject_all, uninject_all};
+
+    const FILE: &str = "\
+# A shop.
+apiVersion: v1
+kind: Service   # with a comment
+metadata: { name: web }
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: { name: web, namespace: shop }
+spec:
+  template:
+    spec:
+      containers:
+      - name: web
+        ports: [{ containerPort: 53, protocol: UDP }]
+---
+# nothing
+---
+apiVersion: v1
+kind: List
+items:
+- apiVersion: batch/v1
+  kind: CronJob
+  metadata: { name: night }
+  spec: { jobTemplate: { spec: { template: { spec: { restartPolicy: Never, containers: [{ name: job }] } } } } }
+- apiVersion: v1
+  kind: Pod
+  metadata: { name: node }
+  spec: { hostNetwork: true, containers: [{ name: x }] }
+";
+
+    fn report(entries: &[manifest::Entry]) -> Vec<String> {
+        entries.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn pods_are_found_wherever_they_are_and_the_rest_keeps_its_text() {
+        let (text, entries) = inject_all(FILE, &injection(), NATIVE).unwrap();
+        assert_eq!(
+            report(&entries),
+            [
+                "Deployment shop/web: injected (its UDP ports bypass the proxy)",
+                "CronJob night: injected",
+                "Pod node: skipped: hostNetwork: redirecting its connections would redirect the node's",
+            ]
+        );
+        assert!(text.starts_with("# A shop.\napiVersion: v1\nkind: Service   # with a comment\n"));
+        assert_eq!(text.matches("name: mesh-proxy\n").count(), 2);
+        let (again, entries) = inject_all(&text, &injection(), NATIVE).unwrap();
+        assert_eq!(
+            report(&entries)[0],
+            "Deployment shop/web: has a proxy already (its UDP ports bypass the proxy)"
+        );
+        assert_eq!(again, text);
+    }
+
+    #[test]
+    fn and_back() {
+        let (meshed, _) = inject_all(FILE, &injection(), NATIVE).unwrap();
+        let (plain, entries) = uninject_all(&meshed).unwrap();
+        assert_eq!(report(&entries)[1], "CronJob night: proxy taken out");
+        assert!(!plain.contains("mesh"), "{plain}");
+        let (same, entries) = uninject_all(FILE).unwrap();
+        assert_eq!(report(&entries)[1], "CronJob night: has no proxy");
+        assert!(
+            same.contains("ports: [{ containerPort: 53, protocol: UDP }]"),
+            "untouched documents keep their text"
+        );
+    }
+
+    #[test]
+    fn what_is_no_yaml_or_no_pod_is_named() {
+        let error = |text| uninject_all(text).unwrap_err().to_string();
+        assert!(error("kind: Service\n---\na: [").starts_with("document 2: "));
+        assert_eq!(
+            error("kind: Deployment\nmetadata: { name: x }"),
+            "document 1: Deployment x: has no Pod template"
+        );
+        let pod = error("kind: Pod\nmetadata: { name: x }\nspec: { containers: 7 }");
+        assert!(pod.starts_with("document 1: Pod x: "), "{pod}");
+    }
+}

@@ -1,0 +1,7 @@
+//! What the mesh puts on a cluster: the Helm chart in `mesh/`, rendered without Helm (`chart`), and the sidecar that it puts into
+//! Pods (`inject`). Pure: text and objects in, text and patches out.
+
+pub mod chart;
+pub mod inject;
+pub mod template;
+pub mod values;

@@ -1,0 +1,295 @@
+//! The chart's values. These types are their one description: `values.yaml`, `values.schema.json` and the reference page are
+//! written from them (`reference`), and what a user gives is read by them (`given`).
+
+mod given;
+mod reference;
+
+pub use given::{Given, Invalid};
+pub use reference::{commented_yaml, json_schema, markdown};
+
+use mesh_api::names;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A Kubernetes object that is passed on as it is.
+type Verbatim = serde_json::Value;
+
+/// All values of the chart.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Values {
+    pub namespace: Namespace,
+    /// Three operators on different nodes, of which one may be away at a time.
+    pub ha: bool,
+    pub images: Images,
+    /// DNS suffix of the cluster's Services.
+    pub cluster_domain: String,
+    /// What a port allows that no AuthorizationPolicy selects: allow-all, mesh-only or deny.
+    pub default_policy: DefaultPolicy,
+    pub identity: Identity,
+    pub operator: Operator,
+    pub proxy: Proxy,
+    pub webhook: Webhook,
+    pub network_policy: NetworkPolicy,
+    /// Not read. Helm passes it when this chart is a part of another one.
+    pub global: BTreeMap<String, Verbatim>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Namespace {
+    /// Where the operator lives; also the control-plane part of every identity.
+    pub name: String,
+    /// Make that namespace, with the `restricted` Pod Security level. Left out where it is the release's own, which Helm makes.
+    pub create: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Images {
+    /// Put before both names, such as `registry.example.com/mesh/`.
+    pub registry: String,
+    /// The operator's image.
+    pub operator: String,
+    /// The proxy's image; also the init container's.
+    pub proxy: String,
+    /// Tag of both. Empty: this version of the mesh.
+    pub tag: String,
+    /// When nodes pull: Always, IfNotPresent or Never.
+    pub pull_policy: PullPolicy,
+    /// Names of Secrets in the operator's namespace that its image is pulled with.
+    pub pull_secrets: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Identity {
+    /// The end of every identity.
+    pub trust_domain: String,
+    /// How long a proxy's certificate is valid; it is renewed at 70 % of that.
+    pub leaf_lifetime: String,
+    /// Secret of your own in the operator's namespace, as cert-manager writes it: an issuer in `tls.crt` and `tls.key`, its root
+    /// in `ca.crt`. Empty: the operator makes and renews both.
+    pub issuer_secret: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Operator {
+    /// What it logs: error, warn, info, debug, trace, or a list of target=level.
+    pub log: String,
+    /// OTLP/gRPC collector that all telemetry is passed on to. Empty: none.
+    pub otlp_forward: String,
+    /// Host names under which browsers may open the dashboard, besides localhost and the Service's own.
+    pub dashboard_hosts: Vec<String>,
+    /// What it asks for, and may use at most.
+    pub resources: Resources,
+    /// Labels that its nodes must have.
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints that it tolerates, as in a Pod.
+    pub tolerations: Vec<BTreeMap<String, Verbatim>>,
+    /// Empty: the cluster's default.
+    pub priority_class_name: String,
+    /// Further annotations of its Pods.
+    pub pod_annotations: BTreeMap<String, String>,
+}
+
+/// The sidecar, where neither Pod nor Namespace says otherwise by an annotation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Proxy {
+    /// native: an init container that stays, started before and ended after the others. classic: a container beside them, also
+    /// used where Kubernetes is older than 1.29.
+    pub sidecar: Sidecar,
+    /// What it asks for, and may use at most.
+    pub resources: Resources,
+    /// Worker threads.
+    pub cores: u16,
+    /// What it logs: a tracing filter.
+    pub log: String,
+    /// plain or json.
+    pub log_format: LogFormat,
+    /// One JSON line per inbound request on standard output.
+    pub access_log: bool,
+    /// Share of requests that start a trace, 0 to 1.
+    pub trace_sample_ratio: f64,
+    /// How long requests under way may take when a Pod ends.
+    pub shutdown_grace_period: String,
+    /// Ports, and ranges such as 8000-8010, whose bytes are forwarded unread.
+    pub opaque_ports: String,
+    /// Ports whose inbound connections bypass the proxy.
+    pub skip_inbound_ports: String,
+    /// Ports whose outbound connections bypass the proxy.
+    pub skip_outbound_ports: String,
+    /// Networks (CIDR) whose connections bypass the proxy in both directions.
+    pub skip_networks: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Resources {
+    /// Held for it on its node.
+    pub requests: BTreeMap<String, String>,
+    /// The most it gets.
+    pub limits: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Webhook {
+    /// What the API server does with a new Pod of a meshed namespace when no operator answers. Ignore: the Pod starts without a
+    /// proxy, and is found and shown later. Fail: it does not start.
+    pub failure_policy: FailurePolicy,
+    /// How long the API server waits for an answer.
+    pub timeout_seconds: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct NetworkPolicy {
+    /// Lets others reach the operator's own ports only.
+    pub enabled: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DefaultPolicy {
+    AllowAll,
+    MeshOnly,
+    Deny,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum PullPolicy {
+    Always,
+    IfNotPresent,
+    Never,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Sidecar {
+    Native,
+    Classic,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    Plain,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum FailurePolicy {
+    Ignore,
+    Fail,
+}
+
+impl Default for Values {
+    fn default() -> Self {
+        Values {
+            namespace: Namespace::default(),
+            ha: false,
+            images: Images::default(),
+            cluster_domain: "cluster.local".into(),
+            default_policy: DefaultPolicy::AllowAll,
+            identity: Identity::default(),
+            operator: Operator::default(),
+            proxy: Proxy::default(),
+            webhook: Webhook::default(),
+            network_policy: NetworkPolicy::default(),
+            global: BTreeMap::new(),
+        }
+    }
+}
+
+impl Default for Namespace {
+    fn default() -> Self {
+        Namespace { name: names::OPERATOR_NAMESPACE.into(), create: true }
+    }
+}
+
+impl Default for Images {
+    fn default() -> Self {
+        Images {
+            registry: String::new(),
+            operator: "mesh-operator".into(),
+            proxy: "mesh-proxy".into(),
+            tag: String::new(),
+            pull_policy: PullPolicy::IfNotPresent,
+            pull_secrets: vec![],
+        }
+    }
+}
+
+impl Default for Identity {
+    fn default() -> Self {
+        Identity {
+            trust_domain: names::TRUST_DOMAIN.into(),
+            leaf_lifetime: "24h".into(),
+            issuer_secret: String::new(),
+        }
+    }
+}
+
+impl Default for Operator {
+    fn default() -> Self {
+        Operator {
+            log: "info".into(),
+            otlp_forward: String::new(),
+            dashboard_hosts: vec![],
+            resources: Resources {
+                requests: quantities(&[("cpu", "100m"), ("memory", "64Mi")]),
+                limits: quantities(&[("memory", "512Mi")]),
+            },
+            node_selector: quantities(&[("kubernetes.io/os", "linux")]),
+            tolerations: vec![],
+            priority_class_name: String::new(),
+            pod_annotations: BTreeMap::new(),
+        }
+    }
+}
+
+impl Default for Proxy {
+    fn default() -> Self {
+        let ports: Vec<String> = names::DEFAULT_OPAQUE_PORTS.iter().map(u16::to_string).collect();
+        Proxy {
+            sidecar: Sidecar::Native,
+            resources: Resources {
+                requests: quantities(&[("cpu", "10m"), ("memory", "16Mi")]),
+                limits: quantities(&[("memory", "256Mi")]),
+            },
+            cores: 1,
+            log: "warn,mesh_proxy=info".into(),
+            log_format: LogFormat::Plain,
+            access_log: false,
+            trace_sample_ratio: 0.01,
+            shutdown_grace_period: "2m".into(),
+            opaque_ports: ports.join(","),
+            skip_inbound_ports: String::new(),
+            skip_outbound_ports: String::new(),
+            skip_networks: String::new(),
+        }
+    }
+}
+
+impl Default for Webhook {
+    fn default() -> Self {
+        Webhook { failure_policy: FailurePolicy::Ignore, timeout_seconds: 5 }
+    }
+}
+
+impl Default for NetworkPolicy {
+    fn default() -> Self {
+        NetworkPolicy { enabled: true }
+    }
+}
+
+fn quantities(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+#[cfg(test)]
+mod tests;

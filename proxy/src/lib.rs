@@ -5,6 +5,7 @@
 
 pub mod accept;
 pub mod admin;
+pub mod await_ready;
 pub mod balance;
 mod complaint;
 pub mod config;

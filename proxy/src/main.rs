@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use mesh_proxy::{
-    admin,
+    admin, await_ready,
     config::{Config, Errors, help},
     control,
     drain::{self, Outcome},
@@ -31,6 +31,7 @@ fn main() -> ExitCode {
         ["--help" | "-h"] => return print(&help::terminal()),
         ["--version" | "-V"] => return print(concat!("mesh-proxy ", env!("CARGO_PKG_VERSION"), "\n")),
         ["init", arguments @ ..] => return redirect(arguments),
+        ["await"] => return wait_until_ready(),
         ["env", "--markdown"] => return print(&help::markdown()),
         ["metrics", "--markdown"] => return print(&family::markdown()),
         _ => {
@@ -96,6 +97,20 @@ fn redirect(arguments: &[&str]) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("mesh-proxy: init: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn wait_until_ready() -> ExitCode {
+    let admin = match await_ready::addr(&|variable| std::env::var(variable).ok()) {
+        Ok(admin) => admin,
+        Err(Errors(errors)) => return usage(&errors.join("\nmesh-proxy: ")),
+    };
+    match await_ready::run(admin, await_ready::PATIENCE) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("mesh-proxy: {error:#}");
             ExitCode::FAILURE
         }
     }

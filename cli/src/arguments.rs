@@ -24,10 +24,20 @@ pub struct Arguments {
 pub enum Command {
     /// Run the whole mesh with BookInfo on this machine: no cluster, no root, no container.
     Demo(DemoOptions),
+    /// Print what the mesh is made of on a cluster, for `kubectl apply -f -`; or apply it.
+    Install(InstallOptions),
+    /// The same for a cluster that has a mesh: its values stay, unless others are given.
+    Upgrade(InstallOptions),
+    /// Print everything the mesh is made of on a cluster, for `kubectl delete -f -`; or delete it.
+    Uninstall(UninstallOptions),
+    /// Put a proxy into every Pod of YAML files, as the injector would.
+    Inject(InjectOptions),
+    /// Take the proxy out of every Pod of YAML files.
+    Uninject(FilesOptions),
     /// Open the dashboard.
     Dashboard(DashboardOptions),
     /// Say whether everything is as it should be; exits 1 when something is not.
-    Check(OutputOptions),
+    Check(CheckOptions),
     /// Success, requests per second and latency of each workload.
     Stat(StatOptions),
     /// Who calls whom, and whether it is encrypted.
@@ -44,9 +54,12 @@ pub enum Command {
     Version(VersionOptions),
     /// Print a completion script for a shell.
     Completion { shell: clap_complete::Shell },
-    /// Print the reference of this command line in Markdown.
+    /// Print what reference pages and the chart's files are made of.
     #[command(hide = true)]
-    Reference,
+    Reference {
+        #[arg(value_enum, default_value = "commands")]
+        page: Page,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -80,17 +93,91 @@ pub struct DemoOptions {
     pub log: String,
 }
 
+/// Which cluster, as kubectl is told.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ClusterOptions {
+    /// The kubeconfig file. Default: `KUBECONFIG`, else the one in the user's home, else the Pod we run in.
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// A context of the kubeconfig. Default: its current one.
+    #[arg(long, value_name = "NAME")]
+    pub context: Option<String>,
+}
+
+/// Values of the chart; see the reference of values.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ValuesOptions {
+    /// Three operators on different nodes: `--set ha=true`.
+    #[arg(long)]
+    pub ha: bool,
+    /// A value of the chart, such as `proxy.cores=2`; repeatable, and several with commas between.
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub set: Vec<String>,
+    /// A file of values; repeatable, later ones win, and `--set` over all of them.
+    #[arg(long, short = 'f', value_name = "FILE")]
+    pub values: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct InstallOptions {
+    #[command(flatten)]
+    pub values: ValuesOptions,
+    /// The operator's namespace: `--set namespace.name=NAME`.
+    #[arg(long, short)]
+    pub namespace: Option<String>,
+    #[command(flatten)]
+    pub apply: ApplyOptions,
+}
+
+#[derive(Debug, Args)]
+pub struct ApplyOptions {
+    /// Do it instead of printing it, and wait until it is done.
+    #[arg(long)]
+    pub apply: bool,
+    /// How long to wait, in seconds.
+    #[arg(long, default_value = "120", value_parser = seconds, value_name = "SECONDS")]
+    pub timeout: Duration,
+    #[command(flatten)]
+    pub cluster: ClusterOptions,
+}
+
+#[derive(Debug, Args)]
+pub struct UninstallOptions {
+    #[command(flatten)]
+    pub apply: ApplyOptions,
+}
+
+#[derive(Debug, Args)]
+pub struct FilesOptions {
+    /// YAML files; `-` is standard input.
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct InjectOptions {
+    #[command(flatten)]
+    pub files: FilesOptions,
+    #[command(flatten)]
+    pub values: ValuesOptions,
+}
+
+#[derive(Debug, Args)]
+pub struct CheckOptions {
+    /// Whether a cluster is ready for `mesh install`; asks the API server and no operator.
+    #[arg(long)]
+    pub pre: bool,
+    #[arg(long, short, value_enum, default_value = "table")]
+    pub output: Output,
+    #[command(flatten)]
+    pub cluster: ClusterOptions,
+}
+
 #[derive(Debug, Args)]
 pub struct DashboardOptions {
     /// Print the URL and open nothing.
     #[arg(long)]
     pub url: bool,
-}
-
-#[derive(Debug, Args)]
-pub struct OutputOptions {
-    #[arg(long, short, value_enum, default_value = "table")]
-    pub output: Output,
 }
 
 #[derive(Debug, Args)]
@@ -161,6 +248,14 @@ pub struct VersionOptions {
     /// Do not ask the operator.
     #[arg(long)]
     pub client: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Page {
+    Commands,
+    Values,
+    ValuesYaml,
+    ValuesSchema,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -1,14 +1,21 @@
-//! Everything that asks a running operator. A command fetches one resource and prints it as a table or as the API's own JSON.
+//! One file per command. What asks a running operator fetches one resource and prints it as a table or as the API's own JSON; what
+//! installs goes to a cluster's API server.
 
 pub mod authz;
 pub mod check;
 pub mod dashboard;
 pub mod edges;
 pub mod endpoints;
+pub mod inject;
+pub mod install;
 pub mod policy;
 pub mod reference;
 pub mod routes;
 pub mod stat;
+pub mod uninject;
+pub mod uninstall;
+pub mod upgrade;
+mod values;
 pub mod version;
 
 use crate::say::say;

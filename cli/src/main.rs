@@ -1,7 +1,8 @@
-//! `mesh`: starts the demo, and asks a running operator what the mesh does and why.
+//! `mesh`: starts the demo, installs the mesh on a cluster, and asks a running operator what the mesh does and why.
 
 mod api;
 mod arguments;
+mod cluster;
 mod commands;
 mod demo;
 mod say;
@@ -29,6 +30,11 @@ async fn run(Arguments { operator, command }: Arguments) -> anyhow::Result<ExitC
     match command {
         Command::Demo(options) => return demo::run(options).await,
         Command::Check(options) => return commands::check::run(&api, options).await,
+        Command::Install(options) => commands::install::run(options).await?,
+        Command::Upgrade(options) => commands::upgrade::run(options).await?,
+        Command::Uninstall(options) => commands::uninstall::run(options).await?,
+        Command::Inject(options) => commands::inject::run(options)?,
+        Command::Uninject(options) => commands::uninject::run(options)?,
         Command::Dashboard(options) => commands::dashboard::run(&api, options).await?,
         Command::Stat(options) => commands::stat::run(&api, options).await?,
         Command::Edges(options) => commands::edges::run(&api, options).await?,
@@ -42,7 +48,7 @@ async fn run(Arguments { operator, command }: Arguments) -> anyhow::Result<ExitC
             clap_complete::generate(shell, &mut Arguments::command(), "mesh", &mut script);
             say::say(&String::from_utf8_lossy(&script));
         }
-        Command::Reference => say::say(&commands::reference::markdown()),
+        Command::Reference { page } => say::say(&commands::reference::page(page)),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,17 +1,24 @@
 //! `mesh check`: is everything as it should be, and what to do where it is not.
 
+mod pre;
+
 use super::print_json;
 use crate::{
     api::Client,
-    arguments::{Output, OutputOptions},
+    arguments::{CheckOptions, Output},
+    cluster::Cluster,
     say::say,
 };
 use mesh_api::check::{CheckList, Outcome};
 use std::{fmt::Write, process::ExitCode};
 
-pub async fn run(api: &Client, OutputOptions { output }: OutputOptions) -> anyhow::Result<ExitCode> {
-    let list: CheckList = api.get("/api/v1/checks", &[]).await?;
-    match output {
+pub async fn run(api: &Client, options: CheckOptions) -> anyhow::Result<ExitCode> {
+    let list: CheckList = if options.pre {
+        pre::checks(&Cluster::find(&options.cluster).await?).await
+    } else {
+        api.get("/api/v1/checks", &[]).await?
+    };
+    match options.output {
         Output::Json => print_json(&list)?,
         Output::Table => say(&text(&list)),
     }

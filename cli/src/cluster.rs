@@ -1,0 +1,72 @@
+//! A cluster's API server, found as kubectl finds it. What goes wrong is said in a sentence.
+
+mod object;
+
+pub use object::{Applied, subject};
+
+use crate::arguments::ClusterOptions;
+use anyhow::{Context, anyhow};
+use kube::{
+    Client, Config,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use std::time::Duration;
+
+/// A server that has not accepted a connection by then is not there.
+const CONNECT: Duration = Duration::from_secs(5);
+/// Every single answer comes within this time.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[derive(Clone)]
+pub struct Cluster {
+    pub client: Client,
+}
+
+impl Cluster {
+    /// Reads the configuration and checks nothing: the first request says whether somebody is there.
+    pub async fn find(options: &ClusterOptions) -> anyhow::Result<Cluster> {
+        let context = KubeConfigOptions { context: options.context.clone(), ..Default::default() };
+        let mut config = match (&options.kubeconfig, &options.context) {
+            (Some(file), _) => {
+                let kubeconfig = Kubeconfig::read_from(file)?;
+                Config::from_custom_kubeconfig(kubeconfig, &context).await?
+            }
+            (None, Some(_)) => Config::from_kubeconfig(&context).await?,
+            (None, None) => Config::infer().await.map_err(|e| {
+                anyhow!("no cluster is configured (kubectl would not find one either; try --kubeconfig): {e}")
+            })?,
+        };
+        config.connect_timeout = Some(CONNECT);
+        let client = Client::try_from(config).context("the kubeconfig")?;
+        Ok(Cluster { client })
+    }
+
+    /// The answer of one request, within a deadline.
+    pub async fn ask<T>(&self, request: impl Future<Output = kube::Result<T>>) -> anyhow::Result<T> {
+        match tokio::time::timeout(PATIENCE, request).await {
+            Ok(answer) => answer.map_err(sentence),
+            Err(_) => Err(anyhow!("the API server did not answer within {} s", PATIENCE.as_secs())),
+        }
+    }
+}
+
+/// `None` where the API server says that there is no such thing.
+pub fn found<T>(answer: kube::Result<T>) -> kube::Result<Option<T>> {
+    match answer {
+        Ok(value) => Ok(Some(value)),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// What the API server answered, or why it could not.
+fn sentence(e: kube::Error) -> anyhow::Error {
+    if let kube::Error::Api(status) = &e {
+        return anyhow!("the API server says: {}", status.message);
+    }
+    let mut cause: &dyn std::error::Error = &e;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    anyhow!("cannot ask the API server: {cause}")
+}

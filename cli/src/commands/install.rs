@@ -1,0 +1,64 @@
+//! `mesh install`: the chart's objects, printed or applied. Printing asks no cluster.
+
+mod ready;
+
+use super::values;
+use crate::{
+    arguments::{ApplyOptions, InstallOptions},
+    cluster::{Applied, Cluster, subject},
+    say::say,
+};
+use anyhow::bail;
+use mesh_api::names;
+use mesh_charts::chart::{self, Object};
+use std::time::Instant;
+
+pub async fn run(options: InstallOptions) -> anyhow::Result<()> {
+    let values = values::read(&options.values, options.namespace.as_deref(), None)?;
+    let objects = chart::render(&values)?;
+    if !options.apply.apply {
+        say(&text(&objects));
+        return Ok(());
+    }
+    let cluster = Cluster::find(&options.apply.cluster).await?;
+    apply(&cluster, &objects, &options.apply).await?;
+    say(&format!(
+        "\nNext: kubectl annotate namespace NAME {}=enabled, and restart what runs there.\n",
+        names::INJECT
+    ));
+    Ok(())
+}
+
+pub fn text(objects: &[Object]) -> String {
+    let documents: Vec<&str> = objects.iter().map(|object| object.yaml.as_str()).collect();
+    documents.join("---\n")
+}
+
+/// One after the other, with a line each; then waits for the operator.
+pub async fn apply(cluster: &Cluster, objects: &[Object], options: &ApplyOptions) -> anyhow::Result<()> {
+    refuse_helms(cluster, objects).await?;
+    let start = Instant::now();
+    for object in objects {
+        let word = match cluster.apply(&object.value).await? {
+            Applied::Created => "created",
+            Applied::Changed => "changed",
+            Applied::Unchanged => "unchanged",
+        };
+        say(&format!("√ {} {word}\n", subject(&object.value)));
+    }
+    ready::wait(cluster, objects, options.timeout).await?;
+    say(&format!("√ the operator is ready, after {:.1} s\n", start.elapsed().as_secs_f64()));
+    Ok(())
+}
+
+/// Two owners of the same objects would undo each other's changes.
+async fn refuse_helms(cluster: &Cluster, objects: &[Object]) -> anyhow::Result<()> {
+    let Some(deployment) = objects.iter().find(|object| object.kind() == "Deployment") else { return Ok(()) };
+    let Some(there) = cluster.get(&deployment.value).await? else { return Ok(()) };
+    let annotations = there.metadata.annotations.unwrap_or_default();
+    if let Some(release) = annotations.get("meta.helm.sh/release-name") {
+        let namespace = annotations.get("meta.helm.sh/release-namespace").map_or("default", String::as_str);
+        bail!("this mesh was installed by Helm: use helm upgrade {release} -n {namespace}");
+    }
+    Ok(())
+}

@@ -1,0 +1,53 @@
+//! `mesh upgrade`: the objects of this version with the values that are in force, printed or applied. Applying also deletes what
+//! this version or these values no longer have.
+
+use super::{install, values};
+use crate::{
+    arguments::InstallOptions,
+    cluster::{Cluster, subject},
+    commands::uninstall,
+    say::say,
+};
+use anyhow::Context;
+use mesh_api::names;
+use mesh_charts::chart;
+use serde_json::json;
+
+/// The operator's own objects do not carry it.
+const OF_THE_CHART: &str = "app.kubernetes.io/name=mesh";
+
+pub async fn run(options: InstallOptions) -> anyhow::Result<()> {
+    let cluster = Cluster::find(&options.apply.cluster).await?;
+    let namespace = options.namespace.as_deref().unwrap_or(names::OPERATOR_NAMESPACE);
+    let kept = kept(&cluster, namespace).await?;
+    let values = values::read(&options.values, options.namespace.as_deref(), Some(&kept))?;
+    let objects = chart::render(&values)?;
+    if !options.apply.apply {
+        say(&install::text(&objects));
+        return Ok(());
+    }
+    install::apply(&cluster, &objects, &options.apply).await?;
+    for left in uninstall::labelled(&cluster, OF_THE_CHART).await? {
+        // What a namespace or a definition holds would go with it.
+        let is_container = ["Namespace", "CustomResourceDefinition"].iter().any(|kind| left["kind"] == *kind);
+        let is_current = objects.iter().any(|object| subject(&object.value) == subject(&left));
+        if !is_container && !is_current && cluster.delete(&left).await? {
+            say(&format!("√ {} deleted: this version has none\n", subject(&left)));
+        }
+    }
+    Ok(())
+}
+
+/// The values of the mesh that is there.
+async fn kept(cluster: &Cluster, namespace: &str) -> anyhow::Result<String> {
+    let config = json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": { "name": names::VALUES_CONFIG_MAP, "namespace": namespace },
+    });
+    let config = cluster.get(&config).await?.with_context(|| {
+        format!("no mesh in namespace {namespace}: use mesh install, or name its namespace with -n")
+    })?;
+    let text = config.data["data"][names::VALUES_KEY].as_str();
+    text.map(str::to_owned).context("its values are not there any more: give them with -f, to mesh install")
+}

@@ -1,20 +1,25 @@
 //! The operator's command line. Every flag can also be set by the environment, as `MESH_OPERATOR_<FLAG>`.
 
-use clap::Parser;
+use clap::{ArgGroup, Parser};
 use mesh_policy::{DefaultPolicy, Settings};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// The control plane of the mesh: certificates, discovery, policy, telemetry, API and dashboard in one process.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "mesh-operator", version)]
+#[command(group(ArgGroup::new("source").required(true).args(["manifests", "cluster"])))]
 pub struct Config {
-    /// Folder of Kubernetes objects as YAML (`*.yaml`, `*.yml`), watched for changes.
-    #[arg(long, value_name = "DIR", env = "MESH_OPERATOR_MANIFESTS")]
-    pub manifests: PathBuf,
+    /// Standalone mode: folder of Kubernetes objects as YAML (`*.yaml`, `*.yml`), watched for changes.
+    #[arg(long, value_name = "DIR", requires = "state_dir", env = "MESH_OPERATOR_MANIFESTS")]
+    pub manifests: Option<PathBuf>,
 
-    /// Where keys, tokens and the trust anchors are kept.
+    /// The objects of a Kubernetes cluster: the one we run in, or the kubeconfig's.
+    #[arg(long, env = "MESH_OPERATOR_CLUSTER")]
+    pub cluster: bool,
+
+    /// Standalone mode: where keys, tokens and the trust anchors are kept.
     #[arg(long, value_name = "DIR", env = "MESH_OPERATOR_STATE_DIR")]
-    pub state_dir: PathBuf,
+    pub state_dir: Option<PathBuf>,
 
     /// Where proxies ask: identity, destinations, policy, telemetry.
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8086", env = "MESH_OPERATOR_GRPC_ADDR")]
@@ -24,13 +29,34 @@ pub struct Config {
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8084", env = "MESH_OPERATOR_HTTP_ADDR")]
     pub http_addr: SocketAddr,
 
+    /// On a cluster: where the API server asks what to do with a new Pod.
+    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:8443", env = "MESH_OPERATOR_WEBHOOK_ADDR")]
+    pub webhook_addr: SocketAddr,
+
+    /// On a cluster: `/live`, `/ready` and `/metrics`.
+    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:9990", env = "MESH_OPERATOR_ADMIN_ADDR")]
+    pub admin_addr: SocketAddr,
+
+    /// On a cluster: what the injector writes into Pods, as the chart's ConfigMap holds it. Without, no Pod gets a proxy from us.
+    #[arg(long, value_name = "FILE", env = "MESH_OPERATOR_INJECTION")]
+    pub injection: Option<PathBuf>,
+
+    /// On a cluster: name of the Pod that we run in, by which replicas know each other.
+    #[arg(long, value_name = "NAME", env = "MESH_OPERATOR_POD")]
+    pub pod: Option<String>,
+
+    /// On a cluster: a Secret in cert-manager's form (`tls.crt`, `tls.key`, `ca.crt`) with the issuer to sign with, instead of
+    /// one of our own making.
+    #[arg(long, value_name = "NAME", env = "MESH_OPERATOR_ISSUER_SECRET")]
+    pub issuer_secret: Option<String>,
+
     /// End of every identity.
     #[arg(long, value_name = "DOMAIN", default_value = mesh_api::names::TRUST_DOMAIN, env = "MESH_OPERATOR_TRUST_DOMAIN")]
     pub trust_domain: String,
 
-    /// Namespace of the control plane, part of every identity.
-    #[arg(long, value_name = "NAME", default_value = mesh_api::names::CONTROL_NAMESPACE, env = "MESH_OPERATOR_CONTROL_NAMESPACE")]
-    pub control_namespace: String,
+    /// Namespace of the operator, part of every identity.
+    #[arg(long, value_name = "NAME", alias = "control-namespace", default_value = mesh_api::names::CONTROL_NAMESPACE, env = "MESH_OPERATOR_NAMESPACE")]
+    pub namespace: String,
 
     /// What a port allows that no AuthorizationPolicy selects: allow-all, mesh-only or deny.
     #[arg(long, value_name = "POLICY", default_value = "allow-all", env = "MESH_OPERATOR_DEFAULT_POLICY")]
@@ -61,7 +87,7 @@ impl Config {
     pub fn settings(&self) -> Settings {
         Settings {
             trust_domain: self.trust_domain.clone(),
-            control_namespace: self.control_namespace.clone(),
+            control_namespace: self.namespace.clone(),
             default_policy: self.default_policy,
             ..Settings::default()
         }
@@ -84,6 +110,14 @@ mod tests {
     #[test]
     fn flags_are_consistent() {
         Config::command().debug_assert();
+    }
+
+    #[test]
+    fn objects_come_from_one_place() {
+        let parse = |flags: &[&str]| Config::try_parse_from([&["mesh-operator"], flags].concat()).is_ok();
+        assert!(parse(&["--cluster"]) && parse(&["--manifests", "m", "--state-dir", "s"]));
+        assert!(!parse(&[]) && !parse(&["--manifests", "m"]) && !parse(&["--state-dir", "s"]));
+        assert!(!parse(&["--cluster", "--manifests", "m", "--state-dir", "s"]));
     }
 
     #[test]

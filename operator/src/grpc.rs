@@ -3,6 +3,7 @@
 
 mod admission;
 mod destination;
+mod door;
 mod encode;
 mod identity;
 mod inbound;
@@ -11,9 +12,11 @@ mod stream;
 mod workload;
 
 pub use admission::Streams;
+pub(crate) use door::handshakes;
+pub use door::{Caller, Door};
 pub use identity::Certifier;
 
-use crate::{ca::Authority, tokens::Tokens};
+use crate::{accounts::Accounts, ca::Authority};
 use linkerd2_proxy_api::{
     destination::destination_server::DestinationServer, identity::identity_server::IdentityServer,
     inbound::inbound_server_policies_server::InboundServerPoliciesServer,
@@ -22,7 +25,7 @@ use linkerd2_proxy_api::{
 use mesh_policy::Tables;
 use std::{sync::Arc, time::Duration};
 use stream::Watcher;
-use tokio::{net::TcpListener, sync::watch, time};
+use tokio::{sync::watch, time};
 use tonic::{
     service::Routes,
     transport::{Server, server::TcpIncoming},
@@ -42,13 +45,13 @@ const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(2);
 /// The four services on current tables.
 pub fn services(
     tables: watch::Receiver<Arc<Tables>>,
-    authority: Arc<Authority>,
-    tokens: Arc<Tokens>,
+    authority: watch::Receiver<Arc<Authority>>,
+    accounts: Accounts,
     streams: Arc<Streams>,
     stop: watch::Receiver<bool>,
 ) -> Routes {
     let settings = tables.borrow().settings().clone();
-    let certifier = Certifier::new(authority, tokens, settings.identities());
+    let certifier = Certifier::new(authority, accounts, settings.identities());
     let watcher = Watcher { tables, streams, stop };
     Routes::new(IdentityServer::new(certifier))
         .add_service(
@@ -67,26 +70,38 @@ pub fn services(
 
 /// Serves until `stop` is true, then lets what is under way end.
 pub async fn serve(
-    listener: TcpListener,
+    door: Door,
     routes: Routes,
     stop: watch::Receiver<bool>,
 ) -> Result<(), tonic::transport::Error> {
-    let stopped = |mut stop: watch::Receiver<bool>| async move {
-        // An error means that whoever could stop us is gone: the same as being stopped.
-        let _ = stop.wait_for(|stop| *stop).await;
-    };
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let serving = Server::builder()
+    let server = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_EVERY))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .max_concurrent_streams(admission::MAX_STREAMS)
-        .http2_max_header_list_size(MAX_HEADER_BYTES)
-        .add_routes(routes)
-        .serve_with_incoming_shutdown(incoming, stopped(stop.clone()));
+        .http2_max_header_list_size(MAX_HEADER_BYTES);
+    let stopped = stopped(stop.clone());
+    let serving = async {
+        match door {
+            Door::Plain(listener) => {
+                let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+                { server }.add_routes(routes).serve_with_incoming_shutdown(incoming, stopped).await
+            }
+            Door::Tls(listener, config) => {
+                let incoming = door::handshakes(listener, config);
+                let routes = door::guarded(routes);
+                { server }.add_routes(routes).serve_with_incoming_shutdown(incoming, stopped).await
+            }
+        }
+    };
     tokio::select! {
         served = serving => served,
-        () = async { stopped(stop).await; time::sleep(SHUTDOWN_DEADLINE).await } => Ok(()),
+        () = async { self::stopped(stop).await; time::sleep(SHUTDOWN_DEADLINE).await } => Ok(()),
     }
+}
+
+async fn stopped(mut stop: watch::Receiver<bool>) {
+    // An error means that whoever could stop us is gone: the same as being stopped.
+    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 #[cfg(test)]

@@ -1,8 +1,11 @@
 //! The mesh's control plane in one process. `main.rs` is its table of contents.
 
+pub mod accounts;
 pub mod api;
 pub mod ca;
+pub mod cluster;
 pub mod config;
+pub mod edges;
 pub mod grpc;
 pub mod layout;
 pub mod random;

@@ -4,17 +4,20 @@ use anyhow::Context;
 use clap::Parser;
 use mesh_operator::{
     api, ca,
+    cluster::Cluster,
     config::Config,
+    edges::Edges,
     grpc,
     telemetry::{self, Forward, Limits, Store},
-    tokens, world,
+    world::{self, stores::Stores},
 };
 use mesh_policy::{Tables, World};
-use std::{fs, os::unix::fs::DirBuilderExt, process::ExitCode, sync::Arc, time::SystemTime};
+use std::{process::ExitCode, sync::Arc, time::SystemTime};
 use tokio::{
     net::TcpListener,
-    signal::unix::{SignalKind, signal},
-    sync::{mpsc, watch},
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+    task::{JoinHandle, JoinSet},
 };
 
 fn main() -> ExitCode {
@@ -35,61 +38,84 @@ fn main() -> ExitCode {
 }
 
 async fn run(config: Config) -> anyhow::Result<()> {
+    let mut signals = Signals::new()?;
+    let (stop_tx, stop) = watch::channel(false);
+    let mut tasks = JoinSet::new();
+    let started = tokio::select! {
+        started = start(&config, stop, &mut tasks) => started?,
+        () = signals.any() => return Ok(()),
+    };
+    signals.any().await;
+    tracing::info!("stopping");
+    if let Some(cluster) = &started.cluster {
+        tokio::select! {
+            () = cluster.linger() => {}
+            () = signals.any() => {}
+        }
+    }
+    stop_tx.send_replace(true);
+    started.serving.await.context("serving gRPC")??;
+    Ok(())
+}
+
+/// What is waited for at the end, and what must live until then.
+struct Started {
+    serving: JoinHandle<Result<(), tonic::transport::Error>>,
+    cluster: Option<Cluster>,
+}
+
+async fn start(
+    config: &Config,
+    stop: watch::Receiver<bool>,
+    tasks: &mut JoinSet<()>,
+) -> anyhow::Result<Started> {
     let settings = config.settings();
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(&config.state_dir).with_context(|| {
-        format!("making the state folder {} (choose another with --state-dir)", config.state_dir.display())
-    })?;
-    let authority = Arc::new(ca::Authority::open(
-        &config.state_dir,
-        &config.trust_domain,
-        config.leaf_lifetime,
-        SystemTime::now(),
-    )?);
-    let tokens = Arc::new(tokens::Tokens::open(&config.state_dir)?);
-    let mut folder = world::manifests::Folder::open(&config.manifests, &config.state_dir)?;
     let grpc_listener = listen(config.grpc_addr, "--grpc-addr").await?;
     let http_listener = listen(config.http_addr, "--http-addr").await?;
     let forward = config.otlp_forward.as_deref().map(Forward::start).transpose().context("--otlp-forward")?;
     let store = Arc::new(Store::new(Limits::default(), forward));
-
-    // Capacity 1: the folder waits until its last content is applied.
-    let (batches, received) = mpsc::channel(1);
     let (tables_tx, tables) = watch::channel(Arc::new(Tables::build(&World::default(), &settings)));
-    // The first content is there before anybody can ask.
-    let first = folder.read().context("the manifests cannot be listed, see above")?;
-    batches.try_send(first).context("reading the manifests")?;
-    let world = tokio::spawn(world::run(received, settings.clone(), tokens.clone(), tables_tx));
-    let mut ready = tables.clone();
-    ready.changed().await.context("reading the manifests")?;
-    let watching = tokio::spawn(world::manifests::run(folder, batches));
+    let stores = Stores::default();
+    let (ready, is_ready) = watch::channel(false);
 
-    let (stop_tx, stop) = watch::channel(false);
-    let api_config = api_config(&config, &authority);
+    let mut cluster = None;
+    let edges = match &config.manifests {
+        Some(folder) => Edges::standalone(config, folder, grpc_listener)?,
+        None => {
+            let connected = Cluster::connect(config, tables.clone(), stores.readers(), is_ready).await?;
+            cluster.insert(connected).edges(config, grpc_listener)?
+        }
+    };
+    tasks.spawn(world::run(stores, edges.batches, settings, edges.source, tables_tx));
+    let mut first = tables.clone();
+    first.changed().await.context("reading the configuration")?;
+
+    let api_config = api_config(config, edges.cluster, &edges.authority.borrow());
     let (metrics, spans) = telemetry::otlp_services(store.clone());
     let streams = Arc::new(grpc::Streams::default());
-    let routes = grpc::services(tables.clone(), authority, tokens, streams.clone(), stop.clone())
-        .add_service(metrics)
-        .add_service(spans);
-    let serving = tokio::spawn(grpc::serve(grpc_listener, routes, stop));
-    let state = api::State { tables, telemetry: store, streams, config: api_config };
-    let api = tokio::spawn(api::serve(http_listener, state));
+    let routes =
+        grpc::services(tables.clone(), edges.authority, edges.accounts, streams.clone(), stop.clone());
+    let routes = routes.add_service(metrics).add_service(spans);
+    let serving = tokio::spawn(grpc::serve(edges.door, routes, stop.clone()));
+    let api = api::serve(http_listener, api::State { tables, telemetry: store, streams, config: api_config });
+    tasks.spawn(async {
+        if let Err(error) = api.await {
+            tracing::error!(%error, "the HTTP server has ended");
+        }
+    });
+    if let Some(cluster) = &mut cluster {
+        cluster.work(config, first, stop).await?;
+    }
+    ready.send_replace(true);
     tracing::info!(grpc = %config.grpc_addr, http = %config.http_addr, "operator is ready");
-
-    wait_for_signal().await?;
-    tracing::info!("stopping");
-    stop_tx.send_replace(true);
-    watching.abort();
-    world.abort();
-    api.abort();
-    serving.await.context("serving gRPC")??;
-    Ok(())
+    Ok(Started { serving, cluster })
 }
 
-fn api_config(config: &Config, authority: &ca::Authority) -> api::Config {
+fn api_config(config: &Config, cluster: String, authority: &ca::Authority) -> api::Config {
     let anchor_ends = authority.trust_anchor_ends().duration_since(SystemTime::UNIX_EPOCH);
     api::Config {
         version: env!("CARGO_PKG_VERSION").into(),
-        cluster: "standalone".into(),
+        cluster,
         dashboard: match &config.dashboard_dir {
             Some(folder) => api::Dashboard::Folder(Arc::new(folder.clone())),
             None => api::Dashboard::Embedded,
@@ -106,14 +132,24 @@ async fn listen(addr: std::net::SocketAddr, flag: &str) -> anyhow::Result<TcpLis
     })
 }
 
-async fn wait_for_signal() -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Signals> {
+        let terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
+        let interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
+        Ok(Signals { terminate, interrupt })
     }
-    Ok(())
+
+    async fn any(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 fn init_log(filter: &str) -> anyhow::Result<()> {

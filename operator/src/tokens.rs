@@ -1,6 +1,7 @@
 //! Standalone mode's stand-in for service account tokens: one file per service account, `tokens/<namespace>/<name>`, made when the
 //! account is first seen. Who can read the file is the account.
 
+use crate::accounts::Account;
 use anyhow::Context;
 use std::{
     collections::BTreeMap,
@@ -9,13 +10,6 @@ use std::{
     path::{Path, PathBuf},
     sync::RwLock,
 };
-
-/// What a token proves.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Account {
-    pub namespace: String,
-    pub name: String,
-}
 
 #[derive(Debug)]
 pub struct Tokens {

@@ -16,9 +16,19 @@ use tokio::{
     time,
 };
 
+/// Where objects come from: it decides what has to be added to them.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// Plain manifests: no controller has made EndpointSlices, no injector has marked Pods, nobody has made tokens.
+    Manifests(Arc<Tokens>),
+    Cluster,
+}
+
 /// Events that belong together: tables are never built between two of them.
 #[derive(Debug, Default)]
 pub struct Batch {
+    /// The first lists of a cluster are still under way: nothing is built of half a world.
+    pub partial: bool,
     pub changes: Vec<Change>,
     /// Where the objects stand, and what could not be read; replaces what was known before.
     pub origins: BTreeMap<String, Origin>,
@@ -29,16 +39,17 @@ pub struct Batch {
 const DEBOUNCE: Duration = Duration::from_millis(20);
 const DEBOUNCE_MOST: Duration = Duration::from_millis(200);
 
-/// Builds tables from `batches` until they end. `synthesize`: make the EndpointSlices that a cluster's controller would make.
+/// Builds tables from `batches` until they end.
 pub async fn run(
+    mut stores: Stores,
     mut batches: mpsc::Receiver<Batch>,
     settings: Settings,
-    tokens: Arc<Tokens>,
+    source: Source,
     tables: watch::Sender<Arc<Tables>>,
 ) {
-    let mut stores = Stores::default();
     let mut origins = BTreeMap::new();
     let mut unreadable = vec![];
+    let mut partial = false;
     while let Some(first) = batches.recv().await {
         let mut next = Some(first);
         let deadline = time::Instant::now() + DEBOUNCE_MOST;
@@ -48,14 +59,23 @@ pub async fn run(
             }
             origins = batch.origins;
             unreadable = batch.unreadable;
+            partial = batch.partial;
             let wait = (time::Instant::now() + DEBOUNCE).min(deadline);
             next = time::timeout_at(wait, batches.recv()).await.ok().flatten();
         }
-        let mut world = stores.world(&settings);
+        if partial {
+            continue;
+        }
+        let mut world = stores.world();
+        if let Source::Manifests(_) = &source {
+            slices::complete(&mut world, &settings.control_namespace);
+        }
         world.origins = origins.clone();
         world.unreadable = unreadable.clone();
         let built = Tables::build(&world, &settings);
-        if let Err(error) = tokens.keep(built.service_accounts()) {
+        if let Source::Manifests(tokens) = &source
+            && let Err(error) = tokens.keep(built.service_accounts())
+        {
             tracing::error!(
                 error = format!("{error:#}"),
                 "tokens of new service accounts could not be written"

@@ -13,6 +13,7 @@ pub const GROUP: &str = "gateway.networking.k8s.io";
     version = "v1",
     kind = "HTTPRoute",
     namespaced,
+    status = "WrittenStatus",
     schema = "disabled"
 )]
 #[serde(rename_all = "camelCase")]
@@ -32,6 +33,7 @@ pub struct HTTPRouteSpec {
     version = "v1",
     kind = "GRPCRoute",
     namespaced,
+    status = "WrittenStatus",
     schema = "disabled"
 )]
 #[serde(rename_all = "camelCase")]
@@ -42,6 +44,13 @@ pub struct GRPCRouteSpec {
     pub hostnames: Vec<String>,
     #[serde(default)]
     pub rules: Option<Vec<GrpcRule>>,
+}
+
+/// What controllers have written, each its own entries; those of others are kept as they are.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct WrittenStatus {
+    #[serde(default)]
+    pub parents: Vec<serde_json::Value>,
 }
 
 /// Kept as written, since the status repeats it.

@@ -31,6 +31,8 @@ pub(crate) struct Checked {
     pub kind: &'static str,
     pub namespace: String,
     pub name: String,
+    /// Zero where the source counts none.
+    pub generation: i64,
     /// RFC 3339 in UTC, which sorts by time; empty (first) where the source knows no creation time.
     created: String,
     parent_refs: Vec<ParentRef>,
@@ -130,6 +132,7 @@ fn begin(kind: &'static str, metadata: &ObjectMeta, parent_refs: &[ParentRef]) -
         kind,
         namespace: metadata.namespace.clone().unwrap_or_else(|| "default".into()),
         name: metadata.name.clone()?,
+        generation: metadata.generation.unwrap_or(0),
         created: metadata.creation_timestamp.as_ref().map(|time| time.0.to_string()).unwrap_or_default(),
         parent_refs: parent_refs.to_vec(),
         rules: vec![],

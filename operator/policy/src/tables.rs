@@ -2,11 +2,17 @@
 
 use crate::{
     Authority, AuthorityError, Diagnostic, Endpoint, EndpointSet, Meta, PodInfo, PortProtocol, Service,
-    ServiceKind, Settings, Severity, World, endpoints, inbound,
+    ServiceKind, Settings, Severity, World, endpoints,
+    gateway::ParentRef,
+    inbound,
     outbound::{self, Backend, Forward, Match, Routes, ServicePolicy, Target, Timeouts},
     pods, routes, services,
 };
-use mesh_api::{authz::AuthzList, endpoints as api, route::Route};
+use mesh_api::{
+    authz::AuthzList,
+    endpoints as api,
+    route::{Condition, Route},
+};
 use std::{
     collections::{BTreeSet, HashMap},
     net::{IpAddr, SocketAddr},
@@ -32,6 +38,19 @@ pub struct Tables {
     /// `(namespace, name)`, sorted.
     service_accounts: Vec<(String, String)>,
     diagnostics: Vec<Diagnostic>,
+}
+
+/// What a route's status says of it, by our controller.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RouteStatus {
+    /// `HTTPRoute` or `GRPCRoute`.
+    pub kind: &'static str,
+    pub namespace: String,
+    pub name: String,
+    /// Of the route that was read.
+    pub generation: i64,
+    /// Per parentRef to a Service, as written.
+    pub parents: Vec<(ParentRef, Vec<Condition>)>,
 }
 
 impl Tables {
@@ -146,6 +165,22 @@ impl Tables {
     /// Routes on Service parents with their status, figures empty.
     pub fn routes(&self) -> Vec<Route> {
         self.routes.iter().filter(|route| !route.parents.is_empty()).map(routes::Checked::view).collect()
+    }
+
+    /// What is to stand in the status of every route, those without a Service parent included.
+    pub fn route_statuses(&self) -> Vec<RouteStatus> {
+        let status = |route: &routes::Checked| RouteStatus {
+            kind: route.kind,
+            namespace: route.namespace.clone(),
+            name: route.name.clone(),
+            generation: route.generation,
+            parents: route
+                .parents
+                .iter()
+                .map(|parent| (parent.written.clone(), parent.conditions.clone()))
+                .collect(),
+        };
+        self.routes.iter().map(status).collect()
     }
 
     /// Whether a Pod's port is forwarded unread: its own annotation says so, or a Service that leads to it.

@@ -1,7 +1,7 @@
-use super::*;
-use rcgen::CustomExtension;
+use super::{keys::ISSUER_LIFE, *};
+use rcgen::{CustomExtension, DnType};
 use rustls_pki_types::UnixTime;
-use std::{collections::BTreeSet, os::unix::fs::PermissionsExt, sync::Arc};
+use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt, path::Path};
 
 const NAME: &str = "web.shop.serviceaccount.identity.mesh.cluster.local";
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -75,8 +75,8 @@ fn keys_are_kept_and_nobody_else_reads_them() {
     let first = open(dir.path(), DAY);
     let again = open(dir.path(), DAY);
     assert_eq!(first.trust_anchors_pem(), again.trust_anchors_pem());
-    assert_eq!(first.issuer_der, again.issuer_der);
-    assert_eq!(fs::read_to_string(dir.path().join("trust-anchors.pem")).unwrap(), first.root_pem);
+    assert_eq!(first.chain, again.chain);
+    assert_eq!(fs::read_to_string(dir.path().join("trust-anchors.pem")).unwrap(), first.anchors_pem);
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&dir.path().join("ca")), 0o700);
     for entry in fs::read_dir(dir.path().join("ca")).unwrap() {
@@ -91,7 +91,7 @@ fn an_old_issuer_is_replaced_and_a_broken_file_is_named() {
     let first = open(dir.path(), DAY);
     let soon_over = SystemTime::now() + ISSUER_LIFE - Duration::from_secs(24 * 3600);
     let later = Authority::open(dir.path(), "cluster.local", DAY, soon_over).unwrap();
-    assert_eq!(first.root_pem, later.root_pem);
+    assert_eq!(first.anchors_pem, later.anchors_pem);
     assert!(later.issuer_ends() > first.issuer_ends());
     let refused = |wanted: &str| {
         let error = Authority::open(dir.path(), "cluster.local", DAY, SystemTime::now()).unwrap_err();
@@ -112,8 +112,8 @@ fn an_issuer_of_a_lost_root_goes_with_it() {
     let first = open(dir.path(), DAY);
     fs::remove_file(dir.path().join("ca/root.pem")).unwrap();
     let second = open(dir.path(), DAY);
-    assert_ne!(first.root_pem, second.root_pem);
-    assert_ne!(first.issuer_der, second.issuer_der);
+    assert_ne!(first.anchors_pem, second.anchors_pem);
+    assert_ne!(first.chain, second.chain);
 }
 
 /// Row C-01 of what attackers send: none of these is ever signed.

@@ -3,7 +3,8 @@
 use super::*;
 use crate::{
     random,
-    world::{manifests, parse, stores::Stores},
+    tokens::Tokens,
+    world::{manifests, parse, slices, stores::Stores},
 };
 use linkerd2_proxy_api::{
     destination::{GetDestination, Update, destination_client::DestinationClient, update},
@@ -13,6 +14,7 @@ use linkerd2_proxy_api::{
 };
 use mesh_policy::Settings;
 use std::{net::SocketAddr, time::SystemTime};
+use tokio::net::TcpListener;
 use tonic::{Code, Status, Streaming, transport::Channel};
 
 mod shapes;
@@ -36,7 +38,9 @@ fn tables(yaml: &str) -> Arc<Tables> {
         stores.apply(&change);
     }
     let settings = Settings::default();
-    Arc::new(Tables::build(&stores.world(&settings), &settings))
+    let mut world = stores.world();
+    slices::complete(&mut world, &settings.control_namespace);
+    Arc::new(Tables::build(&world, &settings))
 }
 
 impl Mesh {
@@ -51,8 +55,14 @@ impl Mesh {
         let (stop_tx, stop) = watch::channel(false);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let routes = services(tables_rx, Arc::new(authority), tokens.clone(), Arc::default(), stop.clone());
-        tokio::spawn(serve(listener, routes, stop));
+        let routes = services(
+            tables_rx,
+            watch::channel(Arc::new(authority)).1,
+            Accounts::Files(tokens.clone()),
+            Arc::default(),
+            stop.clone(),
+        );
+        tokio::spawn(serve(Door::Plain(listener), routes, stop));
         let channel = connect(addr).await;
         Mesh { tables: tables_tx, stop: stop_tx, tokens, addr, channel, state }
     }

@@ -9,6 +9,7 @@ use k8s_openapi::{
     apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
 use mesh_api::names;
+use mesh_policy::World;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -17,6 +18,13 @@ use std::{
 
 /// What the ports of a Service mean on some Pods.
 type NamedPorts = Vec<(String, u16)>;
+
+/// Adds to a world from manifests what a cluster's controllers and our injector would add.
+pub fn complete(world: &mut World, control_namespace: &str) {
+    world.pods = mark_meshed(std::mem::take(&mut world.pods), &world.namespaces, control_namespace);
+    let made = synthesize(&world.services, &world.pods, &world.endpoint_slices);
+    world.endpoint_slices.extend(made.into_iter().map(Arc::new));
+}
 
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 

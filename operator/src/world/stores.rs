@@ -1,17 +1,19 @@
 //! One reflector store per kind, fed by watch events: the same whether a cluster or a folder sends them.
 
-use super::slices;
 use k8s_openapi::api::{
     core::v1::{Namespace, Pod, Service, ServiceAccount},
     discovery::v1::EndpointSlice,
 };
-use kube::runtime::{reflector::store::Writer, watcher::Event};
+use kube::runtime::{
+    reflector::{ObjectRef, Store, store::Writer},
+    watcher::Event,
+};
 use mesh_policy::{
-    Settings, World,
+    RouteStatus, World,
     authorization::AuthorizationPolicy,
     gateway::{GRPCRoute, HTTPRoute},
 };
-use std::sync::Arc;
+use serde_json::Value;
 
 /// One event of one kind's watch.
 #[expect(clippy::large_enum_variant, reason = "they are read once, from a list")]
@@ -37,6 +39,51 @@ pub struct Stores {
     http_routes: Writer<HTTPRoute>,
     grpc_routes: Writer<GRPCRoute>,
     authorization_policies: Writer<AuthorizationPolicy>,
+}
+
+/// What others may read of the stores. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Readers {
+    pub namespaces: Store<Namespace>,
+    pub service_accounts: Store<ServiceAccount>,
+    pub services: Store<Service>,
+    pub endpoint_slices: Store<EndpointSlice>,
+    pub pods: Store<Pod>,
+    pub http_routes: Store<HTTPRoute>,
+    pub grpc_routes: Store<GRPCRoute>,
+    pub authorization_policies: Store<AuthorizationPolicy>,
+}
+
+impl Readers {
+    /// A snapshot.
+    pub fn world(&self) -> World {
+        World {
+            namespaces: self.namespaces.state(),
+            service_accounts: self.service_accounts.state(),
+            services: self.services.state(),
+            endpoint_slices: self.endpoint_slices.state(),
+            pods: self.pods.state(),
+            http_routes: self.http_routes.state(),
+            grpc_routes: self.grpc_routes.state(),
+            authorization_policies: self.authorization_policies.state(),
+            ..World::default()
+        }
+    }
+
+    /// `status.parents` of the route that this verdict is about, and the version of the object that it stood in. `None` where the
+    /// route has gone or is another generation by now.
+    pub fn route_status(&self, verdict: &RouteStatus) -> Option<(Vec<Value>, String)> {
+        let (namespace, name) = (&verdict.namespace, &verdict.name);
+        let (metadata, status) = if verdict.kind == "HTTPRoute" {
+            let route = self.http_routes.get(&ObjectRef::new(name).within(namespace))?;
+            (route.metadata.clone(), route.status.clone())
+        } else {
+            let route = self.grpc_routes.get(&ObjectRef::new(name).within(namespace))?;
+            (route.metadata.clone(), route.status.clone())
+        };
+        let same = metadata.generation.unwrap_or(0) == verdict.generation;
+        same.then_some((status.unwrap_or_default().parents, metadata.resource_version?))
+    }
 }
 
 impl Default for Stores {
@@ -68,23 +115,21 @@ impl Stores {
         }
     }
 
-    /// A snapshot. What a cluster's controllers and our injector would add to the objects is added here: Pods are marked as
-    /// meshed, and Services with a selector get the EndpointSlices they lack.
-    pub fn world(&self, settings: &Settings) -> World {
-        let mut world = World {
-            namespaces: self.namespaces.as_reader().state(),
-            service_accounts: self.service_accounts.as_reader().state(),
-            services: self.services.as_reader().state(),
-            endpoint_slices: self.endpoint_slices.as_reader().state(),
-            pods: self.pods.as_reader().state(),
-            http_routes: self.http_routes.as_reader().state(),
-            grpc_routes: self.grpc_routes.as_reader().state(),
-            authorization_policies: self.authorization_policies.as_reader().state(),
-            ..World::default()
-        };
-        world.pods = slices::mark_meshed(world.pods, &world.namespaces, &settings.control_namespace);
-        let made = slices::synthesize(&world.services, &world.pods, &world.endpoint_slices);
-        world.endpoint_slices.extend(made.into_iter().map(Arc::new));
-        world
+    pub fn readers(&self) -> Readers {
+        Readers {
+            namespaces: self.namespaces.as_reader(),
+            service_accounts: self.service_accounts.as_reader(),
+            services: self.services.as_reader(),
+            endpoint_slices: self.endpoint_slices.as_reader(),
+            pods: self.pods.as_reader(),
+            http_routes: self.http_routes.as_reader(),
+            grpc_routes: self.grpc_routes.as_reader(),
+            authorization_policies: self.authorization_policies.as_reader(),
+        }
+    }
+
+    /// A snapshot.
+    pub fn world(&self) -> World {
+        self.readers().world()
     }
 }

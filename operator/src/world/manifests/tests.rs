@@ -39,7 +39,7 @@ impl Dir {
         for change in &batch.changes {
             self.stores.apply(change);
         }
-        let mut world = self.stores.world(&Settings::default());
+        let mut world = self.stores.world();
         world.origins = batch.origins;
         world.unreadable = batch.unreadable;
         let tables = Tables::build(&world, &Settings::default());

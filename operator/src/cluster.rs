@@ -1,0 +1,152 @@
+//! What differs on a cluster: objects come from the API server, tokens are reviewed by it, keys are kept in a Secret, proxies come
+//! in over TLS, and one replica of several writes. All between these edges is the same as in standalone mode.
+
+mod admin;
+mod backoff;
+mod bundle;
+mod duties;
+mod leaf;
+mod lease;
+mod mirror;
+mod prune;
+pub mod review;
+mod secret;
+mod served;
+mod source;
+mod status;
+#[cfg(test)]
+mod testing;
+mod webhook;
+
+use crate::{
+    accounts::Accounts,
+    ca::Authority,
+    config::Config,
+    edges::Edges,
+    grpc::Door,
+    world::{Source, stores::Readers},
+};
+use anyhow::Context;
+use kube::Client;
+use mesh_api::names;
+use mesh_policy::Tables;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time,
+};
+
+/// An answer of the API server that does not come at all. Longer than its longest silence within a watch.
+const READ_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// After SIGTERM, callers learn within this time that they should ask another replica. Until then we answer.
+const LINGER: Duration = Duration::from_secs(3);
+
+/// A connection to the API server, and what is done with it beside answering proxies.
+pub struct Cluster {
+    client: Client,
+    store: secret::Store,
+    authority: watch::Receiver<Arc<Authority>>,
+    /// Whether this replica writes.
+    hold: watch::Sender<bool>,
+    readers: Readers,
+    /// They end with us.
+    tasks: JoinSet<()>,
+}
+
+impl Cluster {
+    /// Waits for the API server, and for an authority. Answers kubelet from the start.
+    pub async fn connect(
+        config: &Config,
+        tables: watch::Receiver<Arc<Tables>>,
+        readers: Readers,
+        ready: watch::Receiver<bool>,
+    ) -> anyhow::Result<Cluster> {
+        let (hold, holding) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        let listener = listen(config.admin_addr, "--admin-addr").await?;
+        let admin = admin::Admin { ready, holding, tables };
+        tasks.spawn(async {
+            if let Err(error) = admin::serve(listener, admin).await {
+                tracing::error!(%error, "the admin server has ended");
+            }
+        });
+        let client = client().await?;
+        let store = secret::Store::new(
+            client.clone(),
+            &config.namespace,
+            config.issuer_secret.as_deref(),
+            &config.trust_domain,
+            config.leaf_lifetime,
+        );
+        let (publish, authority) = watch::channel(store.first().await);
+        tasks.spawn(store.clone().follow(publish));
+        Ok(Cluster { client, store, authority, hold, readers, tasks })
+    }
+
+    /// Starts watching the cluster's objects.
+    pub fn edges(&mut self, config: &Config, listener: TcpListener) -> anyhow::Result<Edges> {
+        let name = config.settings().identities().of(&config.namespace, names::OPERATOR);
+        let tls = leaf::start(self.authority.clone(), name, leaf::Peers::Proxies)?;
+        // As many batches wait as the world takes to be built; then watches wait.
+        let (sent, batches) = mpsc::channel(8);
+        self.tasks.spawn(source::run(self.client.clone(), config.namespace.clone(), sent));
+        Ok(Edges {
+            batches,
+            source: Source::Cluster,
+            authority: self.authority.clone(),
+            accounts: Accounts::Reviews(Arc::new(review::Reviewer::new(self.client.clone()))),
+            door: Door::Tls(listener, tls),
+            cluster: "kubernetes".into(),
+        })
+    }
+
+    /// Starts what needs a world: the webhook, and the duties of the replica that holds the Lease. Until `stop`.
+    pub async fn work(
+        &mut self,
+        config: &Config,
+        tables: watch::Receiver<Arc<Tables>>,
+        stop: watch::Receiver<bool>,
+    ) -> anyhow::Result<()> {
+        let listener = listen(config.webhook_addr, "--webhook-addr").await?;
+        let name = format!("{}.{}.svc", names::OPERATOR, config.namespace);
+        let tls = leaf::start(self.authority.clone(), name, leaf::Peers::ApiServer)?;
+        let webhook = webhook::Webhook { readers: self.readers.clone(), settings: config.settings() };
+        self.tasks.spawn(webhook::serve(listener, tls, webhook, stop.clone()));
+        let duties = duties::Duties {
+            client: self.client.clone(),
+            store: self.store.clone(),
+            readers: self.readers.clone(),
+            tables,
+            authority: self.authority.clone(),
+            holding: self.hold.subscribe(),
+        };
+        self.tasks.spawn(duties.run());
+        let me = config.pod.clone().unwrap_or_else(|| format!("operator-{}", crate::random::hex::<4>()));
+        let (client, namespace) = (self.client.clone(), config.namespace.clone());
+        self.tasks.spawn(lease::run(client, namespace, names::OPERATOR, me, self.hold.clone(), stop));
+        Ok(())
+    }
+
+    /// We have been told to end. Whoever asks us meanwhile still gets an answer.
+    pub async fn linger(&self) {
+        time::sleep(LINGER).await;
+    }
+}
+
+async fn listen(addr: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
+    let listening = TcpListener::bind(addr).await;
+    listening.with_context(|| format!("listening on {addr} (choose another with {flag})"))
+}
+
+/// As the environment says: a kubeconfig, else the service account of the Pod that we run in.
+async fn client() -> anyhow::Result<Client> {
+    let mut config = kube::Config::infer()
+        .await
+        .context("finding the API server (is this a Pod, or is KUBECONFIG set?)")?;
+    config.read_timeout = Some(READ_TIMEOUT);
+    config.reset_reader_on_write = true;
+    Client::try_from(config).context("making a client of the API server")
+}

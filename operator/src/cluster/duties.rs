@@ -1,0 +1,288 @@
+//! What exactly one replica does for all: it writes. Rounds follow changes, a burst of them makes one round, and what failed is
+//! tried again in the next.
+
+use super::{bundle, mirror, secret, source::events, status};
+use crate::{ca::Authority, world::stores::Readers};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use futures_util::{StreamExt, future::BoxFuture, stream};
+use k8s_openapi::{
+    ClusterResourceScope,
+    api::{
+        admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration},
+        core::v1::{ConfigMap, Namespace},
+    },
+    jiff::Timestamp,
+};
+use kube::{
+    Api, Client,
+    api::{ApiResource, DynamicObject, Patch, PatchParams},
+    runtime::{
+        reflector,
+        watcher::{self, Event},
+    },
+};
+use mesh_api::names;
+use mesh_policy::{RouteStatus, Tables, gateway};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::json;
+use std::{
+    collections::{HashMap, HashSet},
+    fmt::Debug,
+    future::Future,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+use tokio::{sync::watch, time};
+
+/// A burst of changes is waited out.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Without any change, everything is looked at this often: somebody may have undone what we wrote.
+const AGAIN: Duration = Duration::from_secs(30);
+/// One write.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// A new generation of a route has reached all proxies that read.
+const SETTLE: Duration = Duration::from_millis(500);
+/// The issuer is renewed two months before its end.
+const LOOK_AT_ISSUER: Duration = Duration::from_secs(3600);
+/// Writes under way.
+const AT_ONCE: usize = 8;
+
+pub struct Duties {
+    pub client: Client,
+    pub store: secret::Store,
+    pub readers: Readers,
+    pub tables: watch::Receiver<Arc<Tables>>,
+    pub authority: watch::Receiver<Arc<Authority>>,
+    /// Whether this replica is the one.
+    pub holding: watch::Receiver<bool>,
+}
+
+impl Duties {
+    pub async fn run(mut self) {
+        let maps = Maps::watch(self.client.clone());
+        let mut maps_changed = maps.changed.clone();
+        let mut settled = Settled::default();
+        let mut looked: Option<Instant> = None;
+        let mut trusted: Option<(Arc<Authority>, Instant)> = None;
+        loop {
+            if self.holding.wait_for(|holding| *holding).await.is_err() {
+                return;
+            }
+            self.tables.borrow_and_update();
+            let authority = self.authority.borrow_and_update().clone();
+            maps_changed.borrow_and_update();
+            self.mirror().await;
+            self.bundle(&maps).await;
+            self.routes(&mut settled).await;
+            // Nothing tells us when somebody else has changed these.
+            if trusted.as_ref().is_none_or(|(by, at)| *by != authority || at.elapsed() >= AGAIN) {
+                self.trust_webhooks(&authority).await;
+                trusted = Some((authority, Instant::now()));
+            }
+            if looked.is_none_or(|at| at.elapsed() >= LOOK_AT_ISSUER) {
+                looked = Some(Instant::now());
+                if let Err(error) = self.store.renew(SystemTime::now()).await {
+                    tracing::warn!(
+                        error = format!("{error:#}"),
+                        "the issuer was not renewed; trying again in an hour"
+                    );
+                }
+            }
+            tokio::select! {
+                changed = self.tables.changed() => if changed.is_err() { return },
+                changed = self.authority.changed() => if changed.is_err() { return },
+                _ = maps_changed.changed() => {}
+                _ = self.holding.changed() => {}
+                () = time::sleep(if settled.is_waiting() { SETTLE / 2 } else { AGAIN }) => {}
+            }
+            time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn mirror(&self) {
+        let api: Api<Namespace> = Api::all(self.client.clone());
+        let writes = mirror::plan(&self.readers.namespaces.state()).into_iter().map(|(name, patch)| {
+            let api = api.clone();
+            write(format!("Namespace {name}"), async move {
+                api.patch_metadata(&name, &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop)
+            })
+        });
+        together(writes.collect()).await;
+    }
+
+    async fn trust_webhooks(&self, authority: &Authority) {
+        let anchors = authority.trust_anchors_pem();
+        let name = names::OPERATOR;
+        let mutating = trust::<MutatingWebhookConfiguration>(self.client.clone(), anchors.to_owned());
+        let validating = trust::<ValidatingWebhookConfiguration>(self.client.clone(), anchors.to_owned());
+        together(vec![
+            write(format!("MutatingWebhookConfiguration {name}"), mutating),
+            write(format!("ValidatingWebhookConfiguration {name}"), validating),
+        ])
+        .await;
+    }
+
+    async fn bundle(&self, maps: &Maps) {
+        let Some(kept) = maps.kept() else { return };
+        let anchors = self.authority.borrow().trust_anchors_pem().to_owned();
+        let wanted = bundle::namespaces(&self.readers.namespaces.state(), &self.readers.pods.state());
+        let writes = bundle::plan(&wanted, &kept, &anchors).into_iter().map(|namespace| {
+            let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), namespace);
+            let content = bundle::config_map(&anchors);
+            write(format!("ConfigMap {namespace}/{}", names::TRUST_ANCHORS_CONFIG_MAP), async move {
+                let ours = PatchParams::apply(names::OPERATOR).force();
+                api.patch(names::TRUST_ANCHORS_CONFIG_MAP, &ours, &Patch::Apply(&content)).await.map(drop)
+            })
+        });
+        together(writes.collect()).await;
+    }
+
+    /// Says in the status of routes what became of them.
+    async fn routes(&self, settled: &mut Settled) {
+        let tables = self.tables.borrow().clone();
+        let statuses = tables.route_statuses();
+        settled.forget_all_but(&statuses);
+        let mut writes = vec![];
+        for wanted in &statuses {
+            let Some((written, version)) = self.readers.route_status(wanted) else { continue };
+            let Some(parents) = status::parents(&written, wanted, Timestamp::now()) else { continue };
+            if !settled.is_settled(wanted, Instant::now()) {
+                continue;
+            }
+            let resource = ApiResource {
+                group: gateway::GROUP.into(),
+                version: "v1".into(),
+                api_version: format!("{}/v1", gateway::GROUP),
+                kind: wanted.kind.into(),
+                plural: format!("{}s", wanted.kind.to_lowercase()),
+            };
+            let api: Api<DynamicObject> =
+                Api::namespaced_with(self.client.clone(), &wanted.namespace, &resource);
+            // Somebody else's entries must not be lost: the write fails where they have changed since we read them.
+            let patch = json!({"metadata": {"resourceVersion": version}, "status": {"parents": parents}});
+            let object = format!("status of {} {}/{}", wanted.kind, wanted.namespace, wanted.name);
+            let name = wanted.name.clone();
+            writes.push(write(object, async move {
+                api.patch_status(&name, &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop)
+            }));
+        }
+        together(writes).await;
+    }
+}
+
+/// Tells the API server by which authority to know our webhooks, where it knows another or none.
+async fn trust<K>(client: Client, anchors: String) -> kube::Result<()>
+where
+    K: kube::Resource<DynamicType = (), Scope = ClusterResourceScope>
+        + Clone
+        + DeserializeOwned
+        + Serialize
+        + Debug,
+{
+    let api: Api<K> = Api::all(client);
+    let bundle = STANDARD.encode(anchors);
+    let kept = serde_json::to_value(api.get(names::OPERATOR).await?).map_err(kube::Error::SerdeError)?;
+    let webhooks = kept["webhooks"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if webhooks.iter().all(|webhook| webhook["clientConfig"]["caBundle"] == bundle) {
+        return Ok(());
+    }
+    let trusted =
+        webhooks.iter().map(|webhook| json!({"name": webhook["name"], "clientConfig": {"caBundle": bundle}}));
+    let patch = json!({
+        "apiVersion": K::api_version(&()),
+        "kind": K::kind(&()),
+        "metadata": {"name": names::OPERATOR},
+        "webhooks": trusted.collect::<Vec<_>>(),
+    });
+    let ours = PatchParams::apply(names::OPERATOR).force();
+    api.patch(names::OPERATOR, &ours, &Patch::Apply(&patch)).await.map(drop)
+}
+
+async fn together(writes: Vec<BoxFuture<'static, ()>>) {
+    stream::iter(writes).buffer_unordered(AT_ONCE).collect::<()>().await;
+}
+
+/// A failure is said and left to the next round.
+fn write(
+    object: String,
+    writing: impl Future<Output = kube::Result<()>> + Send + 'static,
+) -> BoxFuture<'static, ()> {
+    Box::pin(async move {
+        match time::timeout(TIMEOUT, writing).await {
+            Ok(Ok(())) => tracing::debug!(object, "written"),
+            // Gone, or changed in the meantime: the next round sees it as it is.
+            Ok(Err(kube::Error::Api(status))) if status.is_not_found() || status.is_conflict() => {}
+            Ok(Err(error)) => tracing::warn!(object, %error, "not written; trying again"),
+            Err(_) => tracing::warn!(object, "not written in time; trying again"),
+        }
+    })
+}
+
+/// A route is called accepted when proxies have it. They are told at once, and one that is slow to read is not waited for: when
+/// the generation has been in force for a moment.
+#[derive(Default)]
+struct Settled(HashMap<(&'static str, String, String), (i64, Instant)>);
+
+impl Settled {
+    fn key(status: &RouteStatus) -> (&'static str, String, String) {
+        (status.kind, status.namespace.clone(), status.name.clone())
+    }
+
+    fn forget_all_but(&mut self, statuses: &[RouteStatus]) {
+        let keys: HashSet<_> = statuses.iter().map(Settled::key).collect();
+        self.0.retain(|key, _| keys.contains(key));
+    }
+
+    fn is_settled(&mut self, status: &RouteStatus, now: Instant) -> bool {
+        let (generation, since) = self.0.entry(Settled::key(status)).or_insert((status.generation, now));
+        if *generation != status.generation {
+            (*generation, *since) = (status.generation, now);
+        }
+        now.saturating_duration_since(*since) >= SETTLE
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.0.values().any(|(_, since)| since.elapsed() < SETTLE * 2)
+    }
+}
+
+/// The trust bundles that there are, in all namespaces.
+struct Maps {
+    store: reflector::Store<ConfigMap>,
+    /// True once they have been listed.
+    changed: watch::Receiver<bool>,
+}
+
+impl Maps {
+    /// The watch ends when nobody looks any more.
+    fn watch(client: Client) -> Maps {
+        let (store, mut writer) = reflector::store();
+        let (touch, changed) = watch::channel(false);
+        tokio::spawn(async move {
+            let fields = format!("metadata.name={}", names::TRUST_ANCHORS_CONFIG_MAP);
+            let config = watcher::Config::default().fields(&fields);
+            let mut events = std::pin::pin!(events(Api::<ConfigMap>::all(client), config));
+            loop {
+                let event = tokio::select! {
+                    event = events.next() => event,
+                    () = touch.closed() => return,
+                };
+                let Some(Ok(event)) = event else { continue };
+                writer.apply_watcher_event(&event);
+                let listed = matches!(event, Event::InitDone);
+                touch.send_modify(|before| *before |= listed);
+            }
+        });
+        Maps { store, changed }
+    }
+
+    /// `None` until they have been listed.
+    fn kept(&self) -> Option<bundle::Kept> {
+        self.changed.borrow().then(|| {
+            let maps = self.store.state();
+            maps.iter()
+                .filter_map(|map| Some((map.metadata.namespace.clone()?, bundle::anchors(map))))
+                .collect()
+        })
+    }
+}

@@ -1,0 +1,179 @@
+//! Which replica writes: the holder of a Lease. Whoever reads, signs and injects needs none.
+
+use k8s_openapi::{
+    api::coordination::v1::{Lease, LeaseSpec},
+    apimachinery::pkg::apis::meta::v1::MicroTime,
+    jiff::Timestamp,
+};
+use kube::{
+    Api, Client,
+    api::{ObjectMeta, PostParams},
+};
+use std::time::{Duration, Instant};
+use tokio::{sync::watch, time};
+
+/// A holder that has not renewed for this long is gone. As long is nothing written when it dies without a word.
+const DURATION: Duration = Duration::from_secs(15);
+const RENEW: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_secs(2);
+/// One question to the API server.
+const TIMEOUT: Duration = Duration::from_secs(4);
+
+/// Keeps asking for the Lease, and tells whether we hold it, until `stop`; then gives it back.
+pub async fn run(
+    client: Client,
+    namespace: String,
+    name: &'static str,
+    me: String,
+    holding: watch::Sender<bool>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let api: Api<Lease> = Api::namespaced(client, &namespace);
+    let mut seen = Seen::default();
+    // When we last knew for sure that it is ours.
+    let mut held = None;
+    loop {
+        let sent = Instant::now();
+        let holds = match time::timeout(TIMEOUT, turn(&api, name, &me, &mut seen)).await {
+            Ok(Ok(holds)) => holds,
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "the Lease could not be asked for");
+                // Nobody else takes it before its time is over.
+                held.is_some_and(|held: Instant| held.elapsed() < DURATION - RENEW)
+            }
+            Err(_) => held.is_some_and(|held: Instant| held.elapsed() < DURATION - RENEW),
+        };
+        if holds && held.is_none_or(|held| sent > held) {
+            held = Some(sent);
+        }
+        if holding.send_if_modified(|now| std::mem::replace(now, holds) != holds) {
+            tracing::info!(lease = name, holds, "who writes has changed");
+        }
+        tokio::select! {
+            () = time::sleep(if holds { RENEW } else { LOOK }) => {}
+            _ = stop.wait_for(|stop| *stop) => break,
+        }
+    }
+    if holding.send_replace(false)
+        && let Ok(Err(error)) = time::timeout(TIMEOUT, give_back(&api, name, &me)).await
+    {
+        tracing::debug!(%error, "the Lease could not be given back");
+    }
+}
+
+/// The Lease as it was when it last changed. Only our own clock counts: those of others may be wrong.
+#[derive(Debug, Default)]
+struct Seen {
+    spec: Option<LeaseSpec>,
+    since: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// Ours: say so again.
+    Renew,
+    /// Nobody's, or of somebody who is gone.
+    Take,
+    Wait,
+}
+
+fn step(spec: &LeaseSpec, seen: &mut Seen, me: &str, now: Instant) -> Step {
+    if seen.spec.as_ref() != Some(spec) {
+        *seen = Seen { spec: Some(spec.clone()), since: Some(now) };
+    }
+    match spec.holder_identity.as_deref() {
+        Some(holder) if holder == me => Step::Renew,
+        None | Some("") => Step::Take,
+        Some(_) => match seen.since {
+            Some(since) if now.saturating_duration_since(since) > DURATION => Step::Take,
+            _ => Step::Wait,
+        },
+    }
+}
+
+/// Whether the Lease is ours after this.
+async fn turn(api: &Api<Lease>, name: &str, me: &str, seen: &mut Seen) -> kube::Result<bool> {
+    let Some(lease) = api.get_opt(name).await? else {
+        let metadata = ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() };
+        let lease = Lease { metadata, spec: Some(claim(&LeaseSpec::default(), me, Timestamp::now())) };
+        return ours(api.create(&PostParams::default(), &lease).await);
+    };
+    let spec = lease.spec.clone().unwrap_or_default();
+    match step(&spec, seen, me, Instant::now()) {
+        Step::Wait => Ok(false),
+        Step::Renew | Step::Take => {
+            // Its resource version makes this fail when somebody was faster.
+            let lease = Lease { spec: Some(claim(&spec, me, Timestamp::now())), ..lease };
+            ours(api.replace(name, &PostParams::default(), &lease).await)
+        }
+    }
+}
+
+fn ours(written: kube::Result<Lease>) -> kube::Result<bool> {
+    match written {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn claim(before: &LeaseSpec, me: &str, now: Timestamp) -> LeaseSpec {
+    let again = before.holder_identity.as_deref() == Some(me);
+    LeaseSpec {
+        holder_identity: Some(me.into()),
+        lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
+        acquire_time: before.acquire_time.clone().filter(|_| again).or(Some(MicroTime(now))),
+        renew_time: Some(MicroTime(now)),
+        lease_transitions: Some(before.lease_transitions.unwrap_or(0) + i32::from(!again)),
+        ..LeaseSpec::default()
+    }
+}
+
+async fn give_back(api: &Api<Lease>, name: &str, me: &str) -> kube::Result<()> {
+    let lease = api.get(name).await?;
+    let spec = lease.spec.clone().unwrap_or_default();
+    if spec.holder_identity.as_deref() == Some(me) {
+        let free = LeaseSpec { holder_identity: None, ..spec };
+        api.replace(name, &PostParams::default(), &Lease { spec: Some(free), ..lease }).await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held_by(holder: Option<&str>, renewed_s: i64) -> LeaseSpec {
+        let at = Timestamp::from_second(renewed_s).unwrap();
+        LeaseSpec {
+            holder_identity: holder.map(str::to_owned),
+            renew_time: Some(MicroTime(at)),
+            ..LeaseSpec::default()
+        }
+    }
+
+    #[test]
+    fn a_lease_is_taken_when_it_is_free_or_has_not_moved_for_its_time() {
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let mut seen = Seen::default();
+        assert_eq!(step(&held_by(Some("a"), 0), &mut seen, "a", start), Step::Renew);
+        assert_eq!(step(&held_by(None, 0), &mut seen, "b", start), Step::Take);
+        assert_eq!(step(&held_by(Some(""), 0), &mut seen, "b", start), Step::Take);
+        // The holder's clock may say anything.
+        assert_eq!(step(&held_by(Some("a"), 1), &mut seen, "b", start), Step::Wait);
+        assert_eq!(step(&held_by(Some("a"), 1), &mut seen, "b", after(14)), Step::Wait);
+        assert_eq!(step(&held_by(Some("a"), 2), &mut seen, "b", after(16)), Step::Wait, "it was renewed");
+        assert_eq!(step(&held_by(Some("a"), 2), &mut seen, "b", after(32)), Step::Take);
+    }
+
+    #[test]
+    fn a_claim_counts_changes_of_the_holder() {
+        let now = Timestamp::from_second(100).unwrap();
+        let first = claim(&LeaseSpec::default(), "a", Timestamp::from_second(1).unwrap());
+        let again = claim(&first, "a", now);
+        assert_eq!((again.lease_transitions, &again.acquire_time), (Some(1), &first.acquire_time));
+        let other = claim(&again, "b", now);
+        assert_eq!((other.lease_transitions, other.acquire_time), (Some(2), Some(MicroTime(now))));
+    }
+}

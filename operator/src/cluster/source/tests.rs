@@ -1,0 +1,133 @@
+//! A world from watches, against a scripted API server: how it begins, what outages do to it, kinds that come and go.
+
+use super::*;
+use crate::{
+    cluster::testing::ApiServer,
+    world::{self, Source, stores::Stores},
+};
+use mesh_policy::{Settings, Tables, World};
+use serde_json::{Value, json};
+use tokio::{sync::watch, time};
+
+const NAMESPACES: &str = "/api/v1/namespaces";
+const PODS: &str = "/api/v1/pods";
+const CORE: [&str; 6] = [
+    NAMESPACES,
+    "/api/v1/serviceaccounts",
+    "/api/v1/services",
+    "/apis/discovery.k8s.io/v1/endpointslices",
+    PODS,
+    DEFINITIONS,
+];
+const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+const ROUTES: &str = "/apis/gateway.networking.k8s.io/v1/httproutes";
+const POLICIES: &str = "/apis/mesh.dev/v1alpha1/authorizationpolicies";
+
+/// An operator's world, as it follows an API server.
+struct Following {
+    server: ApiServer,
+    tables: watch::Receiver<Arc<Tables>>,
+    _tasks: JoinSet<()>,
+}
+
+impl Following {
+    fn start(server: ApiServer) -> Following {
+        let (sent, batches) = mpsc::channel(8);
+        let settings = Settings::default();
+        let (publish, tables) = watch::channel(Arc::new(Tables::build(&World::default(), &settings)));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(run(server.client(), "mesh".into(), sent));
+        tasks.spawn(world::run(Stores::default(), batches, settings, Source::Cluster, publish));
+        Following { server, tables, _tasks: tasks }
+    }
+
+    /// Waits until the tables are so.
+    async fn until(&mut self, wanted: impl Fn(&Tables) -> bool) {
+        let found = self.tables.wait_for(|tables| wanted(tables));
+        time::timeout(Duration::from_secs(60), found).await.expect("in time").unwrap();
+    }
+}
+
+fn pod(name: &str, ip: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": name, "namespace": "shop"},
+        "spec": {"containers": [{"name": "app"}]},
+        "status": {"podIP": ip},
+    })
+}
+
+fn route(spec: Value) -> Value {
+    json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+        "metadata": {"name": "cart", "namespace": "shop", "generation": 1}, "spec": spec,
+    })
+}
+
+fn names(tables: &Tables) -> Vec<&str> {
+    tables.pods().iter().map(|pod| pod.name.as_str()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn there_is_no_world_before_everything_is_listed() {
+    let server = ApiServer::new(&CORE[..5]);
+    server.put(PODS, pod("a", "10.0.0.1"));
+    server.away(Some(503));
+    let mut following = Following::start(server.clone());
+    time::sleep(Duration::from_secs(60)).await;
+    assert!(!following.tables.has_changed().unwrap(), "nobody has answered");
+    server.away(None);
+    following.until(|tables| names(tables) == ["a"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_keeps_what_was_known_and_ends_within_seconds() {
+    let mut following = Following::start(ApiServer::new(&CORE));
+    let server = following.server.clone();
+    server.put(PODS, pod("a", "10.0.0.1"));
+    following.until(|tables| names(tables) == ["a"]).await;
+    server.away(Some(500));
+    time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(names(&following.tables.borrow()), ["a"]);
+    server.put(PODS, pod("b", "10.0.0.2"));
+    // What happened meanwhile cannot be told any more: everything is listed again.
+    server.away(None);
+    let gone = json!({"type": "ERROR", "object": {"kind": "Status", "apiVersion": "v1", "code": 410, "reason": "Expired", "message": "too old"}});
+    let healed = time::Instant::now();
+    while names(&following.tables.borrow()) != ["a", "b"] {
+        server.tell(PODS, gone.clone());
+        time::sleep(Duration::from_millis(100)).await;
+        assert!(healed.elapsed() < Duration::from_secs(5), "no new list");
+    }
+    server.delete(PODS, "shop/a");
+    following.until(|tables| names(tables) == ["b"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn kinds_may_come_and_go() {
+    let mut following = Following::start(ApiServer::new(&CORE));
+    let server = following.server.clone();
+    following.until(|_| true).await;
+    let parent = json!({"parentRefs": [{"group": "", "kind": "Service", "name": "cart"}]});
+    server.put(ROUTES, route(parent));
+    let definition = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "httproutes.gateway.networking.k8s.io"}});
+    server.put(DEFINITIONS, definition);
+    let told = time::Instant::now();
+    following.until(|tables| tables.route_statuses().len() == 1).await;
+    assert!(told.elapsed() < Duration::from_secs(2), "its definition has been seen");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_that_cannot_be_read_is_named_and_harms_no_other() {
+    let server = ApiServer::new(&[&CORE[..], &[ROUTES, POLICIES]].concat());
+    server.put(ROUTES, route(json!({"parentRefs": [{"group": "", "kind": "Service", "name": "cart"}]})));
+    let mut following = Following::start(server.clone());
+    following.until(|tables| tables.route_statuses().len() == 1).await;
+    server.put(ROUTES, route(json!({"rules": 7})));
+    let named =
+        |tables: &Tables| tables.diagnostics().iter().any(|found| found.message.contains("cannot be read"));
+    following.until(named).await;
+    assert_eq!(following.tables.borrow().route_statuses()[0].parents.len(), 1, "what it said before");
+    server.put(ROUTES, route(json!({"parentRefs": []})));
+    following.until(|tables| !named(tables)).await;
+}

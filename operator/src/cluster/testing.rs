@@ -1,0 +1,174 @@
+//! A small API server for tests: lists, watches, writes and failures by script, no cluster.
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
+use kube::{Client, client::Body};
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    future::ready,
+    sync::{Arc, Mutex},
+    task::{Context, Poll},
+};
+use tokio::sync::broadcast;
+use tokio_stream::wrappers::BroadcastStream;
+
+/// Objects by collection path (`/api/v1/pods`), and who watches them. Clones are the same server.
+#[derive(Clone)]
+pub struct ApiServer(Arc<Mutex<State>>);
+
+struct State {
+    version: u64,
+    /// Collection path → `namespace/name` → object. A collection that is not in here is not served.
+    collections: BTreeMap<String, BTreeMap<String, Value>>,
+    changes: broadcast::Sender<(String, Value)>,
+    /// While set, every request fails with this status and every watch has ended.
+    away: Option<u16>,
+    /// What was written: method, path, body.
+    writes: Vec<(Method, String, Value)>,
+}
+
+type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
+
+impl ApiServer {
+    /// Serves these collections, empty.
+    pub fn new(collections: &[&str]) -> ApiServer {
+        let state = State {
+            version: 1,
+            collections: collections.iter().map(|path| ((*path).to_owned(), BTreeMap::new())).collect(),
+            changes: broadcast::channel(100).0,
+            away: None,
+            writes: vec![],
+        };
+        ApiServer(Arc::new(Mutex::new(state)))
+    }
+
+    pub fn client(&self) -> Client {
+        Client::new(self.clone(), "default")
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    /// Creates or changes an object.
+    pub fn put(&self, collection: &str, mut object: Value) {
+        let mut state = self.state();
+        state.version += 1;
+        object["metadata"]["resourceVersion"] = state.version.to_string().into();
+        let objects = state.collections.entry(collection.to_owned()).or_default();
+        let known = objects.insert(name(&object), object.clone()).is_some();
+        let event = json!({"type": if known { "MODIFIED" } else { "ADDED" }, "object": object});
+        let _ = state.changes.send((collection.to_owned(), event));
+    }
+
+    pub fn delete(&self, collection: &str, key: &str) {
+        let mut state = self.state();
+        state.version += 1;
+        let mut object = state.collections.get_mut(collection).unwrap().remove(key).unwrap();
+        object["metadata"]["resourceVersion"] = state.version.to_string().into();
+        let _ = state.changes.send((collection.to_owned(), json!({"type": "DELETED", "object": object})));
+    }
+
+    /// Ends all watches, and fails every request until `None`.
+    pub fn away(&self, status: Option<u16>) {
+        let mut state = self.state();
+        state.away = status;
+        state.changes = broadcast::channel(100).0;
+    }
+
+    /// Sends an event to all watches of a collection, such as the end of what can be resumed.
+    pub fn tell(&self, collection: &str, event: Value) {
+        let _ = self.state().changes.send((collection.to_owned(), event));
+    }
+
+    fn answer(&self, method: &Method, uri: &http::Uri, body: Value) -> Answer {
+        let mut state = self.state();
+        if let Some(status) = state.away {
+            return status_of(status, "Unavailable");
+        }
+        let path = uri.path().to_owned();
+        if method != Method::GET {
+            state.writes.push((method.clone(), path, body.clone()));
+            return json_of(StatusCode::OK, &body);
+        }
+        if let Some(group) = path.strip_prefix("/apis/").filter(|rest| rest.matches('/').count() == 1) {
+            return discovery(group, &state);
+        }
+        let Some(objects) = state.collections.get(&path) else { return status_of(404, "NotFound") };
+        if uri.query().is_some_and(|query| query.contains("watch=true")) {
+            let changes = BroadcastStream::new(state.changes.subscribe());
+            let lines = changes.filter_map(move |change| {
+                let line = change.ok().filter(|(of, _)| *of == path).map(|(_, event)| format!("{event}\n"));
+                ready(line.map(|line| Ok::<_, Infallible>(http_body::Frame::data(Bytes::from(line)))))
+            });
+            return Response::new(StreamBody::new(lines).boxed_unsync());
+        }
+        let items: Vec<&Value> = objects.values().collect();
+        let version = state.version.to_string();
+        json_of(
+            StatusCode::OK,
+            &json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": version}, "items": items}),
+        )
+    }
+}
+
+/// The kinds of a group's version, by the collections that are served.
+fn discovery(group: &str, state: &State) -> Answer {
+    let prefix = format!("/apis/{group}/");
+    let kind = |plural: &str| match plural {
+        "httproutes" => "HTTPRoute",
+        "grpcroutes" => "GRPCRoute",
+        _ => "AuthorizationPolicy",
+    };
+    let resources: Vec<Value> = state
+        .collections
+        .keys()
+        .filter_map(|path| path.strip_prefix(&prefix))
+        .map(|plural| json!({"name": plural, "singularName": "", "namespaced": true, "kind": kind(plural), "verbs": ["list", "watch"]}))
+        .collect();
+    match resources.is_empty() {
+        true => status_of(404, "NotFound"),
+        false => json_of(
+            StatusCode::OK,
+            &json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group, "resources": resources}),
+        ),
+    }
+}
+
+fn name(object: &Value) -> String {
+    let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
+    format!("{}/{}", text("namespace"), text("name"))
+}
+
+fn json_of(status: StatusCode, value: &Value) -> Answer {
+    let body = Full::from(value.to_string()).boxed_unsync();
+    Response::builder().status(status).header("content-type", "application/json").body(body).unwrap()
+}
+
+fn status_of(code: u16, reason: &str) -> Answer {
+    let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "message": reason, "code": code});
+    json_of(StatusCode::from_u16(code).unwrap(), &status)
+}
+
+impl tower_service::Service<Request<Body>> for ApiServer {
+    type Response = Answer;
+    type Error = Infallible;
+    type Future = futures_util::future::BoxFuture<'static, Result<Answer, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let server = self.clone();
+        Box::pin(async move {
+            let (head, body) = request.into_parts();
+            let body = body.collect().await.unwrap().to_bytes();
+            Ok(server.answer(&head.method, &head.uri, serde_json::from_slice(&body).unwrap_or_default()))
+        })
+    }
+}

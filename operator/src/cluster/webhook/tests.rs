@@ -1,0 +1,115 @@
+//! The webhook over its own routes: what the API server sends, and what nobody should.
+
+use super::*;
+use crate::world::{manifests, parse, stores::Stores};
+use axum::body::Body;
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use tower_service::Service;
+
+const WORLD: &str = "
+apiVersion: v1
+kind: Namespace
+metadata: { name: shop, annotations: { mesh.dev/inject: enabled } }
+---
+apiVersion: v1
+kind: Service
+metadata: { name: cart, namespace: shop }
+spec: { clusterIP: 10.1.0.1, selector: { app: cart }, ports: [{ port: 80 }] }";
+
+async fn post(path: &str, body: impl Into<Body>) -> (StatusCode, Value) {
+    let mut stores = Stores::default();
+    let read = parse::file("world.yaml", WORLD).unwrap();
+    for change in manifests::relist(&read.iter().collect::<Vec<_>>()) {
+        stores.apply(&change);
+    }
+    let webhook = Webhook { readers: stores.readers(), settings: Settings::default() };
+    let request =
+        http::Request::post(path).header("content-type", "application/json").body(body.into()).unwrap();
+    let response = router(webhook).call(request).await.unwrap();
+    let (head, body) = response.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    (head.status, serde_json::from_slice(&body).unwrap_or_default())
+}
+
+fn review(group: &str, kind: &str, operation: &str, object: Value) -> String {
+    let request = json!({
+        "uid": "u1",
+        "kind": {"group": group, "version": "v1", "kind": kind},
+        "resource": {"group": group, "version": "v1", "resource": "x"},
+        "name": "n", "namespace": "shop", "operation": operation, "userInfo": {}, "dryRun": false,
+        "object": object, "oldObject": null,
+    });
+    json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}).to_string()
+}
+
+fn route(backend: &str) -> Value {
+    json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+        "metadata": {"name": "cart", "namespace": "shop"},
+        "spec": {
+            "parentRefs": [{"group": "", "kind": "Service", "name": "cart"}],
+            "rules": [{"backendRefs": [{"name": backend, "port": 80}]}],
+        },
+    })
+}
+
+async fn validate(group: &str, kind: &str, operation: &str, object: Value) -> Value {
+    let (status, answer) = post("/validate", review(group, kind, operation, object)).await;
+    assert_eq!((status, &answer["response"]["uid"]), (StatusCode::OK, &"u1".into()));
+    answer["response"].clone()
+}
+
+const GATEWAY: &str = "gateway.networking.k8s.io";
+
+#[tokio::test]
+async fn an_odd_route_is_let_in_with_a_warning() {
+    let fine = validate(GATEWAY, "HTTPRoute", "CREATE", route("cart")).await;
+    assert_eq!((&fine["allowed"], &fine["warnings"]), (&true.into(), &Value::Null));
+    let odd = validate(GATEWAY, "HTTPRoute", "UPDATE", route("nowhere")).await;
+    assert_eq!(odd["allowed"], true);
+    assert!(odd["warnings"][0].as_str().unwrap().contains("nowhere"), "{odd}");
+    let broken =
+        validate(GATEWAY, "HTTPRoute", "CREATE", json!({"metadata": {}, "spec": {"rules": 7}})).await;
+    assert_eq!(broken["allowed"], true);
+    assert!(broken["warnings"][0].as_str().unwrap().contains("cannot be read"), "{broken}");
+    let gone = validate(GATEWAY, "HTTPRoute", "DELETE", Value::Null).await;
+    assert_eq!((&gone["allowed"], &gone["warnings"]), (&true.into(), &Value::Null));
+}
+
+#[tokio::test]
+async fn a_policy_that_cannot_be_read_is_refused() {
+    let policy = |spec: Value| {
+        json!({
+            "apiVersion": "mesh.dev/v1alpha1", "kind": "AuthorizationPolicy",
+            "metadata": {"name": "p", "namespace": "shop"}, "spec": spec,
+        })
+    };
+    let good = json!({"targetRefs": [{"kind": "Service", "name": "cart"}], "rules": []});
+    assert_eq!(validate("mesh.dev", "AuthorizationPolicy", "CREATE", policy(good)).await["allowed"], true);
+    let bad = validate("mesh.dev", "AuthorizationPolicy", "CREATE", policy(json!({"rulez": []}))).await;
+    assert_eq!(bad["allowed"], false);
+    assert!(bad["status"]["message"].as_str().unwrap().contains("rulez"), "{bad}");
+}
+
+/// Row C-06 of what attackers send: refused or let through unchanged, and never a panic.
+#[tokio::test]
+async fn garbage_is_refused_or_changes_nothing() {
+    for body in ["", "aaaaaa", "null", "[]", "{}", r#"{"request":{}}"#, r#"{"request":{"uid":1}}"#] {
+        for path in ["/inject", "/validate"] {
+            let (status, _) = post(path, body).await;
+            assert!(status.is_client_error(), "{path} {body}: {status}");
+        }
+    }
+    let large = vec![b' '; MAX_BYTES + 1];
+    assert_eq!(post("/inject", large).await.0, StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(post("/other", "{}").await.0, StatusCode::NOT_FOUND);
+    for (kind, object) in [("Pod", Value::Null), ("Pod", json!({"spec": 7})), ("Service", json!({}))] {
+        let (status, answer) = post("/inject", review("", kind, "CREATE", object)).await;
+        let answer = &answer["response"];
+        assert_eq!(
+            (status, &answer["allowed"], &answer["patch"]),
+            (StatusCode::OK, &true.into(), &Value::Null)
+        );
+    }
+}

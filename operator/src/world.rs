@@ -7,7 +7,8 @@ pub mod slices;
 pub mod stores;
 mod unknown;
 
-use crate::tokens::Tokens;
+use crate::{cluster::reconcile, tokens::Tokens};
+use k8s_openapi::jiff::Timestamp;
 use mesh_policy::{Diagnostic, Origin, Settings, Tables};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use stores::{Change, Stores};
@@ -67,11 +68,15 @@ pub async fn run(
             continue;
         }
         let mut world = stores.world();
-        if let Source::Manifests(_) = &source {
-            slices::complete(&mut world, &settings.control_namespace);
-        }
         world.origins = origins.clone();
         world.unreadable = unreadable.clone();
+        match &source {
+            Source::Manifests(_) => slices::complete(&mut world, &settings.control_namespace),
+            Source::Cluster => {
+                let unmeshed = reconcile::unmeshed(&world.namespaces, &world.pods, Timestamp::now());
+                world.unreadable.extend(unmeshed.iter().map(reconcile::Unmeshed::finding));
+            }
+        }
         let built = Tables::build(&world, &settings);
         if let Source::Manifests(tokens) = &source
             && let Err(error) = tokens.keep(built.service_accounts())

@@ -1,7 +1,13 @@
 //! What exactly one replica does for all: it writes. Rounds follow changes, a burst of them makes one round, and what failed is
 //! tried again in the next.
 
-use super::{bundle, mirror, secret, source::events, status};
+use super::{
+    bundle, mirror,
+    reconcile::{self, Unmeshed},
+    secret,
+    source::events,
+    status,
+};
 use crate::{ca::Authority, world::stores::Readers};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use futures_util::{StreamExt, future::BoxFuture, stream};
@@ -42,6 +48,10 @@ const AGAIN: Duration = Duration::from_secs(30);
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// A new generation of a route has reached all proxies that read.
 const SETTLE: Duration = Duration::from_millis(500);
+/// Workloads are restarted no faster than this, so that a cluster is not rolled at once …
+const BETWEEN_RESTARTS: Duration = Duration::from_secs(10);
+/// … and each no more often than this: what does not help once will not help at once.
+const RESTARTED: Duration = Duration::from_secs(6 * 3600);
 /// The issuer is renewed two months before its end.
 const LOOK_AT_ISSUER: Duration = Duration::from_secs(3600);
 /// Writes under way.
@@ -62,6 +72,7 @@ impl Duties {
         let maps = Maps::watch(self.client.clone());
         let mut maps_changed = maps.changed.clone();
         let mut settled = Settled::default();
+        let mut restarted = HashMap::new();
         let mut looked: Option<Instant> = None;
         let mut trusted: Option<(Arc<Authority>, Instant)> = None;
         loop {
@@ -74,6 +85,7 @@ impl Duties {
             self.mirror().await;
             self.bundle(&maps).await;
             self.routes(&mut settled).await;
+            self.reconcile(&mut restarted).await;
             // Nothing tells us when somebody else has changed these.
             if trusted.as_ref().is_none_or(|(by, at)| *by != authority || at.elapsed() >= AGAIN) {
                 self.trust_webhooks(&authority).await;
@@ -108,6 +120,41 @@ impl Duties {
             })
         });
         together(writes.collect()).await;
+    }
+
+    /// Restarts one workload that should be meshed and is not, where its Namespace asks for it. One at a time, and none in a loop.
+    async fn reconcile(&self, restarted: &mut HashMap<Unmeshed, Instant>) {
+        restarted.retain(|_, at| at.elapsed() < RESTARTED);
+        if restarted.values().any(|at| at.elapsed() < BETWEEN_RESTARTS) {
+            return;
+        }
+        let now = Timestamp::now();
+        let unmeshed = reconcile::unmeshed(&self.readers.namespaces.state(), &self.readers.pods.state(), now);
+        // How many Pods are left does not matter here.
+        let mut candidates =
+            unmeshed.into_iter().filter(|own| own.restart).map(|own| Unmeshed { pods: 0, ..own });
+        let candidate = candidates.find(|own| own.plural().is_some() && !restarted.contains_key(own));
+        let Some((workload, plural)) = candidate.and_then(|own| Some((own.clone(), own.plural()?))) else {
+            return;
+        };
+        restarted.insert(workload.clone(), Instant::now());
+        let Unmeshed { namespace, kind, name, .. } = workload;
+        let resource = ApiResource {
+            group: "apps".into(),
+            version: "v1".into(),
+            api_version: "apps/v1".into(),
+            kind: kind.clone(),
+            plural: plural.into(),
+        };
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &namespace, &resource);
+        let annotations = json!({"mesh.dev/restarted-at": now.to_string()});
+        let patch = json!({"spec": {"template": {"metadata": {"annotations": annotations}}}});
+        tracing::info!(namespace, kind, name, "restarting a workload whose Pods run without a proxy");
+        let object = format!("{kind} {namespace}/{name}");
+        write(object, async move {
+            api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop)
+        })
+        .await;
     }
 
     async fn trust_webhooks(&self, authority: &Authority) {

@@ -186,8 +186,13 @@ mod tests {
         let (whole, kept) = (tables(whole), tables(kept));
         let (whole, kept) = (whole.pod("shop", "web-1").unwrap(), kept.pod("shop", "web-1").unwrap());
         assert_eq!(kept.ports, [24, 8080], "its own sidecar's port is the Pod's, the proxy's is not");
-        let same = mesh_policy::PodInfo { ports: whole.ports.clone(), ..kept.clone() };
-        assert_eq!(&same, whole);
+        let said = |pod: &mesh_policy::PodInfo| {
+            let who =
+                (pod.workload.clone(), pod.service_account.clone(), pod.identity.clone(), pod.node.clone());
+            (who, pod.ips.clone(), pod.named_ports.clone(), pod.probes.clone(), pod.labels().clone())
+        };
+        assert_eq!(said(kept), said(whole));
+        assert!(kept.meshed && kept.opaque_ports.contains(7) && kept.ip == whole.ip);
     }
 
     #[test]

@@ -27,7 +27,11 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, service::Routes, transport::server::Connected};
+use tonic::{
+    Status,
+    service::Routes,
+    transport::server::{Connected, TcpConnectInfo},
+};
 use x509_parser::extensions::GeneralName;
 
 /// Where callers come in.
@@ -192,3 +196,6 @@ impl AsyncWrite for Secured {
         Pin::new(&mut self.tls).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -237,8 +237,8 @@ fn a_denial_is_on_the_edge_that_was_refused() {
         ("direction", "inbound"),
         ("client_id", client.as_str()),
         ("dst_port", "9080"),
-        ("authz_kind", "AuthorizationPolicy"),
-        ("authz_name", "ratings-viewer"),
+        ("srv_kind", "authorizationpolicy"),
+        ("srv_name", "ratings-viewer"),
     ];
     reports.push("ratings-v1", |report| report.counter("inbound_http_authz_deny_total", &labels, 7));
     let mesh = bookinfo();
@@ -262,8 +262,8 @@ fn a_refused_connection_makes_an_edge_of_its_own() {
         ("direction", "inbound"),
         ("client_ip", "192.0.2.7"),
         ("dst_port", "9080"),
-        ("authz_kind", "default"),
-        ("authz_name", "mesh-only"),
+        ("srv_kind", "default"),
+        ("srv_name", "mesh-only"),
     ];
     reports.push("ratings-v1", |report| report.counter("inbound_tcp_authz_deny_total", &labels, 3));
     let graph = reports.graph(&bookinfo());

@@ -198,8 +198,12 @@ fn authorizations(mesh: &Mesh, snapshot: &Snapshot, node: &NodeId) -> Vec<Author
         {
             continue;
         }
-        let policy =
-            authorization_name(labels.get(Label::AuthzKind), node.namespace(), labels.get(Label::AuthzName));
+        // What was let in names the rule that did; what was denied, the policy that has no rule for it.
+        let (kind, name) = match allowed {
+            true => (Label::AuthzKind, Label::AuthzName),
+            false => (Label::SrvKind, Label::SrvName),
+        };
+        let policy = authorization_name(labels.get(kind), node.namespace(), labels.get(name));
         let client = [labels.get(Label::ClientId), labels.get(Label::ClientIp)]
             .into_iter()
             .find(|text| !text.is_empty())

@@ -1,6 +1,7 @@
 //! Item 12: every page of the dashboard in real Chromium, on the running demo.
 
-use mesh_api::trace::TraceList;
+use fantoccini::key::Key;
+use mesh_api::{graph::Graph, trace::TraceList};
 use mesh_tests::{
     browser::{self, Browser},
     client,
@@ -8,7 +9,7 @@ use mesh_tests::{
     relay::Relay,
     stock,
     story::run,
-    wait::{self, SOON},
+    wait,
 };
 use std::time::Duration;
 
@@ -116,9 +117,149 @@ fn figures_change_while_one_looks() {
     run(async || {
         let _demo = demo().await;
         browser::with(1280, 900, async |browser| {
-            let first = open(browser, "/workloads", &["productpage"]).await;
-            browser.shows("other figures", SOON, |text| text != first).await;
+            for page in
+                ["/", "/graph?ns=bookinfo", "/workloads", "/ns/bookinfo/workloads/reviews-v2", "/routes"]
+            {
+                open(browser, page, &["reviews"]).await;
+                let first = figures(&browser.text_of("main").await);
+                browser.part("main", PATIENCE, |text| figures(text) != first).await;
+                assert_eq!(browser.complaints().await, Vec::<String>::new(), "console of {page}");
+            }
+        })
+        .await;
+    });
+}
+
+/// The latencies of a text, which never stand still while there is traffic.
+fn figures(text: &str) -> Vec<String> {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    words.windows(2).filter(|pair| pair[1].starts_with("ms")).map(|pair| pair[0].to_owned()).collect()
+}
+
+/// The panel's text once it has everything that explains an edge.
+async fn edge_panel(browser: &Browser) -> String {
+    browser
+        .part("aside.panel", PATIENCE, |text| {
+            ["productpage", "details", "mutual TLS", "bookinfo-productpage", "bookinfo-details", "allowed by"]
+                .iter()
+                .all(|word| text.contains(word))
+        })
+        .await
+}
+
+#[test]
+fn a_link_to_an_edge_opens_its_panel_with_identities_policy_history_and_traces_again_and_again() {
+    run(async || {
+        let demo = demo().await;
+        a_trace().await;
+        let graph: Graph = demo.api("/api/v1/graph?ns=bookinfo").await;
+        let edge = graph
+            .topology
+            .edges
+            .iter()
+            .find(|edge| edge.from.ends_with("/productpage-v1") && edge.to.ends_with("/details-v1"));
+        let id = edge.unwrap_or_else(|| panic!("{:?}", graph.topology.edges)).id.replace('>', "%3E");
+        browser::with(1280, 900, async |browser| {
+            browser.goto(&format!("{BASE}/graph?ns=bookinfo&window=5m&sel={id}")).await;
+            edge_panel(browser).await;
+            let charts =
+                "return document.querySelectorAll('aside.panel svg path, aside.panel canvas').length";
+            assert!(browser.js(charts).await.as_u64() > Some(0), "no chart in the panel");
+            browser.part("aside.panel", PATIENCE, |text| text.contains("GET /")).await;
+            let before = browser.client.current_url().await.unwrap();
+            browser.client.refresh().await.unwrap();
+            edge_panel(browser).await;
+            assert_eq!(browser.client.current_url().await.unwrap(), before);
+            assert!(before.as_str().contains("window=5m") && before.as_str().contains("sel="), "{before}");
+
+            // The same as a table, with the same panel beside it.
+            browser.goto(&format!("{BASE}/graph?ns=bookinfo&view=table&sel={id}")).await;
+            edge_panel(browser).await;
+            wait::until("the edge's row", PATIENCE, async || {
+                let rows = browser.rows("Edges").await;
+                let row =
+                    rows.iter().find(|row| row[0].contains("productpage") && row[0].contains("details"));
+                match row {
+                    Some(row) if row.iter().any(|cell| cell.starts_with("100")) => Ok(()),
+                    _ => Err(format!("{rows:?}")),
+                }
+            })
+            .await;
             assert_eq!(browser.complaints().await, Vec::<String>::new());
+        })
+        .await;
+    });
+}
+
+#[test]
+fn the_keyboard_alone_reaches_an_edges_details_and_comes_back() {
+    run(async || {
+        let _demo = demo().await;
+        browser::with(1280, 900, async |browser| {
+            open(browser, "/graph?ns=bookinfo", &["productpage", "details", "ratings"]).await;
+            browser.press_until(Key::Tab, "svg .node", 60).await;
+            let at = async || browser.js("return document.activeElement.id").await;
+            // A node has callers on its left or is the first caller of all.
+            let first = at().await;
+            browser.press(Key::Left).await;
+            if at().await == first {
+                browser.press(Key::Right).await;
+            }
+            let second = at().await;
+            assert_ne!(first, second, "an arrow key follows an edge");
+            browser.press(Key::Enter).await;
+            browser.part("aside.panel", PATIENCE, |text| text.contains("Calls")).await;
+            browser.press_until(Key::Tab, "aside.panel td button", 10).await;
+            browser.press(Key::Enter).await;
+            browser.part("aside.panel", PATIENCE, |text| text.contains("selected edge")).await;
+            browser.press(Key::Escape).await;
+            wait::until("the panel to close and the node to have the focus again", PATIENCE, async || {
+                let open = browser.text_of("aside.panel").await;
+                let at = browser.js("return document.activeElement.id").await;
+                if open.is_empty() && at == second { Ok(()) } else { Err(format!("{at} {open}")) }
+            })
+            .await;
+        })
+        .await;
+    });
+}
+
+#[test]
+fn routes_show_the_share_that_was_wanted_beside_the_one_that_is_seen() {
+    run(async || {
+        let _demo = demo().await;
+        browser::with(1280, 900, async |browser| {
+            open(browser, "/routes", &["reviews-v1"]).await;
+            for wanted in ["50", "30", "20"] {
+                browser
+                    .part("main", PATIENCE, |text| {
+                        let after =
+                            text.split_once(&format!("wanted {wanted} % / seen ")).map(|(_, rest)| rest);
+                        after.is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
+                    })
+                    .await;
+            }
+        })
+        .await;
+    });
+}
+
+#[test]
+fn what_is_not_there_is_said_in_a_sentence() {
+    run(async || {
+        // Not `start`, whose look at the page would be traffic.
+        let mut demo = Demo::spawn(&["--no-traffic"]);
+        demo.process.says("Ctrl-C ends everything", PATIENCE).await;
+        browser::with(1280, 900, async |browser| {
+            for (path, words) in [
+                ("/graph?ns=bookinfo", vec!["ratings", "no requests"]),
+                ("/graph?ns=absent", vec!["No request yet"]),
+                ("/ns/bookinfo/workloads/absent", vec!["no answer for this page", "absent"]),
+                ("/traces/00000000000000000000000000000001", vec!["00000000000000000000000000000001"]),
+                ("/no/such/page", vec!["No such page"]),
+            ] {
+                open(browser, path, &words).await;
+            }
         })
         .await;
     });
@@ -162,10 +303,13 @@ fn a_cut_stream_shows_the_banner_keeps_the_figures_and_recovers() {
             let cut = browser.shows("the banner", PATIENCE, |text| text.contains("Stream lost")).await;
             assert!(cut.contains("productpage"), "the figures are gone: {cut}");
             relay.refuse(false);
-            browser
+            let recovered = browser
                 .shows("recovery", PATIENCE, |text| {
                     !text.contains("Stream lost") && text.contains("productpage")
                 })
+                .await;
+            browser
+                .shows("figures that move again", PATIENCE, |text| figures(text) != figures(&recovered))
                 .await;
         })
         .await;
@@ -179,8 +323,15 @@ fn a_broken_manifest_is_told_on_the_checks_page_and_forgotten_when_mended() {
         browser::with(1280, 900, async |browser| {
             open(browser, "/checks", &["manifest"]).await;
             let routes = demo.manifests().read("routes.yaml");
-            demo.manifests().save("routes.yaml", "kind: [\n");
-            browser.shows("the file's name", PATIENCE, |text| text.contains("routes.yaml")).await;
+            // On its second line, which is the first document's.
+            demo.manifests().save("routes.yaml", "kind: HTTPRoute\nmetadata: [\n");
+            browser
+                .shows("file, line, document and reason", PATIENCE, |text| {
+                    ["routes.yaml:2", "document 1", "expected mapping"].iter().all(|word| text.contains(word))
+                })
+                .await;
+            // Meanwhile the last good version counts.
+            demo.get("productpage-v1", "reviews:9080/reviews/0").await.is(200);
             demo.manifests().save("routes.yaml", &routes);
             browser.shows("the page without it", PATIENCE, |text| !text.contains("routes.yaml")).await;
         })
@@ -216,8 +367,20 @@ fn a_denied_call_is_shown_with_the_policy_that_denied_it() {
             demo.get("productpage-v1", "ratings:9080/ratings/0").await.is(403);
         }
         browser::with(1280, 900, async |browser| {
-            let page = "/ns/bookinfo/workloads/ratings-v1";
-            open(browser, page, &["ratings-v1", "AuthorizationPolicy", "denied"]).await;
+            open(browser, "/ns/bookinfo/workloads/ratings-v1", &["ratings-v1"]).await;
+            wait::until("the denials with their policy and client", PATIENCE, async || {
+                let rows = browser.rows("Policy").await;
+                let denied = rows.iter().any(|row| match &row[..] {
+                    [policy, client, _allowed, denied, _audited] => {
+                        policy.contains("bookinfo/ratings")
+                            && client.contains("bookinfo-productpage")
+                            && denied.parse().is_ok_and(|count: u32| count >= 5)
+                    }
+                    _ => false,
+                });
+                if denied { Ok(()) } else { Err(format!("{rows:?}")) }
+            })
+            .await;
         })
         .await;
     });

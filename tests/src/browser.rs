@@ -5,7 +5,10 @@ use crate::{
     process::{Process, Start},
     stock, wait,
 };
-use fantoccini::{Client, ClientBuilder};
+use fantoccini::{
+    Client, ClientBuilder,
+    actions::{InputSource, KeyAction, KeyActions},
+};
 use futures_util::FutureExt;
 use serde_json::{Value, json};
 use std::{
@@ -84,6 +87,52 @@ impl Browser {
 
     pub async fn js(&self, script: &str) -> Value {
         self.client.execute(script, vec![]).await.unwrap_or_else(|error| panic!("{script}: {error}"))
+    }
+
+    /// What one part of the page shows, by selector; empty where there is none.
+    pub async fn text_of(&self, selector: &str) -> String {
+        let text = self.js(&format!("return document.querySelector({selector:?})?.innerText ?? ''")).await;
+        text.as_str().unwrap_or_default().replace(['\u{a0}', '\u{202f}'], " ")
+    }
+
+    /// The cells of a table's rows, by the name of the region that it stands in.
+    pub async fn rows(&self, region: &str) -> Vec<Vec<String>> {
+        let rows = format!(r#"[aria-label="{region}"] tbody tr"#);
+        let script = format!(
+            "return [...document.querySelectorAll({rows:?})].map(row => [...row.cells].map(cell => cell.innerText))"
+        );
+        serde_json::from_value(self.js(&script).await).expect("the script returns lists of texts")
+    }
+
+    /// Presses one key, wherever the focus is.
+    pub async fn press(&self, key: impl Into<char>) {
+        let value = key.into();
+        let keys =
+            KeyActions::new("keys".into()).then(KeyAction::Down { value }).then(KeyAction::Up { value });
+        self.client.perform_actions(keys).await.unwrap_or_else(|error| panic!("key {value:?}: {error}"));
+    }
+
+    /// Presses a key until the focus is on what the selector names.
+    pub async fn press_until(&self, key: impl Into<char> + Copy, selector: &str, most: usize) {
+        for _ in 0..most {
+            self.press(key).await;
+            let there = format!("return document.activeElement.matches({selector:?})");
+            if self.js(&there).await == true {
+                return;
+            }
+        }
+        let at = self.js("return document.activeElement.outerHTML.slice(0, 200)").await;
+        panic!("{selector} has no focus after {most} keys, but {at}");
+    }
+
+    /// Waits until one part of the page fits; returns its text.
+    pub async fn part(&self, selector: &str, within: Duration, fits: impl Fn(&str) -> bool) -> String {
+        let what = format!("{selector} on the page");
+        wait::until(&what, within, async || {
+            let text = self.text_of(selector).await;
+            if fits(&text) { Ok(text) } else { Err(text) }
+        })
+        .await
     }
 
     /// Waits until the page's text fits; returns it.

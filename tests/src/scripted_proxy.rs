@@ -1,6 +1,7 @@
 //! The scripted proxy: asks a real operator what a proxy asks, and holds on to the streams.
 
 use crate::{mesh::Operator, wait};
+use bytes::Bytes;
 use linkerd2_proxy_api::{
     destination::{self, destination_client::DestinationClient},
     identity::{self, identity_client::IdentityClient},
@@ -8,6 +9,7 @@ use linkerd2_proxy_api::{
     net,
     outbound::{self, outbound_policies_client::OutboundPoliciesClient, traffic_spec::Target},
 };
+use prost::Message;
 use std::{net::SocketAddr, time::Duration};
 use tonic::{Status, Streaming, transport::Channel};
 
@@ -71,6 +73,12 @@ impl ScriptedProxy {
         self.outbound_to(&addr.to_string(), Target::Addr(net::TcpAddress::from(addr))).await
     }
 
+    /// With any target, or none.
+    pub async fn outbound_get(&self, target: Option<Target>) -> Result<outbound::OutboundPolicy, Status> {
+        let spec = outbound::TrafficSpec { source_workload: self.workload.clone(), target };
+        Ok(OutboundPoliciesClient::new(self.channel.clone()).get(spec).await?.into_inner())
+    }
+
     async fn outbound_to(
         &self,
         what: &str,
@@ -78,6 +86,11 @@ impl ScriptedProxy {
     ) -> Result<Watch<outbound::OutboundPolicy>, Status> {
         let spec = outbound::TrafficSpec { source_workload: self.workload.clone(), target: Some(target) };
         Watch::new(what, OutboundPoliciesClient::new(self.channel.clone()).watch(spec).await)
+    }
+
+    pub async fn inbound_get(&self, port: u32) -> Result<inbound::Server, Status> {
+        let spec = inbound::PortSpec { workload: self.workload.clone(), port };
+        Ok(InboundServerPoliciesClient::new(self.channel.clone()).get_port(spec).await?.into_inner())
     }
 
     pub async fn inbound(&self, port: u32) -> Result<Watch<inbound::Server>, Status> {
@@ -94,6 +107,52 @@ impl ScriptedProxy {
             path: path.into(),
             context_token: self.workload.clone(),
         }
+    }
+}
+
+/// `Destination.Get` streams of a proxy that never reads: HTTP/2 windows of no bytes at all, so that whatever is said to it waits
+/// where it was said. Dropping it closes the connection.
+#[derive(Debug)]
+pub struct Stalled {
+    _streams: Vec<h2::client::ResponseFuture>,
+    connection: tokio::task::JoinHandle<()>,
+}
+
+impl Stalled {
+    pub async fn destinations(operator: SocketAddr, path: &str, streams: usize) -> Stalled {
+        let io = crate::client::connect(operator).await.expect("the operator listens");
+        let mut windows = h2::client::Builder::new();
+        let (mut client, connection) = windows
+            .initial_window_size(0)
+            .handshake::<_, Bytes>(io)
+            .await
+            .expect("the operator speaks HTTP/2");
+        let connection = tokio::spawn(async move {
+            let _ = connection.await;
+        });
+        let get = destination::GetDestination { path: path.into(), ..Default::default() };
+        let message = crate::grpc::framed(&get.encode_to_vec());
+        let mut answers = vec![];
+        for _ in 0..streams {
+            let request = http::Request::post(format!(
+                "http://{operator}/io.linkerd.proxy.destination.Destination/Get"
+            ))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .body(())
+            .expect("a valid request");
+            client = client.ready().await.expect("an open connection");
+            let (answer, mut body) = client.send_request(request, false).expect("a stream");
+            body.send_data(message.clone(), true).expect("an open stream");
+            answers.push(answer);
+        }
+        Stalled { _streams: answers, connection }
+    }
+}
+
+impl Drop for Stalled {
+    fn drop(&mut self) {
+        self.connection.abort();
     }
 }
 

@@ -25,6 +25,10 @@ impl Policies {
     ) -> Result<impl Fn(&Tables) -> Result<OutboundPolicy, Status> + Send + 'static, Status> {
         let source = Workload::parse(&spec.source_workload)?;
         let target = match spec.target.ok_or_else(|| Status::invalid_argument("target is missing"))? {
+            // The conversion below would take 65536 for 0.
+            ApiTarget::Addr(addr) if addr.port > u16::MAX.into() => {
+                return Err(Status::invalid_argument(format!("target port {} is none", addr.port)));
+            }
             ApiTarget::Addr(addr) => {
                 let addr = SocketAddr::try_from(addr)
                     .map_err(|_| Status::invalid_argument("target address is not valid"))?;

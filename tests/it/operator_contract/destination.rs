@@ -6,12 +6,17 @@ use linkerd2_proxy_api::destination::{
 use mesh_tests::{
     mesh::Operator,
     process,
-    scripted_proxy::ScriptedProxy,
-    story::run,
+    scripted_proxy::{ScriptedProxy, Stalled, Watch},
+    story::{run, run_alone},
     wait::{self, SOON},
     world::World,
 };
-use std::{net::SocketAddr, time::Duration};
+use prost::Message;
+use std::{
+    fmt::Write,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 use tonic::Code;
 
 const WEB: &str = "web.demo.svc.cluster.local:80";
@@ -188,24 +193,129 @@ fn shutdown_ends_streams_well_and_the_process_soon() {
     });
 }
 
-/// A reader that stops reading costs the operator nothing, and others hear of changes in time.
+/// A reader that stops reading costs the operator no more than its stream, and others hear of changes in time.
 #[test]
-fn a_slow_reader_does_not_slow_the_others() {
-    run(async || {
-        let (operator, proxy) = operator().await;
-        let mut stalled = vec![];
-        for _ in 0..20 {
-            stalled.push(proxy.destination(WEB).await.unwrap());
-        }
-        let other = ScriptedProxy::of("web-v2").await;
-        let mut watch = other.destination(WEB).await.unwrap();
-        watch.next().await;
-        let one = World::new("demo").pod("web", "v1", &[80]).service("web", 80).service("nobody", 80);
-        for _ in 0..10 {
-            for world in [&one, &world()] {
-                process::save(&operator.manifests().join("world.yaml"), &world.yaml());
-                wait::within(SOON, "the change", watch.next()).await;
+fn a_reader_that_stands_still_neither_fills_the_operators_memory_nor_slows_the_others() {
+    run_alone(async || {
+        const PODS: usize = 200;
+        const STALLED: usize = 100;
+        const CHANGES: u8 = 20;
+        // An update names all endpoints twice: what goes and what comes.
+        let crowd = |generation: u8| {
+            let mut yaml = "apiVersion: v1\nkind: Service\nmetadata: { name: crowd, namespace: demo }\nspec: { selector: { app: crowd }, ports: [{ name: http, port: 80 }] }\n".to_owned();
+            for pod in 0..PODS {
+                let _ = write!(
+                    yaml,
+                    "---\napiVersion: v1\nkind: Pod\nmetadata: {{ name: crowd-{pod}, namespace: demo, labels: {{ app: crowd }} }}\nspec: {{ containers: [{{ name: c, image: i, ports: [{{ name: http, containerPort: 80 }}] }}] }}\nstatus: {{ podIP: 10.{generation}.0.{} }}\n",
+                    pod + 1
+                );
             }
+            yaml
+        };
+        let (operator, proxy) = operator().await;
+        let file = operator.manifests().join("crowd.yaml");
+        process::save(&file, &crowd(0));
+        let path = "crowd.demo.svc.cluster.local:80";
+        wait::until("the crowd", SOON, async || {
+            proxy.destination(path).await.map(drop).map_err(|status| status.to_string())
+        })
+        .await;
+        let _stalled = Stalled::destinations(Operator::GRPC, path, STALLED).await;
+        let other = ScriptedProxy::connect(Operator::GRPC, r#"{"ns":"demo","pod":"web-v2"}"#).await;
+        let mut watch = other.destination(path).await.unwrap();
+        let update_bytes = watch.next().await.encoded_len() as u64 * 2;
+        let change = async |generation: u8, watch: &mut Watch<destination::Update>| {
+            process::save(&file, &crowd(generation));
+            let prefix = format!("10.{generation}.");
+            watch
+                .until("the change", |update| {
+                    matches!(&update.update, Some(Update::Add(set)) if addr(&set.addrs[0]).to_string().starts_with(&prefix))
+                })
+                .await;
+        };
+        // The allocator keeps what the first changes needed.
+        for generation in 1..=3 {
+            change(generation, &mut watch).await;
+        }
+        let before = operator.process.resident_bytes();
+        let mut slowest = Duration::ZERO;
+        for generation in 4..4 + CHANGES {
+            let start = Instant::now();
+            change(generation, &mut watch).await;
+            slowest = slowest.max(start.elapsed());
+        }
+        let grown = operator.process.resident_bytes().saturating_sub(before);
+        let all = update_bytes * STALLED as u64 * u64::from(CHANGES);
+        assert!(grown < all / 5, "grew by {grown} bytes; all that was said to nobody is {all}");
+        assert!(slowest <= Duration::from_secs(1), "a change took {slowest:?}");
+    });
+}
+
+#[test]
+fn profiles_are_of_services_pods_and_whatever_else_is_asked_for() {
+    run(async || {
+        let pod = |name: &str, ip: &str| {
+            format!(
+                "apiVersion: v1\nkind: Pod\nmetadata: {{ name: {name}, namespace: demo }}\nspec: {{ containers: [] }}\nstatus: {{ podIP: {ip} }}\n"
+            )
+        };
+        let twins = format!("{}---\n{}", pod("one", "127.0.1.99"), pod("two", "127.0.1.99"));
+        let world = world().pod("db", "v1", &[3306]).service("db", 3306).file("twins.yaml", &twins);
+        let _operator = Operator::start(&world, &[]).await;
+        let proxy = ScriptedProxy::connect(Operator::GRPC, r#"{"ns":"demo","pod":"web-v1"}"#).await;
+        // Name, whether opaque, whether one endpoint.
+        for (path, name, opaque, endpoint) in [
+            (WEB, "web.demo.svc.cluster.local", false, false),
+            ("db.demo.svc.cluster.local:3306", "db.demo.svc.cluster.local", true, false),
+            ("web.demo.svc.cluster.local:81", "", false, false),
+            ("absent.demo.svc.cluster.local:80", "", false, false),
+            ("127.0.1.1:80", "", false, true),
+            ("127.0.1.3:3306", "", true, true),
+        ] {
+            let profile = proxy.profile(path).await.unwrap().next().await;
+            assert_eq!(
+                (profile.fully_qualified_name.as_str(), profile.opaque_protocol, profile.endpoint.is_some()),
+                (name, opaque, endpoint),
+                "{path}"
+            );
+        }
+        for (path, expected) in [
+            ("127.0.1.99:80", Code::FailedPrecondition),
+            ("127.0.1.256:80", Code::InvalidArgument),
+            ("", Code::InvalidArgument),
+        ] {
+            let ended = match proxy.profile(path).await {
+                Err(status) => status.code(),
+                Ok(mut watch) => watch.next_or_end().await.expect_err("an answer").code(),
+            };
+            assert_eq!(ended, expected, "{path:?}");
+        }
+    });
+}
+
+#[test]
+fn a_pods_own_name_is_one_endpoint_and_a_node_local_service_has_only_its_nodes() {
+    run(async || {
+        let mut yaml = "apiVersion: v1\nkind: Service\nmetadata: { name: store, namespace: demo }\nspec: { clusterIP: None, selector: { app: store }, ports: [{ name: http, port: 80 }] }\n---\n\
+                        apiVersion: v1\nkind: Service\nmetadata: { name: near, namespace: demo }\nspec: { internalTrafficPolicy: Local, selector: { app: store }, ports: [{ name: http, port: 80 }] }\n"
+            .to_owned();
+        for number in [0, 1] {
+            let _ = write!(
+                yaml,
+                "---\napiVersion: v1\nkind: Pod\nmetadata: {{ name: store-{number}, namespace: demo, labels: {{ app: store }} }}\nspec: {{ hostname: store-{number}, subdomain: store, nodeName: node-{number}, containers: [{{ name: c, image: i, ports: [{{ name: http, containerPort: 80 }}] }}] }}\nstatus: {{ podIP: 10.0.0.{number} }}\n"
+            );
+        }
+        let _operator = Operator::start(&world().file("store.yaml", &yaml), &[]).await;
+        let proxy = ScriptedProxy::connect(Operator::GRPC, r#"{"ns":"demo","nodeName":"node-1"}"#).await;
+        for (path, expected) in [
+            ("store.demo.svc.cluster.local:80", vec!["10.0.0.0:80", "10.0.0.1:80"]),
+            ("store-0.store.demo.svc.cluster.local:80", vec!["10.0.0.0:80"]),
+            ("near.demo.svc.cluster.local:80", vec!["10.0.0.1:80"]),
+        ] {
+            let endpoints = added(proxy.destination(path).await.unwrap().next().await);
+            let mut addrs: Vec<_> = endpoints.iter().map(|endpoint| addr(endpoint).to_string()).collect();
+            addrs.sort();
+            assert_eq!(addrs, expected, "{path}");
         }
     });
 }

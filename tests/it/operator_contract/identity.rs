@@ -168,6 +168,28 @@ fn requests_that_no_proxy_makes_are_refused_and_do_no_harm() {
     });
 }
 
+#[test]
+fn a_flood_for_one_name_is_held_off_and_nobody_else_is() {
+    run(async || {
+        let (operator, proxy, token) = operator(&[]).await;
+        let (_key, csr) = request(&[WEB]);
+        let mut refused = None;
+        // A burst of 100 is what a rollout may need.
+        for number in 0..1_000 {
+            if let Err(status) = proxy.certify(WEB, &token, &csr).await {
+                refused = Some((number, status));
+                break;
+            }
+        }
+        let (number, status) = refused.expect("a refusal");
+        assert!(number >= 100 && status.code() == Code::ResourceExhausted, "number {number}: {status}");
+        let db = "db.demo.serviceaccount.identity.mesh.cluster.local";
+        let (_key, csr) = request(&[db]);
+        let token = fs::read(operator.token("demo", "db")).unwrap();
+        proxy.certify(db, &token, &csr).await.expect("another's certificate");
+    });
+}
+
 /// A request for `WEB` by a key of its own, changed in one way.
 fn with(change: impl FnOnce(&mut CertificateParams)) -> Vec<u8> {
     let mut params = CertificateParams::new(vec![WEB.to_owned()]).unwrap();

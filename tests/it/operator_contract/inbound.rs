@@ -92,6 +92,36 @@ fn an_authorization_policy_replaces_the_default_and_follows_edits() {
 }
 
 #[test]
+fn get_port_says_once_what_watch_port_says_first() {
+    run(async || {
+        let _operator = Operator::start(&world(), &[]).await;
+        let proxy = ScriptedProxy::connect(Operator::GRPC, WEB).await;
+        let watched = proxy.inbound(80).await.unwrap().next().await;
+        assert_eq!(proxy.inbound_get(80).await.unwrap(), watched);
+    });
+}
+
+#[test]
+fn a_policy_in_audit_mode_lets_the_default_in_and_marks_whom_it_would_have_refused() {
+    run(async || {
+        let audit = "apiVersion: mesh.dev/v1alpha1\nkind: AuthorizationPolicy\nmetadata: { name: web, namespace: demo }\n\
+                     spec:\n  mode: audit\n  targetRefs:\n  - { group: \"\", kind: Service, name: web }\n  rules:\n  - from:\n    - serviceAccount: { name: shop }\n";
+        let world = world().default_policy("mesh-only").file("policies.yaml", audit);
+        let (_operator, server) = watch(&world, 80).await;
+        let marks: std::collections::BTreeMap<_, _> = server
+            .authorizations
+            .iter()
+            .map(|authz| {
+                let alone = inbound::Server { authorizations: vec![authz.clone()], ..server.clone() };
+                (lets_in(&alone).join(","), authz.labels.get("audit").map(String::as_str))
+            })
+            .collect();
+        let shop = "shop.demo.serviceaccount.identity.mesh.cluster.local".to_owned();
+        assert_eq!(marks, [("meshed".to_owned(), Some("true")), (shop, None)].into());
+    });
+}
+
+#[test]
 fn a_well_known_server_first_port_is_opaque() {
     run(async || {
         let (_operator, server) = watch(&world(), 3306).await;

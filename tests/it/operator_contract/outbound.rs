@@ -2,8 +2,8 @@
 
 use super::validate::complaints;
 use linkerd2_proxy_api::{
-    meta,
-    outbound::{self, backend, http_route as http, proxy_protocol::Kind},
+    meta, net,
+    outbound::{self, backend, http_route as http, proxy_protocol::Kind, traffic_spec::Target},
 };
 use mesh_tests::{
     mesh::Operator,
@@ -204,6 +204,54 @@ fn what_is_asked_by_a_pods_address_is_answered_with_its_identity() {
             text.contains("Forward") && text.contains("web.demo.serviceaccount.identity.mesh.cluster.local"),
             "{policy:#?}"
         );
+    });
+}
+
+#[test]
+fn get_says_once_what_watch_says_first() {
+    run(async || {
+        let (_operator, proxy) = operator(&world()).await;
+        let watched = first(&mut proxy.outbound(WEB).await.unwrap()).await;
+        assert_eq!(proxy.outbound_get(Some(Target::Authority(WEB.into()))).await.unwrap(), watched);
+    });
+}
+
+#[test]
+fn an_address_outside_the_mesh_is_forwarded_as_it_is() {
+    run(async || {
+        let (_operator, proxy) = operator(&world()).await;
+        let policy = first(&mut proxy.outbound_addr("192.0.2.7:443".parse().unwrap()).await.unwrap()).await;
+        let fallback = meta::metadata::Kind::Default("egress-fallback".into());
+        assert_eq!(policy.metadata.as_ref().and_then(|meta| meta.kind.clone()), Some(fallback));
+        let rule = &http1(&policy).routes[0].rules[0];
+        let Some(http::distribution::Kind::FirstAvailable(only)) = &rule.backends.as_ref().unwrap().kind
+        else {
+            panic!("{rule:#?}")
+        };
+        let backend = only.backends[0].backend.as_ref().unwrap();
+        let Some(backend::Kind::Forward(endpoint)) = &backend.kind else { panic!("{backend:#?}") };
+        let addr = std::net::SocketAddr::try_from(endpoint.addr.unwrap()).unwrap();
+        assert_eq!((addr, endpoint.tls_identity.clone()), ("192.0.2.7:443".parse().unwrap(), None));
+    });
+}
+
+#[test]
+fn targets_that_are_none_are_invalid() {
+    run(async || {
+        let (_operator, proxy) = operator(&world()).await;
+        let addr = |ip, port| Some(Target::Addr(net::TcpAddress { ip, port }));
+        let v4 = |ip| Some(net::IpAddress { ip: Some(net::ip_address::Ip::Ipv4(ip)) });
+        for (what, target) in [
+            ("no target", None),
+            ("port 0", addr(v4(0x7f00_0101), 0)),
+            ("a port beyond ports", addr(v4(0x7f00_0101), 70_000)),
+            ("no IP", addr(None, 80)),
+            ("an IP that is empty", addr(Some(net::IpAddress { ip: None }), 80)),
+            ("an authority that is empty", Some(Target::Authority(String::new()))),
+        ] {
+            let status = proxy.outbound_get(target).await.expect_err(what);
+            assert_eq!(status.code(), Code::InvalidArgument, "{what}: {status}");
+        }
     });
 }
 

@@ -92,12 +92,16 @@ async fn passes(mesh: &Mesh) {
 }
 
 #[test]
-fn an_object_of_the_wrong_shape_is_named_with_its_field() {
+fn an_object_of_the_wrong_shape_is_named_with_its_line_its_field_and_what_was_expected() {
     run(async || {
         let mut mesh = Mesh::start(shop()).await;
         becomes(&mesh, "reviews-v1").await;
-        mesh.edit("routes.yaml", &only("reviews-v2").replace("weight: 1", "weight: heavy"));
-        complains(&mut mesh, &["routes.yaml", "weight"]).await;
+        let broken = only("reviews-v2").replace("weight: 1", "weight: heavy");
+        let line = 1 + broken.lines().position(|line| line.contains("heavy")).unwrap();
+        mesh.edit("routes.yaml", &broken);
+        let place = format!("routes.yaml:{line}");
+        complains(&mut mesh, &[&place, "document 1", "HTTPRoute shop/reviews", "expected", "weight: heavy"])
+            .await;
         assert_eq!(served_by(&mesh).await, "reviews-v1");
         mesh.edit("routes.yaml", &only("reviews-v2"));
         becomes(&mesh, "reviews-v2").await;

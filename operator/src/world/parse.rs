@@ -323,6 +323,12 @@ fn said(error: &serde_saphyr::Error, text: &str, object: &str) -> Failure {
         Some((_, message)) => message,
         None => first,
     };
+    let message = match message {
+        "invalid i32" | "invalid i64" | "invalid u16" | "invalid u32" | "invalid u64" => {
+            "expected a whole number"
+        }
+        other => other,
+    };
     let at = line
         .and_then(|line| text.lines().nth((line as usize).saturating_sub(1)))
         .map(str::trim)

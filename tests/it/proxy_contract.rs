@@ -4,6 +4,7 @@ mod balancing;
 mod destination;
 mod identity;
 mod inbound;
+mod kinds;
 mod mtls;
 mod outbound;
 mod redirected;

@@ -59,6 +59,8 @@ struct State {
     metrics: Vec<ExportMetricsServiceRequest>,
     traces: Vec<ExportTraceServiceRequest>,
     otlp_refused: Option<Code>,
+    /// How many exports of metrics were refused.
+    metrics_refused: usize,
 }
 
 /// What may happen to a stream.
@@ -131,6 +133,7 @@ impl ControlPlane {
             metrics: Vec::new(),
             traces: Vec::new(),
             otlp_refused: None,
+            metrics_refused: 0,
         };
         ControlPlane {
             addr: SocketAddr::from(([127, 0, 0, 1], mesh_api::names::OPERATOR_GRPC_PORT)),
@@ -196,6 +199,11 @@ impl ControlPlane {
 
     pub fn traces(&self) -> Vec<ExportTraceServiceRequest> {
         self.state.lock().traces.clone()
+    }
+
+    /// How many exports of metrics were refused so far.
+    pub fn metrics_refused(&self) -> usize {
+        self.state.lock().metrics_refused
     }
 
     /// From now on telemetry is refused with this code, or taken again.
@@ -448,13 +456,20 @@ impl Calls for Shared {
             }
             "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export" => {
                 match ExportMetricsServiceRequest::decode(request) {
-                    Ok(metrics) => self.telemetry(|state| state.metrics.push(metrics)),
+                    Ok(metrics) => self.telemetry(|state| match state.otlp_refused {
+                        None => state.metrics.push(metrics),
+                        Some(_) => state.metrics_refused += 1,
+                    }),
                     Err(error) => invalid(error),
                 }
             }
             "/opentelemetry.proto.collector.trace.v1.TraceService/Export" => {
                 match ExportTraceServiceRequest::decode(request) {
-                    Ok(traces) => self.telemetry(|state| state.traces.push(traces)),
+                    Ok(traces) => self.telemetry(|state| {
+                        if state.otlp_refused.is_none() {
+                            state.traces.push(traces);
+                        }
+                    }),
                     Err(error) => invalid(error),
                 }
             }
@@ -466,11 +481,11 @@ impl Calls for Shared {
 impl Shared {
     fn telemetry(&self, keep: impl FnOnce(&mut State)) -> Answer {
         let mut state = self.lock();
-        if let Some(code) = state.otlp_refused {
-            return Answer::Refuse(code, "the test says so".into());
-        }
         keep(&mut state);
-        once(Bytes::new())
+        match state.otlp_refused {
+            Some(code) => Answer::Refuse(code, "the test says so".into()),
+            None => once(Bytes::new()),
+        }
     }
 }
 

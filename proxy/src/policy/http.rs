@@ -97,7 +97,7 @@ pub struct Redirect {
     pub host: Option<String>,
     pub path: Option<PathModifier>,
     pub port: Option<u16>,
-    /// 302 unless set.
+    /// 301 unless set.
     pub status: StatusCode,
 }
 

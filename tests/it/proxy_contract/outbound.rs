@@ -1,11 +1,14 @@
 //! `OutboundPolicies.Watch`: where requests may go, by which routes.
 
-use linkerd2_proxy_api::outbound::{self, http_route as http};
+use linkerd2_proxy_api::{
+    http_route::HttpFailureInjector,
+    outbound::{self, http_route as http},
+};
 use mesh_tests::{
     client::{self},
     control_plane::{
         Fault,
-        message::{self, balanced, policy, rule},
+        message::{self, Endpoint, balanced, policy, rule},
     },
     grpc::Code,
     hosts::Hosts,
@@ -144,12 +147,15 @@ fn the_last_good_policy_survives_whatever_happens_to_the_stream() {
     });
 }
 
-/// Each field that the contract calls required, missing: the proxy refuses to guess, and takes the next good message.
+/// Each field that the contract calls required, missing. As the first answer it fails requests with the field's path; over a good
+/// one it changes nothing, not even for the rules in it that make sense.
 #[test]
 fn a_policy_that_makes_no_sense_is_never_half_obeyed() {
     run(async || {
         let pair = Pair::start().await;
-        let topic = pair.control_plane.outbound(WEB);
+        let wrong = Origin::start("wrong", "127.0.3.1:8080".parse().unwrap()).await;
+        let to_wrong = "wrong.demo.svc.cluster.local:8080";
+        pair.control_plane.destination(to_wrong).set(message::add([Endpoint::plain(wrong.addr)]));
         let broken: [(&str, fn(&mut http::Rule)); 4] = [
             ("no backend metadata", |rule| message::backend(rule).metadata = None),
             ("no queue", |rule| message::backend(rule).queue = None),
@@ -159,17 +165,52 @@ fn a_policy_that_makes_no_sense_is_never_half_obeyed() {
             }),
             ("a match that cannot be read", |rule| rule.matches[0].path.as_mut().unwrap().kind = None),
         ];
-        for (what, break_it) in broken {
-            let mut bad = rule(balanced(WEB));
+        for (number, (what, break_it)) in broken.into_iter().enumerate() {
+            let path = format!("bad-{number}.demo.svc.cluster.local:8080");
+            let topic = pair.control_plane.outbound(&path);
+            let get = async |path_of: &str| {
+                pair.send(client::to(&format!("http://bad-{number}.demo:8080{path_of}"))).await
+            };
+            // Its first rule is good, and goes where nothing may go.
+            let mut bad = rule(balanced(to_wrong));
             break_it(&mut bad);
-            topic.first([&policy(WEB, vec![bad.clone()])]);
-            let fresh = Pair::status(&pair, "/").await;
-            assert!(matches!(fresh, 200 | 500..=504), "{what}: {fresh}");
-            topic.push(&policy(WEB, vec![bad]));
-            let status = pair.status("/").await;
-            assert!(matches!(status, 200 | 500..=504), "{what}: {status}");
-            topic.set(message::plain_policy(WEB));
-            pair.becomes("the good policy", "/", 200).await;
+            let bad = policy(&path, vec![rule(balanced(to_wrong)), bad]);
+            topic.first([&bad]);
+            let first = get("/").await.is(500);
+            assert_eq!(first.header("l5d-proxy-error"), "invalid policy", "{what}");
+            let log = pair.client.process.log();
+            let told = log.lines().any(|line| {
+                line.contains(&format!("bad-{number}."))
+                    && line.contains("invalid client policy configuration: protocol.")
+            });
+            assert!(told, "{what}: {log}");
+
+            topic.set(policy(&path, vec![rule(balanced(WEB))]));
+            wait::until("the good policy", SOON, async || match get("/").await {
+                reply if reply.status == 200 => Ok(()),
+                reply => Err(format!("{what}: {}", reply.status)),
+            })
+            .await;
+            topic.push(&bad);
+            // What comes after it on the same stream shows that it was heard.
+            let mut marker = rule(balanced(WEB));
+            marker.matches = vec![message::path_exact("/marker")];
+            marker.filters = vec![http::Filter {
+                kind: Some(http::filter::Kind::FailureInjector(HttpFailureInjector {
+                    status: 299,
+                    ..Default::default()
+                })),
+            }];
+            topic.set(policy(&path, vec![marker, rule(balanced(WEB))]));
+            wait::until("the policy after it", SOON, async || {
+                get("/").await.is(200);
+                match get("/marker").await.status.as_u16() {
+                    299 => Ok(()),
+                    status => Err(status),
+                }
+            })
+            .await;
+            assert_eq!(wrong.count(), 0, "{what}");
         }
     });
 }

@@ -119,8 +119,15 @@ fn what_could_not_be_sent_is_sent_later() {
         for _ in 0..7 {
             pair.get("/").await.is(200);
         }
-        // Not before an attempt has failed: a second's export is over when a request of the next second is counted below.
-        tokio::time::sleep(std::time::Duration::from_millis(2500)).await;
+        // Two proxies export each second. Once each has failed twice since, the seven were in what was refused.
+        let refused = pair.control_plane.metrics_refused();
+        wait::until("exports that fail", SOON, async || {
+            match pair.control_plane.metrics_refused() - refused {
+                4.. => Ok(()),
+                more => Err(more),
+            }
+        })
+        .await;
         pair.control_plane.refuse_telemetry(None);
         wait::until("all seven requests", SOON, async || {
             match counted(&pair.control_plane.metrics(), "response_total", &[("direction", "inbound")]) {

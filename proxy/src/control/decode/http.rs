@@ -213,7 +213,7 @@ pub fn redirect(redirect: http_route::RequestRedirect) -> Result<Filter> {
         path,
         port: super::optional_port(redirect.port).map_err(|invalid| invalid.at("port"))?,
         status: match redirect.status {
-            0 => StatusCode::FOUND,
+            0 => StatusCode::MOVED_PERMANENTLY,
             given => status(given)?,
         },
     }))

@@ -240,7 +240,7 @@ fn filters_keep_their_direction() {
     };
     assert_eq!((request.add.len(), request.set.len()), (1, 0));
     assert_eq!((response.add.len(), response.set.len()), (0, 1));
-    assert_eq!(redirect.status, 302);
+    assert_eq!(redirect.status, 301);
     assert_eq!((ratio.numerator, ratio.denominator), (1, 1));
 }
 

@@ -64,24 +64,45 @@ fn until_ready_shows_every_edge_over_mutual_tls_and_exits() {
         let status = demo.process.exit(START).await;
         let log = demo.process.log();
         assert!(status.success(), "{log}");
+        let rows = edges_table(&log);
         for (from, to) in EDGES {
-            let row = log.lines().find(|line| {
-                let mut words = line.split_whitespace();
-                words.next() == Some(from) && words.any(|word| word == to)
-            });
             // Where the graph draws a Service between them, each half is a row.
-            let shown = row.is_some() || (log.contains(from) && log.contains(to));
-            assert!(shown, "{from} → {to} is not in the table:\n{log}");
+            let direct = rows.iter().filter(|row| row[0] == from && row[1] == to);
+            let halves = rows.iter().filter(|row| {
+                let is_service = |name: &str| name.starts_with("service/");
+                let reaches = |a: &str, b: &str| rows.iter().any(|row| row[0] == a && row[1] == b);
+                (row[0] == from && is_service(&row[1]) && reaches(&row[1], to))
+                    || (row[1] == to && is_service(&row[0]) && reaches(from, &row[0]))
+            });
+            let (direct, halves): (Vec<_>, Vec<_>) = (direct.collect(), halves.collect());
+            assert!(direct.len() == 1 || halves.len() == 2, "{from} → {to} is not in the table:\n{log}");
+            for row in direct.into_iter().chain(halves) {
+                assert_eq!((row[4].as_str(), row[5].as_str()), ("√", "100.00%"), "{row:?}");
+            }
         }
         assert!(!log.contains("plaintext"), "{log}");
-        nothing_is_left(&demo).await;
+        nothing_is_left(&demo, END).await;
     });
 }
 
+/// Rows of the table of edges: source, destination, their namespaces, secured, success and more.
+fn edges_table(log: &str) -> Vec<Vec<String>> {
+    let table = log.lines().skip_while(|line| !line.starts_with("SRC ")).skip(1);
+    table
+        .map(|line| {
+            line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).map(str::to_owned).collect()
+        })
+        .filter(|row: &Vec<String>| row.len() == 10)
+        .collect()
+}
+
+/// How long the demo may take to be gone, with all that it started.
+const END: Duration = Duration::from_secs(2);
+
 /// No process names the demo's own folder any more.
-async fn nothing_is_left(demo: &Demo) {
+async fn nothing_is_left(demo: &Demo, within: Duration) {
     let folder = demo.state().display().to_string();
-    wait::until("every process of the demo to be gone", Duration::from_secs(2), async || {
+    wait::until("every process of the demo to be gone", within, async || {
         let mut left = vec![];
         for entry in fs::read_dir("/proc").unwrap().flatten() {
             let read = |file: &str| fs::read(entry.path().join(file)).unwrap_or_default();
@@ -120,6 +141,52 @@ fn the_graph_has_the_whole_tree_with_every_request_good_and_over_mutual_tls() {
             if whole { Ok(()) } else { Err(format!("{:?} of {} proxies", overview.mtls, overview.proxies)) }
         })
         .await;
+    });
+}
+
+#[test]
+fn a_running_demo_says_where_to_look_what_to_try_and_once_a_second_how_it_goes() {
+    run_alone(async || {
+        let dashboard: std::net::SocketAddr = "127.0.0.1:9000".parse().unwrap();
+        let mut demo = Demo::spawn(&["--rps", "50", "--dashboard-addr", &dashboard.to_string()]);
+        demo.process.says("Ctrl-C ends everything", START).await;
+        let log = demo.process.log();
+        let routes = demo.manifests().path("routes.yaml").display().to_string();
+        for said in [
+            "starting the operator",
+            "waiting for productpage-v1",
+            "Dashboard     http://127.0.0.1:9000\n",
+            "Product page  http://127.0.1.1:9080/productpage",
+            "Three things to try",
+            "1. Open http://127.0.0.1:9000/graph",
+            &format!("2. In {routes} set the weights"),
+            "3. Run `curl http://127.0.1.1:9080/api/v1/products/0/ratings`",
+        ] {
+            assert!(log.contains(said), "{said:?} is not said:\n{log}");
+        }
+        assert!(!log.contains('\u{1b}'), "coloured where nobody looks: {log:?}");
+        let _: Overview = mesh::api(dashboard, "/api/v1/overview").await.unwrap();
+
+        // A page is asked for, asks for details and reviews, and two of four reviews ask for ratings: 3.5 requests at weights 50, 30, 20.
+        let wanted = 50.0 * 3.5;
+        wait::until("the rate that was asked for", START, async || {
+            let log = demo.process.log();
+            let line = log.lines().rfind(|line| line.contains(" requests/s · ")).unwrap_or_default();
+            let rate: f64 = line.split(' ').next().unwrap_or_default().parse().unwrap_or(0.0);
+            let figures = ["success 100.00%", "p50 ", "p99 ", "ms", "mTLS 100.00%", "proxies 7/7"];
+            let whole = figures.iter().all(|figure| line.contains(figure));
+            if whole && (0.8 * wanted..=1.2 * wanted).contains(&rate) { Ok(()) } else { Err(line.to_owned()) }
+        })
+        .await;
+        let lines = |log: &str| log.lines().filter(|line| line.contains(" requests/s · ")).count();
+        let (before, start) = (lines(&demo.process.log()), Instant::now());
+        wait::until("three more lines", SOON, async || match lines(&demo.process.log()) - before {
+            3.. => Ok(()),
+            more => Err(more),
+        })
+        .await;
+        let took = start.elapsed();
+        assert!((1.8..=3.5).contains(&took.as_secs_f64()), "three lines in {took:?}");
     });
 }
 
@@ -233,15 +300,15 @@ fn the_first_edge_is_on_the_graph_within_5_s_of_a_warm_start() {
 
 #[test]
 fn ctrl_c_ends_everything_within_2_s() {
-    run(async || {
+    run_alone(async || {
         let mut demo = Demo::start(&[]).await;
         demo.process.says("Dashboard", SOON).await;
         demo.process.signal(Signal::INT);
         let asked = Instant::now();
-        let status = demo.process.exit(SOON).await;
-        assert!(asked.elapsed() <= Duration::from_secs(2), "{:?}", asked.elapsed());
+        let status = demo.process.exit(END).await;
         assert!(status.code().is_some(), "ended by itself, not by the signal: {status:?}");
-        nothing_is_left(&demo).await;
+        // From the key on, not from the end of the first process.
+        nothing_is_left(&demo, END.saturating_sub(asked.elapsed())).await;
     });
 }
 
@@ -250,7 +317,7 @@ fn a_demo_that_is_killed_leaves_nothing_behind() {
     run(async || {
         let mut demo = Demo::start(&[]).await;
         demo.process.kill().await;
-        nothing_is_left(&demo).await;
+        nothing_is_left(&demo, END).await;
     });
 }
 
@@ -270,7 +337,7 @@ fn a_child_that_dies_ends_the_demo_with_a_sentence() {
         let status = demo.process.exit(SOON).await;
         let log = demo.process.log();
         assert!(!status.success() && log.contains("details-v1") && log.contains("log"), "{status:?} {log}");
-        nothing_is_left(&demo).await;
+        nothing_is_left(&demo, END).await;
     });
 }
 

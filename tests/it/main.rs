@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // A story that cannot go on should say so at once.
 
 mod authorization;
+mod command_line;
 mod dashboard;
 mod demo;
 mod harness;

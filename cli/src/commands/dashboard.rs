@@ -1,6 +1,6 @@
 //! `mesh dashboard`: prints where the dashboard is and, at a terminal, opens it.
 
-use crate::{api::Client, arguments::DashboardOptions};
+use crate::{api::Client, arguments::DashboardOptions, say::say};
 use std::{
     io::IsTerminal,
     process::{Command, Stdio},
@@ -9,7 +9,7 @@ use std::{
 pub async fn run(api: &Client, DashboardOptions { url }: DashboardOptions) -> anyhow::Result<()> {
     // Nobody is sent to a page that is not there.
     let _: serde_json::Value = api.get("/api/v1/version", &[]).await?;
-    println!("{}", api.base);
+    say(&format!("{}\n", api.base));
     if url || !std::io::stdout().is_terminal() {
         return Ok(());
     }

@@ -1,10 +1,12 @@
-// Node's fetch. It knows no http_proxy by itself, so it speaks to the proxy's own address and names the service in Host.
+// Node's own http and fetch. Neither reads http_proxy by itself in every version that is in use, so each is told of the proxy in the
+// way that its users do: http with an absolute path, fetch by undici's ProxyAgent as global dispatcher.
 import http from 'node:http'
+import { createRequire } from 'node:module'
 
-const [proxy] = process.argv.slice(2)
+const [proxy, modules] = process.argv.slice(2)
+const { ProxyAgent, setGlobalDispatcher } = createRequire(`${modules}/`)('undici')
 const [host, port] = proxy.split(':')
 
-// fetch forbids setting Host; node:http is what most libraries of Node stand on, and it does as it is told.
 function get(path, options = {}, body) {
   return new Promise((resolve, reject) => {
     const request = http.request({ host, port, path: `http://web:8080${path}`, headers: { host: 'web:8080', ...options.headers }, method: options.method ?? 'GET' }, response => {
@@ -20,9 +22,9 @@ function get(path, options = {}, body) {
 console.log('http', (await get('/')).status)
 console.log('post', (await get('/echo', { method: 'POST' }, Buffer.alloc(100_000))).body.length)
 
-// Straight at a pod's port, as a client without a proxy does: the server's proxy answers.
-const direct = process.argv[3]
-const fetched = await fetch(`http://${direct}/echo`, { method: 'POST', body: 'fetched' })
+setGlobalDispatcher(new ProxyAgent(process.env.http_proxy))
+const fetched = await fetch('http://web:8080/echo', { method: 'POST', body: 'fetched' })
 console.log('fetch', fetched.status, await fetched.text())
-const streamed = await fetch(`http://${direct}/bytes/3000000`)
+const streamed = await fetch('http://web:8080/bytes/3000000')
 console.log('stream', (await streamed.arrayBuffer()).byteLength)
+process.exit(0)

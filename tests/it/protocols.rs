@@ -9,8 +9,8 @@ use mesh_tests::{
     client::{self, Body, Conn, raw::Raw},
     grpc::framed,
     mesh::Mesh,
-    origin::{pattern, tcp},
-    story::run,
+    origin::{is_pattern, pattern, tcp},
+    story::{run, run_alone},
     wait::{self, SOON},
     world::World,
 };
@@ -82,8 +82,10 @@ fn head_204_and_chunks_are_the_same_with_and_without_mesh() {
                 let what = format!("{} {}", request.method(), request.uri().path());
                 let reply =
                     client::send(addr, request).await.unwrap_or_else(|error| panic!("{what}: {error:#}"));
-                let length = reply.header("content-length");
-                said.push((what, reply.status, length, reply.header("content-type"), reply.body));
+                // Each hop states its own time; all else is the application's.
+                let mut headers = reply.headers;
+                headers.remove("date");
+                said.push((what, reply.status, headers, reply.body));
             }
             answers.push(said);
         }
@@ -219,15 +221,17 @@ fn a_websocket_echoes_text_binary_and_pings() {
 
 #[test]
 fn a_server_that_speaks_first_is_heard_at_once_where_declared_and_within_a_second_elsewhere() {
-    run(async || {
+    run_alone(async || {
         let mesh = mesh().await;
         let web = &mesh.proxy("web-v1").pod;
         let _db = tcp::greets(web.app(OPAQUE), b"5.7.0-greeting").await;
         let _greeter = tcp::greets(web.app(DETECTED), b"220 mail ready\r\n").await;
+        // The second is ours to wait for the client's first bytes, and there is one of it, however many proxies stand in between.
+        // What is beyond is for the bytes' own way.
         for (to, greeting, limit_ms) in
-            [("db:3306", &b"5.7.0-greeting"[..], 700), ("greeter:7000", b"220 mail ready\r\n", 2500)]
+            [("db:3306", &b"5.7.0-greeting"[..], 200), ("greeter:7000", b"220 mail ready\r\n", 1_300)]
         {
-            // The first connection also asks for policy and makes the hop.
+            let mut took = vec![];
             for _ in 0..2 {
                 let start = Instant::now();
                 let stream = client::tunnel(mesh.proxy("app-v1").pod.outbound(), to)
@@ -235,11 +239,12 @@ fn a_server_that_speaks_first_is_heard_at_once_where_declared_and_within_a_secon
                     .unwrap_or_else(|error| panic!("{to}: {error:#}"));
                 let mut raw = Raw::over(stream);
                 assert_eq!(raw.exact(greeting.len()).await.unwrap(), greeting, "{to}");
-                let took = start.elapsed();
-                assert!(took < Duration::from_millis(limit_ms), "{to} greeted after {took:?}");
+                took.push(start.elapsed());
                 raw.write("QUIT\r\n").await.unwrap();
                 assert_eq!(raw.exact(6).await.unwrap(), b"QUIT\r\n");
             }
+            // The first connection also asked for policy and made the hop.
+            assert!(took[1] < Duration::from_millis(limit_ms), "{to} greeted after {took:?}");
         }
     });
 }
@@ -267,41 +272,39 @@ fn each_direction_of_a_tcp_connection_closes_by_itself() {
 }
 
 #[test]
-fn a_hundred_megabytes_pass_each_way_without_filling_memory() {
+fn a_hundred_megabytes_pass_each_way_unchanged_without_filling_memory() {
     run(async || {
         const LENGTH: u64 = 100 << 20;
+        /// What may be under way in two proxies' sockets, TLS records and HTTP/2 windows, and nothing that grows with a body.
+        const FLAT: u64 = 8 << 20;
         let mesh = mesh().await;
         let proxies = [mesh.proxy("app-v1"), mesh.proxy("web-v1")];
-        // One small exchange first, so that buffers and connections exist.
-        mesh.get("app-v1", "web:8080/bytes/1000000").await.is(200);
-        let before = proxies.map(|proxy| proxy.process.resident_bytes());
-
-        let mut up = Conn::http1(mesh.proxy("app-v1").pod.outbound()).await.unwrap();
-        let counted = wait::within(Duration::from_secs(60), "the upload", async {
-            client::read(up.open(post("/count", pattern(LENGTH))).await.unwrap()).await.unwrap()
-        })
-        .await;
-        assert_eq!(counted.text(), LENGTH.to_string());
-
-        let mut down = Conn::http1(mesh.proxy("app-v1").pod.outbound()).await.unwrap();
-        let (mut at, mut most) = (0_u64, [0; 2]);
-        let mut body = down.open(client::to("http://web:8080/bytes/104857600")).await.unwrap().into_body();
-        while let Some(frame) = wait::within(SOON, "more of the download", body.frame()).await {
-            let data = frame.unwrap().into_data().unwrap_or_default();
-            // The pattern repeats per piece of 64 KiB.
-            let right = data.iter().zip(at..).all(|(byte, at)| u64::from(*byte) == at % 65_536 % 251);
-            assert!(right, "a wrong byte after {at}");
-            at += data.len() as u64;
-            if at % (8 << 20) < data.len() as u64 {
-                for (most, proxy) in most.iter_mut().zip(proxies) {
-                    *most = proxy.process.resident_bytes().max(*most);
+        // One smaller exchange first, so that buffers and connections exist.
+        let mut conn = Conn::http1(mesh.proxy("app-v1").pod.outbound()).await.unwrap();
+        conn.send(post("/echo", pattern(4 << 20))).await.unwrap().is(200);
+        for direction in ["up", "down"] {
+            let before = proxies.map(|proxy| {
+                proxy.process.forget_peak();
+                proxy.process.resident_bytes()
+            });
+            let passing = async {
+                match direction {
+                    "up" => {
+                        let reply = conn.send(post("/check", pattern(LENGTH))).await.unwrap().is(200);
+                        assert_eq!(reply.text(), format!("{LENGTH} bytes as they should be"));
+                    }
+                    _ => {
+                        let request = client::to(&format!("http://web:{PORT}/bytes/{LENGTH}"));
+                        let body = conn.open(request).await.unwrap().into_body();
+                        assert_eq!(is_pattern(body).await, Ok(LENGTH));
+                    }
                 }
+            };
+            wait::within(Duration::from_secs(60), direction, passing).await;
+            for (proxy, before) in proxies.iter().zip(before) {
+                let grown = proxy.process.peak_resident_bytes().saturating_sub(before);
+                assert!(grown < FLAT, "{} grew by {} KiB ({direction})", proxy.pod.name, grown >> 10);
             }
-        }
-        assert_eq!(at, LENGTH);
-        for ((proxy, before), most) in proxies.iter().zip(before).zip(most) {
-            let grown = most.saturating_sub(before);
-            assert!(grown < 12 << 20, "{} grew by {} MiB", proxy.pod.name, grown >> 20);
         }
     });
 }

@@ -78,11 +78,13 @@ fn python_grpcio_by_tunnel_and_by_authority() {
 
 #[test]
 fn node_http_and_fetch() {
-    run(async || {
+    let modules = stock::node();
+    run(async move || {
         let mesh = mesh().await;
-        let direct = mesh.proxy("web-v1").pod.port(PORT).to_string();
-        let text = client(&mesh, Path::new("node"), "fetch_client.mjs", &[&outbound(&mesh), &direct]).await;
+        let modules = modules.display().to_string();
+        let text = client(&mesh, Path::new("node"), "fetch_client.mjs", &[&outbound(&mesh), &modules]).await;
         assert_eq!(text, "http 200\npost 100000\nfetch 200 fetched\nstream 3000000\n");
+        through_the_mesh(&mesh, &text);
     });
 }
 

@@ -1,7 +1,7 @@
 //! A bounded stream of requests at a steady rate, over keep-alive connections, each outcome kept.
 
 use crate::client::{Body, Conn, Reply};
-use http::Request;
+use http::{Request, Uri};
 use std::{
     net::SocketAddr,
     sync::{
@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 /// One request of a load.
 #[derive(Debug)]
 pub struct Outcome {
+    pub uri: Uri,
     pub started: Instant,
     pub took: Duration,
     /// What came back, or why nothing did.
@@ -99,13 +100,14 @@ async fn connection(
     while !stop.load(Ordering::Relaxed) && due < first + Load::LONGEST {
         tokio::time::sleep_until(due.into()).await;
         due += every;
-        let started = Instant::now();
-        let reply = one(&mut conn, via, request()).await;
+        let (request, started) = (request(), Instant::now());
+        let uri = request.uri().clone();
+        let reply = one(&mut conn, via, request).await;
         if reply.is_err() {
             conn = None;
         }
-        let outcome =
-            Outcome { started, took: started.elapsed(), reply: reply.map_err(|error| format!("{error:#}")) };
+        let reply = reply.map_err(|error| format!("{error:#}"));
+        let outcome = Outcome { uri, started, took: started.elapsed(), reply };
         outcomes.lock().expect("no test panics with this lock").push(outcome);
     }
 }

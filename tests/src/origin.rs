@@ -43,7 +43,7 @@ impl Seen {
 
 /// An HTTP/1 and HTTP/2 server. It answers with its own name, unless told otherwise, except on these paths:
 /// `/echo` (the request's body and trailers back, as gRPC if it was gRPC), `/bytes/N` (N bytes), `/count` (how many came),
-/// `/slow/N` (its name after N ms), `/status/N`. Dropping it closes everything.
+/// `/check` (how many of `pattern`'s came), `/slow/N` (its name after N ms), `/status/N`. Dropping it closes everything.
 pub struct Origin {
     pub addr: SocketAddr,
     pub name: String,
@@ -188,6 +188,10 @@ async fn usual(name: String, req: Request<Incoming>) -> Response<Body> {
             }
             text(200, &count.to_string())
         }
+        "check" => match is_pattern(req.into_body()).await {
+            Ok(length) => text(200, &format!("{length} bytes as they should be")),
+            Err(wrong) => text(400, &wrong),
+        },
         "slow" => {
             tokio::time::sleep(Duration::from_millis(number)).await;
             text(200, &name)
@@ -219,9 +223,24 @@ fn echo(req: Request<Incoming>) -> Response<Body> {
     response
 }
 
+/// The pattern repeats after this.
+const PIECE: u64 = 64 * 1024;
+
+/// Reads a body to its end; how long it was, if every byte was the pattern's.
+pub async fn is_pattern(mut body: Incoming) -> Result<u64, String> {
+    let mut at = 0;
+    while let Some(frame) = body.frame().await {
+        let data = frame.map_err(|error| format!("{error} after {at}"))?.into_data().unwrap_or_default();
+        if !data.iter().zip(at..).all(|(byte, at)| u64::from(*byte) == at % PIECE % 251) {
+            return Err(format!("a wrong byte after {at}"));
+        }
+        at += data.len() as u64;
+    }
+    Ok(at)
+}
+
 /// So many bytes of a known pattern, in pieces, never all in memory.
 pub fn pattern(length: u64) -> Body {
-    const PIECE: u64 = 64 * 1024;
     let piece: Bytes = (0..PIECE).map(|at| (at % 251) as u8).collect::<Vec<_>>().into();
     let frames = (0..length.div_ceil(PIECE)).map(move |index| {
         let left = (length - index * PIECE).min(PIECE);

@@ -156,8 +156,23 @@ impl Process {
 
     /// Resident memory, from /proc.
     pub fn resident_bytes(&self) -> u64 {
+        self.memory_bytes("VmRSS:")
+    }
+
+    /// The most it has had since its start, or since `forget_peak`.
+    pub fn peak_resident_bytes(&self) -> u64 {
+        self.memory_bytes("VmHWM:")
+    }
+
+    /// From now on peaks count anew.
+    pub fn forget_peak(&self) {
+        let path = format!("/proc/{}/clear_refs", self.pid());
+        fs::write(&path, "5").unwrap_or_else(|error| panic!("{path}: {error}"));
+    }
+
+    fn memory_bytes(&self, of: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0");
+        let line = status.lines().find_map(|line| line.strip_prefix(of)).unwrap_or("0");
         let kib: u64 = line.trim().trim_end_matches(" kB").parse().unwrap_or(0);
         kib * 1024
     }

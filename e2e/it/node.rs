@@ -1,7 +1,10 @@
 //! The node itself: that what stories stand on is there.
 
-use crate::telling::{place::SOON, story::tell};
-use k8s_openapi::api::core::v1::Node;
+use crate::telling::{
+    place::SOON,
+    story::{tell, tell_alone},
+};
+use k8s_openapi::api::core::v1::{ConfigMap, Node};
 use mesh_tests::{client, wait};
 
 const APP: &str = "mesh-e2e-app:0.1.0";
@@ -15,6 +18,25 @@ fn the_node_is_ready() {
         let ready =
             status.conditions.unwrap().into_iter().find(|condition| condition.type_ == "Ready").unwrap();
         assert_eq!(ready.status, "True", "{ready:?}");
+    });
+}
+
+#[test]
+#[ignore = "wants a node: cargo xtask e2e"]
+fn an_api_server_that_was_away_comes_back_with_all_it_knew() {
+    tell_alone("node-api-away", async |place| {
+        place.apply("apiVersion: v1\nkind: ConfigMap\nmetadata: { name: known }\ndata: { a: b }").await;
+        let held = place.node.hold("kube-apiserver").unwrap();
+        let answers = || async { place.client.apiserver_version().await };
+        wait::until("the API server to be away", SOON, async || match answers().await {
+            Ok(_) => Err("it answers"),
+            Err(_) => Ok(()),
+        })
+        .await;
+        drop(held);
+        wait::until("the API server to be back", SOON, answers).await;
+        let known = place.api::<ConfigMap>();
+        wait::until("what it knew", SOON, async || known.get("known").await).await;
     });
 }
 

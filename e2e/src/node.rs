@@ -97,6 +97,33 @@ impl Node {
     }
 }
 
+impl Node {
+    /// Ends a component and keeps it away until the answer is dropped; a moment later it is gone, or back.
+    pub fn hold(&self, component: &str) -> Result<Held> {
+        self.running()?;
+        let mark = self.path("hold").join(component);
+        fs::write(&mark, "").with_context(|| format!("mark {component} as held"))?;
+        Ok(Held { mark })
+    }
+
+    fn is_held(&self, component: &str) -> bool {
+        self.path("hold").join(component).exists()
+    }
+}
+
+/// A component of the node that is away.
+#[derive(Debug)]
+pub struct Held {
+    mark: PathBuf,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // Gone with the node's folder when the node was ended meanwhile.
+        let _ = fs::remove_file(&self.mark);
+    }
+}
+
 /// A process that is not mistaken for a later one of the same number.
 #[derive(Clone, Copy, Debug)]
 pub struct Process {

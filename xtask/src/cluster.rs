@@ -82,7 +82,10 @@ enum Task {
     /// kubectl, as administrator.
     #[command(disable_help_flag = true)]
     Kubectl(Rest),
-    /// Run a command in the node's network, with `kubectl` and `helm` at hand.
+    /// Helm 4, as administrator; built the first time.
+    #[command(disable_help_flag = true)]
+    Helm(Rest),
+    /// Run a command in the node's network, with `kubectl` at hand.
     Enter(Rest),
 }
 
@@ -102,7 +105,7 @@ struct Rest {
 pub fn run(options: Options) -> Result<()> {
     let Options { name, task } = options;
     if !matches!(task, Task::Build) {
-        shell::run(&mut cargo(&["build", "--quiet", "--package", "mesh-e2e", "--bin", "mesh-cluster"]))?;
+        build_runner()?;
     }
     match task {
         Task::Build => build().map(drop),
@@ -115,6 +118,12 @@ pub fn run(options: Options) -> Result<()> {
         Task::Status => hand_over(&name, "status", &[]),
         Task::Kubectl(rest) => {
             let mut arguments = vec!["kubectl".to_owned()];
+            arguments.extend(rest.arguments);
+            hand_over(&name, "enter", &arguments)
+        }
+        Task::Helm(rest) => {
+            let helm = HELM.build(|_| Ok(()))?.join("helm");
+            let mut arguments = vec![helm.display().to_string()];
             arguments.extend(rest.arguments);
             hand_over(&name, "enter", &arguments)
         }
@@ -147,8 +156,7 @@ fn build() -> Result<Vec<PathBuf>> {
     })?;
     // It binds port 53, which is root's.
     let coredns = COREDNS.build(|dir| pack(dir, "coredns", "coredns:1.14.7", "0:0"))?;
-    let helm = HELM.build(|_| Ok(()))?;
-    Ok(vec![kubernetes, coredns, helm])
+    Ok(vec![kubernetes, coredns])
 }
 
 fn pack(dir: &Path, program: &str, image: &str, user: &str) -> Result<()> {
@@ -206,8 +214,13 @@ fn own_images(options: ImageOptions) -> Result<Vec<(&'static str, Packed)>> {
     Ok(images)
 }
 
-/// The program that runs nodes, which was built with us.
-fn mesh_cluster(name: &str) -> Result<Command> {
+/// Builds the program that runs nodes.
+pub fn build_runner() -> Result<()> {
+    shell::run(&mut cargo(&["build", "--quiet", "--package", "mesh-e2e", "--bin", "mesh-cluster"]))
+}
+
+/// The program that runs nodes, which somebody has built.
+pub fn mesh_cluster(name: &str) -> Result<Command> {
     let mut command = Command::new(binaries()?.join("mesh-cluster"));
     command.args(["--name", name]).current_dir(workspace_root());
     Ok(command)

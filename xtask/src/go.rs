@@ -24,14 +24,14 @@ pub struct Module {
     pub packages: &'static [&'static str],
     /// Names that the linker sets.
     pub linked: &'static [(&'static str, &'static str)],
-    /// A test executable of this name rather than programs.
+    /// The module's own tests too, as an executable of this name.
     pub test: Option<&'static str>,
 }
 
 impl Module {
     /// The folder with its programs; `finish` adds what is made of them. Waits when another process builds the same.
     pub fn build(&self, finish: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
-        let source = workspace_root().join("e2e/node").join(self.name);
+        let source = source(self.name);
         let cache = cache()?;
         let built = cache.join(format!("{}-{}", self.name, self.fingerprint(&source)?));
         fs::create_dir_all(&cache).with_context(|| format!("create {}", cache.display()))?;
@@ -59,13 +59,20 @@ impl Module {
 
     fn compile(&self, source: &Path, into: &Path) -> Result<()> {
         let wanted = self.count(source)?;
-        let mut go = Command::new("go");
-        match self.test {
-            None => go.args(["build", "-v"]).arg("-o").arg(into),
-            Some(name) => go.args(["test", "-c", "-v"]).arg("-o").arg(into.join(name)),
-        };
-        go.args(["-buildvcs=false", "-trimpath", "-ldflags", &self.ldflags()])
-            .args(self.packages)
+        let mut programs = Command::new("go");
+        // The slash tells go that it is a folder even where there is one program only.
+        programs.arg("build").arg("-o").arg(format!("{}/", into.display()));
+        self.follow(programs, self.packages, source, wanted)?;
+        let Some(name) = self.test else { return Ok(()) };
+        let mut tests = Command::new("go");
+        tests.args(["test", "-c"]).arg("-o").arg(into.join(name));
+        self.follow(tests, &["."], source, wanted)
+    }
+
+    /// Runs it, and says now and then how far it is.
+    fn follow(&self, mut go: Command, packages: &[&str], source: &Path, wanted: usize) -> Result<()> {
+        go.args(["-v", "-buildvcs=false", "-trimpath", "-ldflags", &self.ldflags()])
+            .args(packages)
             .current_dir(source)
             .env("CGO_ENABLED", "0")
             .stderr(Stdio::piped());
@@ -102,7 +109,11 @@ impl Module {
     /// How many packages there are to compile when none has been yet.
     fn count(&self, source: &Path) -> Result<usize> {
         let mut list = Command::new("go");
-        list.args(["list", "-deps"]).args(self.packages).current_dir(source).env("CGO_ENABLED", "0");
+        list.args(["list", "-deps"]).current_dir(source).env("CGO_ENABLED", "0");
+        if self.test.is_some() {
+            list.args(["-test", "."]);
+        }
+        list.args(self.packages);
         // Downloads are told on standard error, hundreds of lines of them.
         let output = list.stderr(Stdio::piped()).output().context("run go list")?;
         if !output.status.success() {
@@ -132,6 +143,11 @@ impl Module {
         let digest = hash.finalize();
         Ok(digest[..6].iter().map(|byte| format!("{byte:02x}")).collect())
     }
+}
+
+/// Where a module lies.
+pub fn source(name: &str) -> PathBuf {
+    workspace_root().join("e2e/node").join(name)
 }
 
 /// All files below a folder, in an order that does not change.

@@ -2,6 +2,7 @@
 
 mod check;
 mod cluster;
+mod conformance;
 mod dashboard;
 mod demo;
 mod docs;
@@ -35,6 +36,8 @@ enum Task {
     Cluster(cluster::Options),
     /// Every check that needs a cluster.
     E2e(e2e::Options),
+    /// The Gateway API's own suite for meshes, on a node that runs.
+    Conformance(conformance::Options),
     /// Build the dashboard into dashboard/dist/.
     Dashboard(dashboard::Args),
     /// Write docs/reference/ and the chart's values from the code.
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Task::Test(options) => check::run(options),
         Task::Cluster(options) => cluster::run(options),
         Task::E2e(options) => e2e::run(options),
+        Task::Conformance(options) => conformance::run(options),
         Task::Dashboard(args) => dashboard::build(args),
         Task::Docs(options) => docs::run(options),
         Task::Tidy => tidy::run(),

@@ -10,6 +10,7 @@ use mesh_e2e::node::{Node, enter};
 use std::{
     env,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::RwLock,
     thread,
     time::Duration,
 };
@@ -23,8 +24,23 @@ pub fn node() -> Node {
     Node::named(&name).expect("MESH_E2E_NODE names a node")
 }
 
-/// Tells a story beside others; its namespace has this name. A thread of its own, because a network namespace belongs to a thread.
+/// Held for reading by ordinary stories, and for writing by those that disturb all others or measure time.
+static CLUSTER: RwLock<()> = RwLock::new(());
+
+/// Tells a story beside others; its namespace has this name.
 pub fn tell(name: &str, story: impl AsyncFnOnce(&Place) + Send + 'static) {
+    let _beside = CLUSTER.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+    on_own_thread(name, story);
+}
+
+/// Tells a story that has the cluster to itself.
+pub fn tell_alone(name: &str, story: impl AsyncFnOnce(&Place) + Send + 'static) {
+    let _alone = CLUSTER.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+    on_own_thread(name, story);
+}
+
+/// A network namespace belongs to a thread.
+fn on_own_thread(name: &str, story: impl AsyncFnOnce(&Place) + Send + 'static) {
     let name = name.to_owned();
     let told = thread::spawn(move || {
         let node = node();

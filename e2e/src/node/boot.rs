@@ -31,6 +31,8 @@ use tokio::{process::Command, sync::mpsc, time};
 const READY: Duration = Duration::from_secs(120);
 /// Between a component's death and its next life.
 const PAUSE: Duration = Duration::from_millis(500);
+/// How often it is looked whether a story wants a component away.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Settings of the whole machine that a kubelet insists on. It finds these values in files of ours that lie over the kernel's, and
 /// leaves the machine alone.
@@ -242,7 +244,13 @@ impl Components {
         tokio::spawn(async move {
             loop {
                 let end = match live(&node, name, &program, &path).await {
-                    Ok(status) => format!("{name} ended: {status}"),
+                    Ok(End::Held) => {
+                        while node.is_held(name) {
+                            time::sleep(LOOK).await;
+                        }
+                        continue;
+                    }
+                    Ok(End::Died(status)) => format!("{name} ended: {status}"),
                     Err(error) => format!("{error:#}"),
                 };
                 let log = node.log(name);
@@ -251,9 +259,6 @@ impl Components {
                     return;
                 }
                 time::sleep(PAUSE).await;
-                while node.path("hold").join(name).exists() {
-                    time::sleep(PAUSE).await;
-                }
             }
         });
     }
@@ -270,13 +275,14 @@ impl Components {
     }
 }
 
+enum End {
+    Died(std::process::ExitStatus),
+    /// A story wants it away for a while.
+    Held,
+}
+
 /// One life of a component, from start to end.
-async fn live(
-    node: &Node,
-    name: &str,
-    program: &Program,
-    path: &OsString,
-) -> Result<std::process::ExitStatus> {
+async fn live(node: &Node, name: &str, program: &Program, path: &OsString) -> Result<End> {
     let log = fs::OpenOptions::new().create(true).append(true).open(node.log(name));
     let log = log.with_context(|| format!("open the log of {name}"))?;
     let mut command = Command::new(find(name, path)?);
@@ -289,9 +295,17 @@ async fn live(
         .stdout(log.try_clone().context("share a log")?)
         .stderr(log);
     let mut child = command.spawn().with_context(|| format!("start {name}"))?;
-    fs::write(node.path("pid").join(name), child.id().unwrap_or_default().to_string())
-        .with_context(|| format!("write down the number of {name}"))?;
-    child.wait().await.with_context(|| format!("wait for {name}"))
+    let held = async {
+        while !node.is_held(name) {
+            time::sleep(LOOK).await;
+        }
+    };
+    tokio::select! {
+        status = child.wait() => return status.map(End::Died).with_context(|| format!("wait for {name}")),
+        () = held => {}
+    }
+    child.kill().await.with_context(|| format!("end {name}"))?;
+    Ok(End::Held)
 }
 
 /// `Command` looks a program up on our own path, not on the one that it is given.

@@ -37,9 +37,11 @@ pub async fn import(node: &Node, archives: &[PathBuf]) -> Result<()> {
     let init = node.running()?;
     for archive in archives {
         let start = Instant::now();
+        // Where we stand is not where `nsenter` stands.
+        let archive = std::path::absolute(archive).with_context(|| format!("find {}", archive.display()))?;
         let mut ctr = Command::new("nsenter");
         ctr.args(["--target", &init.pid.to_string(), "--mount", "--", "ctr"]);
-        run(&mut ctr, archive).await?;
+        run(&mut ctr, &archive).await?;
         let name = archive.file_stem().unwrap_or_default().to_string_lossy();
         eprintln!("  {name}: on node {} ({:.1} s)", node.name(), start.elapsed().as_secs_f64());
     }

@@ -19,7 +19,7 @@ pub const COREDNS: &str = include_str!("coredns.yaml");
 
 /// Writes all files and makes all folders that components are pointed to.
 pub fn write(node: &Node) -> Result<()> {
-    for dir in ["config", "cni", "kubeconfig", "log/pods", "pid", "hold", "kubelet", "etcd"] {
+    for dir in ["config", "cni", "kubeconfig", "log/pods", "hold", "kubelet", "etcd"] {
         fs::create_dir_all(node.path(dir)).with_context(|| format!("make {dir}"))?;
     }
     for client in ["admin", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet"] {

@@ -1,0 +1,12 @@
+// Package conformance holds the mesh against the Gateway API's own suite.
+package conformance
+
+import (
+	"testing"
+
+	"sigs.k8s.io/gateway-api/conformance"
+)
+
+func TestConformance(t *testing.T) {
+	conformance.RunConformance(t)
+}

@@ -1,0 +1,139 @@
+//! `cargo xtask conformance`: holds the mesh on a node against the Gateway API's own suite, the profiles for meshes. Builds the suite and
+//! what its Pods run, under the names that its manifests give them.
+
+use crate::{
+    cluster,
+    go::{self, Module},
+    image::{Image, NOBODY},
+    shell,
+};
+use anyhow::{Context, Result};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+const SUITE: Module = Module {
+    name: "conformance",
+    title: "the Gateway API's conformance suite (2 minutes on two free cores)",
+    packages: &["sigs.k8s.io/gateway-api/conformance/echo-basic"],
+    linked: &[],
+    test: Some("conformance.test"),
+};
+
+/// The module that has the CRDs of the suite's version.
+const GATEWAY_API: &str = "sigs.k8s.io/gateway-api";
+
+const ECHO: Module = Module {
+    name: "echo",
+    title: "the echo server of the suite's mesh (2 minutes on two free cores)",
+    packages: &["istio.io/istio/pkg/test/echo/cmd/server", "istio.io/istio/pkg/test/echo/cmd/client"],
+    linked: &[],
+    test: None,
+};
+
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// The node to run on. It runs already, with the mesh installed unless `--baseline` is given.
+    #[arg(long, default_value = "mesh")]
+    name: String,
+    /// Without a mesh: what Kubernetes alone passes, which a mesh must lift.
+    #[arg(long)]
+    baseline: bool,
+    /// Where the suite writes its report.
+    #[arg(long, default_value = "target/conformance.yaml")]
+    report: PathBuf,
+    /// For the suite, such as `--run-test=NAME` or `--supported-features=…`.
+    #[arg(last = true)]
+    arguments: Vec<String>,
+}
+
+pub fn run(options: Options) -> Result<()> {
+    let suite = SUITE.build(|dir| {
+        let images = ["v1.5.1", "v1.6.0-dev.2", "v1.6.0-dev.3"];
+        pack(
+            dir,
+            "echo-basic",
+            &images.map(|tag| format!("echo-basic:{tag}")),
+            "/echo-basic",
+            &["echo-basic"],
+        )?;
+        definitions(&dir.join("crds"))
+    })?;
+    let echo = ECHO.build(|dir| {
+        key_pair(dir)?;
+        let files = ["usr/local/bin/server", "usr/local/bin/client", "cert.crt", "cert.key"];
+        pack(dir, "echo-advanced", &["echo-advanced:v1.5.1".to_owned()], "/usr/local/bin/server", &files)
+    })?;
+
+    cluster::build_runner()?;
+    let node = |task: &str| {
+        cluster::mesh_cluster(&options.name).map(|mut command| {
+            command.arg(task);
+            command
+        })
+    };
+    shell::run(node("import")?.args([suite.join("echo-basic.tar"), echo.join("echo-advanced.tar")]))?;
+    let apply = ["kubectl", "apply", "--server-side", "--filename"];
+    shell::run(node("enter")?.args(apply).arg(suite.join("crds")))?;
+
+    let report = std::path::absolute(&options.report).context("find where the report goes")?;
+    let mut test = node("enter")?;
+    test.arg(suite.join("conformance.test"))
+        .args(["-test.v", "-test.timeout=40m", "-test.run=^TestConformance$"])
+        .args(["--conformance-profiles=MESH-HTTP,MESH-GRPC", "--organization=mesh", "--project=mesh"])
+        .args(["--url=https://example.invalid", "--contact=none"])
+        .arg(format!("--version={}", env!("CARGO_PKG_VERSION")))
+        .arg(format!("--report-output={}", report.display()));
+    if !options.baseline {
+        test.arg("--namespace-annotations=mesh.dev/inject=enabled");
+    }
+    let tested = shell::run(test.args(&options.arguments));
+    if report.exists() {
+        eprintln!("report: {}", report.display());
+    }
+    tested
+}
+
+/// Files of the image are found in `dir` by their last name.
+fn pack(dir: &Path, archive: &str, names: &[String], entrypoint: &str, files: &[&str]) -> Result<()> {
+    let here = |file: &str| dir.join(file.rsplit('/').next().unwrap_or(file));
+    let image = Image {
+        names: names.iter().map(|name| format!("registry.k8s.io/gateway-api/{name}")).collect(),
+        files: files.iter().map(|file| (*file, here(file))).collect(),
+        entrypoint,
+        user: NOBODY,
+    };
+    image.pack(&dir.join(format!("{archive}.tar"))).map(drop)
+}
+
+/// Copies the definitions of the Gateway API's kinds, the experimental ones included.
+fn definitions(into: &Path) -> Result<()> {
+    let mut list = Command::new("go");
+    list.args(["list", "-m", "-f", "{{.Dir}}", GATEWAY_API]).current_dir(go::source(SUITE.name));
+    let module = PathBuf::from(shell::output(&mut list)?.trim());
+    let from = module.join("config/crd/experimental");
+    fs::create_dir(into).with_context(|| format!("create {}", into.display()))?;
+    for entry in fs::read_dir(&from).with_context(|| format!("read {}", from.display()))? {
+        let path = entry.with_context(|| format!("read {}", from.display()))?.path();
+        let name = path.file_name().unwrap_or_default();
+        // Beside them lies a list of them, which is no object.
+        if name != "kustomization.yaml" {
+            let text = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+            fs::write(into.join(name), text).with_context(|| format!("copy {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// The server wants one for its TLS port. It proves nothing, and so Go's own example of how to make one will do.
+fn key_pair(dir: &Path) -> Result<()> {
+    let root = shell::output(Command::new("go").args(["env", "GOROOT"]))?;
+    let generate = Path::new(root.trim()).join("src/crypto/tls/generate_cert.go");
+    shell::run(Command::new("go").arg("run").arg(generate).args(["--host", "echo"]).current_dir(dir))?;
+    for (from, to) in [("cert.pem", "cert.crt"), ("key.pem", "cert.key")] {
+        fs::rename(dir.join(from), dir.join(to)).with_context(|| format!("name {to}"))?;
+    }
+    Ok(())
+}

@@ -86,6 +86,10 @@ pub fn run(options: Options) -> Result<()> {
         .args(["--url=https://example.invalid", "--contact=none"])
         .arg(format!("--version={}", env!("CARGO_PKG_VERSION")))
         .arg(format!("--report-output={}", report.display()));
+    // Without a list it asks the status of a GatewayClass, which no mesh needs to have.
+    if !options.arguments.iter().any(|argument| argument.starts_with("--supported-features")) {
+        test.arg("--supported-features=Mesh,HTTPRoute,GRPCRoute");
+    }
     if !options.baseline {
         test.arg("--namespace-annotations=mesh.dev/inject=enabled");
     }

@@ -114,7 +114,11 @@ impl Cluster {
         let listener = listen(config.webhook_addr, "--webhook-addr").await?;
         let name = format!("{}.{}.svc", names::OPERATOR, config.namespace);
         let tls = leaf::start(self.authority.clone(), name, leaf::Peers::ApiServer)?;
-        let webhook = webhook::Webhook { readers: self.readers.clone(), settings: config.settings() };
+        let webhook = webhook::Webhook {
+            readers: self.readers.clone(),
+            settings: config.settings(),
+            injector: self.injector(config).await?,
+        };
         self.tasks.spawn(webhook::serve(listener, tls, webhook, stop.clone()));
         let duties = duties::Duties {
             client: self.client.clone(),
@@ -129,6 +133,16 @@ impl Cluster {
         let (client, namespace) = (self.client.clone(), config.namespace.clone());
         self.tasks.spawn(lease::run(client, namespace, names::OPERATOR, me, self.hold.clone(), stop));
         Ok(())
+    }
+
+    async fn injector(&self, config: &Config) -> anyhow::Result<Option<webhook::Injector>> {
+        let Some(file) = &config.injection else { return Ok(None) };
+        let version = self.client.apiserver_version().await.context("asking for the API server's version")?;
+        // Some clouds write `34+`.
+        let digits = version.minor.trim_end_matches(|c: char| !c.is_ascii_digit());
+        let minor =
+            digits.parse().with_context(|| format!("the API server's version is 1.{}", version.minor))?;
+        webhook::Injector::open(file, minor).map(Some)
     }
 
     /// We have been told to end. Whoever asks us meanwhile still gets an answer.

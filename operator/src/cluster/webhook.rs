@@ -1,7 +1,10 @@
 //! What the API server asks before it stores an object: whether a new Pod gets a proxy (`inject`), and what is odd about a route or
 //! policy (`validate`). HTTPS, answered from what is in memory; nobody is ever kept waiting for the API server's own sake.
 
+mod inject;
 mod validate;
+
+pub use inject::Injector;
 
 use crate::{grpc::handshakes, world::stores::Readers};
 use axum::{
@@ -35,6 +38,8 @@ type Request = AdmissionRequest<DynamicObject>;
 pub struct Webhook {
     pub readers: Readers,
     pub settings: Settings,
+    /// `None`: Pods stay as they are.
+    pub injector: Option<Injector>,
 }
 
 /// Serves until `stop`; then connections are closed as they become idle, so that the API server asks another replica.
@@ -76,8 +81,14 @@ fn router(webhook: Webhook) -> Router {
         .with_state(Arc::new(webhook))
 }
 
-async fn inject(review: Json<AdmissionReview<DynamicObject>>) -> Response {
-    answer(review, |request| AdmissionResponse::from(request))
+async fn inject(
+    State(webhook): State<Arc<Webhook>>,
+    review: Json<AdmissionReview<DynamicObject>>,
+) -> Response {
+    answer(review, |request| match &webhook.injector {
+        Some(injector) => injector.answer(request, &webhook.readers),
+        None => AdmissionResponse::from(request),
+    })
 }
 
 async fn validate(

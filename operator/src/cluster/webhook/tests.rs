@@ -4,6 +4,7 @@ use super::*;
 use crate::world::{manifests, parse, stores::Stores};
 use axum::body::Body;
 use http_body_util::BodyExt;
+use mesh_charts::{inject::Injection, values::Values};
 use serde_json::{Value, json};
 use tower_service::Service;
 
@@ -23,7 +24,9 @@ async fn post(path: &str, body: impl Into<Body>) -> (StatusCode, Value) {
     for change in manifests::relist(&read.iter().collect::<Vec<_>>()) {
         stores.apply(&change);
     }
-    let webhook = Webhook { readers: stores.readers(), settings: Settings::default() };
+    let injection = Injection::of(&Values::default()).unwrap();
+    let injector = Some(Injector::new(injection, 34));
+    let webhook = Webhook { readers: stores.readers(), settings: Settings::default(), injector };
     let request =
         http::Request::post(path).header("content-type", "application/json").body(body.into()).unwrap();
     let response = router(webhook).call(request).await.unwrap();
@@ -90,6 +93,26 @@ async fn a_policy_that_cannot_be_read_is_refused() {
     let bad = validate("mesh.dev", "AuthorizationPolicy", "CREATE", policy(json!({"rulez": []}))).await;
     assert_eq!(bad["allowed"], false);
     assert!(bad["status"]["message"].as_str().unwrap().contains("rulez"), "{bad}");
+}
+
+#[tokio::test]
+async fn a_new_pod_gets_a_proxy_as_its_namespace_says_and_its_own_word_counts_more() {
+    let pod = |annotations: Value| {
+        json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"generateName": "web-", "annotations": annotations},
+            "spec": {"containers": [{"name": "app", "image": "web:1"}]},
+        })
+    };
+    let (_, answer) = post("/inject", review("", "Pod", "CREATE", pod(json!({})))).await;
+    assert_eq!(answer["response"]["allowed"], true);
+    // kube writes the bytes as numbers, which the API server reads as well as base64.
+    let patch: Vec<u8> = serde_json::from_value(answer["response"]["patch"].clone()).unwrap();
+    let patch = String::from_utf8(patch).unwrap();
+    assert!(patch.contains("mesh-proxy") && patch.contains("mesh-init"), "{patch}");
+    let disabled = pod(json!({"mesh.dev/inject": "disabled"}));
+    let (_, answer) = post("/inject", review("", "Pod", "CREATE", disabled)).await;
+    assert_eq!((&answer["response"]["allowed"], &answer["response"]["patch"]), (&true.into(), &Value::Null));
 }
 
 /// Row C-06 of what attackers send: refused or let through unchanged, and never a panic.

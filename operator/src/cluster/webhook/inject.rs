@@ -1,0 +1,71 @@
+//! Whether a new Pod gets a proxy: `mesh_charts` decides, from the Pod, its Namespace's annotations and the chart's values.
+
+use super::Request;
+use crate::world::stores::Readers;
+use anyhow::Context;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    core::admission::{AdmissionResponse, Operation},
+    runtime::reflector::ObjectRef,
+};
+use mesh_charts::inject::{self, Cluster, Injection, Outcome};
+use std::{collections::BTreeMap, path::Path};
+
+/// Since Kubernetes 1.29, an init container may stay.
+const NATIVE_SIDECARS: u32 = 29;
+
+pub struct Injector {
+    injection: Injection,
+    cluster: Cluster,
+}
+
+impl Injector {
+    /// `minor`: the API server's version, 1.`minor`.
+    pub fn open(file: &Path, minor: u32) -> anyhow::Result<Injector> {
+        let text = std::fs::read_to_string(file)
+            .with_context(|| format!("reading {} (is the ConfigMap mounted?)", file.display()))?;
+        let injection = Injection::parse(&text).with_context(|| format!("reading {}", file.display()))?;
+        Ok(Injector::new(injection, minor))
+    }
+
+    pub fn new(injection: Injection, minor: u32) -> Injector {
+        Injector { injection, cluster: Cluster { native_sidecars: minor >= NATIVE_SIDECARS } }
+    }
+
+    /// Never refuses a Pod: what cannot be read or meshed stays as it is, and is found later.
+    pub fn answer(&self, request: &Request, readers: &Readers) -> AdmissionResponse {
+        let response = AdmissionResponse::from(request);
+        let is_new_pod = request.kind.kind == "Pod" && request.operation == Operation::Create;
+        let Some(object) = request.object.clone().filter(|_| is_new_pod) else { return response };
+        let name = object
+            .metadata
+            .name
+            .clone()
+            .or_else(|| object.metadata.generate_name.clone())
+            .unwrap_or_default();
+        let namespace = request.namespace.clone().unwrap_or_default();
+        let pod: Pod = match object.try_parse() {
+            Ok(pod) => pod,
+            Err(error) => {
+                tracing::warn!(namespace, pod = name, %error, "a new Pod cannot be read and gets no proxy");
+                return response;
+            }
+        };
+        let kept = readers.namespaces.get(&ObjectRef::new(&namespace));
+        let none = BTreeMap::new();
+        let annotations = kept.as_ref().and_then(|kept| kept.metadata.annotations.as_ref()).unwrap_or(&none);
+        let decision = inject::inject(&pod, annotations, &self.injection, self.cluster);
+        match &decision.outcome {
+            Outcome::Injected => tracing::debug!(namespace, pod = name, "a new Pod gets a proxy"),
+            Outcome::Already => {}
+            Outcome::Skipped(skip) => {
+                tracing::debug!(namespace, pod = name, %skip, "a new Pod gets no proxy")
+            }
+        }
+        if decision.patch.0.is_empty() {
+            return response;
+        }
+        let refused = AdmissionResponse::from(request);
+        response.with_patch(decision.patch).unwrap_or(refused)
+    }
+}

@@ -3,7 +3,7 @@
 #![allow(unsafe_code)] // `pre_exec` is unsafe; its one use says why it is sound.
 
 use crate::wait;
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use std::{
     cell::RefCell,
     fs,
@@ -19,7 +19,7 @@ thread_local! {
     static LOGS: RefCell<Vec<(String, fs::File)>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A running executable. Dropping it kills it.
+/// A running executable. Dropping it kills it, and waits until it is gone.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -108,6 +108,17 @@ fn die_with_parent(command: &mut std::process::Command) {
         command.pre_exec(|| {
             rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(std::io::Error::from)
         });
+    }
+}
+
+impl Drop for Process {
+    /// Returns when it is gone: the next process may want the same address.
+    fn drop(&mut self) {
+        // Without an id it has been waited for, and its number may be another's.
+        if self.child.id().is_some() && self.child.start_kill().is_ok() {
+            let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+            let _ = rustix::process::waitid(WaitId::Pid(self.pid), ended);
+        }
     }
 }
 

@@ -64,24 +64,9 @@ fn killing_the_operator_fails_no_request_and_the_graph_goes_on_after_its_restart
         })
         .await;
         mesh.operator.restart().await;
-        wait::until("traffic in the new operator's graph", SOON, async || match in_graph().await? {
-            0 => anyhow::bail!("none yet"),
-            _ => Ok(()),
-        })
-        .await;
+        traffic_is_in_the_graph_again().await;
         // An edit after the restart shows that the proxies' streams are back.
-        mesh.edit("world.yaml", &without_v2().yaml());
-        wait::until("the edit to be obeyed", SOON, async || {
-            mesh.counts();
-            for _ in 0..10 {
-                mesh.get("page-v1", "reviews:9080/").await.is(200);
-            }
-            match mesh.counts()["reviews-v2"] {
-                0 => Ok(()),
-                still => Err(format!("reviews-v2 had {still} requests")),
-            }
-        })
-        .await;
+        an_edit_is_obeyed(&mesh).await;
         let outcomes = load.finish().await;
         assert_eq!(failures(&outcomes), [], "of {} requests", outcomes.len());
         wait::until("the proxies' certificates to be known again", SOON, async || {
@@ -103,12 +88,7 @@ fn an_operator_that_restarts_while_a_manifest_is_broken_fails_no_request() {
         mesh.edit("world.yaml", "kind: [\n");
         mesh.operator.process.says("world.yaml", SOON).await;
         mesh.operator.restart().await;
-        // The graph shows that the proxies have found the new operator.
-        wait::until("traffic in the new operator's graph", SOON, async || match in_graph().await? {
-            0 => anyhow::bail!("none yet"),
-            _ => Ok(()),
-        })
-        .await;
+        traffic_is_in_the_graph_again().await;
         let asked_from = load.done();
         wait::until("200 requests under the new operator", SOON, async || match load.done() - asked_from {
             200.. => Ok(()),
@@ -128,19 +108,33 @@ fn an_operator_that_restarts_while_a_manifest_is_broken_fails_no_request() {
                 mesh.origin(origin).count()
             );
         }
-        mesh.edit("world.yaml", &without_v2().yaml());
-        wait::until("the mended file to be obeyed", SOON, async || {
-            mesh.counts();
-            for _ in 0..10 {
-                mesh.get("page-v1", "reviews:9080/").await.is(200);
-            }
-            match mesh.counts()["reviews-v2"] {
-                0 => Ok(()),
-                still => Err(format!("reviews-v2 had {still} requests")),
-            }
-        })
-        .await;
+        an_edit_is_obeyed(&mesh).await;
     });
+}
+
+/// The graph shows that the proxies have found the new operator.
+async fn traffic_is_in_the_graph_again() {
+    wait::until("traffic in the new operator's graph", SOON, async || match in_graph().await? {
+        0 => anyhow::bail!("none yet"),
+        _ => Ok(()),
+    })
+    .await;
+}
+
+/// Takes reviews-v2 away, and waits until nobody asks it.
+async fn an_edit_is_obeyed(mesh: &Mesh) {
+    mesh.edit("world.yaml", &without_v2().yaml());
+    wait::until("the edit to be obeyed", SOON, async || {
+        mesh.counts();
+        for _ in 0..10 {
+            mesh.get("page-v1", "reviews:9080/").await.is(200);
+        }
+        match mesh.counts()["reviews-v2"] {
+            0 => Ok(()),
+            still => Err(format!("reviews-v2 had {still} requests")),
+        }
+    })
+    .await;
 }
 
 fn without_v2() -> World {

@@ -109,15 +109,20 @@ fn a_certificate_is_renewed_before_it_ends_with_the_token_of_that_moment() {
     });
 }
 
+/// Certificates live for six seconds and are renewed from the first on.
+async fn pair_of_short_lives() -> Pair {
+    let refresh = |proxy: ProxyStart| proxy.knob("IDENTITY_MIN_REFRESH", "1s");
+    let short = |control_plane: &ControlPlane| {
+        let ca = control_plane.ca.clone();
+        control_plane.certify(Certify::Sign { ca, validity: Validity::seconds(6) });
+    };
+    Pair::start_under(short, refresh, refresh).await
+}
+
 #[test]
 fn requests_flow_across_renewals_and_beyond_the_first_certificates_end() {
     run(async || {
-        let refresh = |proxy: ProxyStart| proxy.knob("IDENTITY_MIN_REFRESH", "1s");
-        let short = |control_plane: &ControlPlane| {
-            let ca = control_plane.ca.clone();
-            control_plane.certify(Certify::Sign { ca, validity: Validity::seconds(6) });
-        };
-        let pair = Pair::start_under(short, refresh, refresh).await;
+        let pair = pair_of_short_lives().await;
         pair.goes_on("every request", Duration::from_secs(9)).await;
         assert!(pair.control_plane.certified().len() >= 4, "{}", pair.control_plane.certified().len());
     });
@@ -127,12 +132,7 @@ fn requests_flow_across_renewals_and_beyond_the_first_certificates_end() {
 #[test]
 fn when_certificates_end_requests_fail_and_none_goes_out_in_plaintext() {
     run(async || {
-        let refresh = |proxy: ProxyStart| proxy.knob("IDENTITY_MIN_REFRESH", "1s");
-        let short = |control_plane: &ControlPlane| {
-            let ca = control_plane.ca.clone();
-            control_plane.certify(Certify::Sign { ca, validity: Validity::seconds(6) });
-        };
-        let pair = Pair::start_under(short, refresh, refresh).await;
+        let pair = pair_of_short_lives().await;
         let relay = pair.over_relay().await;
         pair.get("/secret").await.is(200);
         pair.control_plane.stop().await;

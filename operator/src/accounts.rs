@@ -16,21 +16,45 @@ pub enum Accounts {
     Reviews(Arc<Reviewer>),
 }
 
+/// Who shows a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bearer {
+    pub account: Account,
+    /// UID of the Pod that the token is bound to; files are bound to none.
+    pub pod: Option<String>,
+}
+
+/// What is wrong with a token, as far as one can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Good for somebody else, such as the API server.
+    Audience,
+    Expired,
+    /// The Pod or the account that it was made for is not there any more.
+    Gone,
+    Unbound,
+    Invalid,
+}
+
 /// Why a token proves nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Doubt {
-    #[error("token is not that of a service account{0}")]
-    Refused(String),
+    #[error("token is not that of a service account{1}")]
+    Refused(Fault, String),
     /// Nobody could say: the same question may be answered later.
     #[error("token could not be reviewed: {0}")]
     Unavailable(String),
 }
 
 impl Accounts {
-    pub async fn account(&self, token: &[u8]) -> Result<Account, Doubt> {
+    pub async fn bearer(&self, token: &[u8]) -> Result<Bearer, Doubt> {
         match self {
-            Accounts::Files(tokens) => tokens.account(token).ok_or(Doubt::Refused(String::new())),
-            Accounts::Reviews(reviewer) => reviewer.account(token).await,
+            Accounts::Files(tokens) => {
+                let account = tokens.account(token);
+                let account = account.ok_or(Doubt::Refused(Fault::Invalid, String::new()))?;
+                Ok(Bearer { account, pod: None })
+            }
+            Accounts::Reviews(reviewer) => reviewer.bearer(token).await,
         }
     }
 }

@@ -98,6 +98,11 @@ impl Authority {
         self.anchors_end
     }
 
+    /// How long a certificate lives, unless the issuer ends before.
+    pub fn leaf_lifetime(&self) -> Duration {
+        self.leaf_lifetime
+    }
+
     pub fn issuer_ends(&self) -> SystemTime {
         self.issuer_ends
     }

@@ -16,7 +16,7 @@ mod served;
 mod source;
 mod status;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod webhook;
 
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
     ca::Authority,
     config::Config,
     edges::Edges,
-    grpc::Door,
+    grpc::{Certificates, Door},
     world::{Source, stores::Readers},
 };
 use anyhow::Context;
@@ -64,11 +64,12 @@ impl Cluster {
         tables: watch::Receiver<Arc<Tables>>,
         readers: Readers,
         ready: watch::Receiver<bool>,
+        certificates: Arc<Certificates>,
     ) -> anyhow::Result<Cluster> {
         let (hold, holding) = watch::channel(false);
         let mut tasks = JoinSet::new();
         let listener = listen(config.admin_addr, "--admin-addr").await?;
-        let admin = admin::Admin { ready, holding, tables };
+        let admin = admin::Admin { ready, holding, tables, certificates };
         tasks.spawn(async {
             if let Err(error) = admin::serve(listener, admin).await {
                 tracing::error!(%error, "the admin server has ended");

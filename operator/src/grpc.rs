@@ -8,6 +8,8 @@ mod encode;
 mod identity;
 mod inbound;
 mod outbound;
+mod refusal;
+mod replay;
 mod stream;
 mod workload;
 
@@ -15,6 +17,7 @@ pub use admission::Streams;
 pub(crate) use door::handshakes;
 pub use door::{Caller, Door};
 pub use identity::Certifier;
+pub use refusal::Certificates;
 
 use crate::{accounts::Accounts, ca::Authority};
 use linkerd2_proxy_api::{
@@ -47,11 +50,12 @@ pub fn services(
     tables: watch::Receiver<Arc<Tables>>,
     authority: watch::Receiver<Arc<Authority>>,
     accounts: Accounts,
+    asked_for: Arc<Certificates>,
     streams: Arc<Streams>,
     stop: watch::Receiver<bool>,
 ) -> Routes {
     let settings = tables.borrow().settings().clone();
-    let certifier = Certifier::new(authority, accounts, settings.identities());
+    let certifier = Certifier::new(authority, accounts, settings.identities(), asked_for);
     let watcher = Watcher { tables, streams, stop };
     Routes::new(IdentityServer::new(certifier))
         .add_service(

@@ -77,12 +77,15 @@ async fn start(
     let (tables_tx, tables) = watch::channel(Arc::new(Tables::build(&World::default(), &settings)));
     let stores = Stores::default();
     let (ready, is_ready) = watch::channel(false);
+    let certificates = Arc::<grpc::Certificates>::default();
 
     let mut cluster = None;
     let edges = match &config.manifests {
         Some(folder) => Edges::standalone(config, folder, grpc_listener)?,
         None => {
-            let connected = Cluster::connect(config, tables.clone(), stores.readers(), is_ready).await?;
+            let connected =
+                Cluster::connect(config, tables.clone(), stores.readers(), is_ready, certificates.clone())
+                    .await?;
             cluster.insert(connected).edges(config, grpc_listener)?
         }
     };
@@ -93,8 +96,14 @@ async fn start(
     let api_config = api_config(config, edges.cluster, &edges.authority.borrow());
     let (metrics, spans) = telemetry::otlp_services(store.clone());
     let streams = Arc::new(grpc::Streams::default());
-    let routes =
-        grpc::services(tables.clone(), edges.authority, edges.accounts, streams.clone(), stop.clone());
+    let routes = grpc::services(
+        tables.clone(),
+        edges.authority,
+        edges.accounts,
+        certificates,
+        streams.clone(),
+        stop.clone(),
+    );
     let routes = routes.add_service(metrics).add_service(spans);
     let serving = tokio::spawn(grpc::serve(edges.door, routes, stop.clone()));
     let api = api::serve(http_listener, api::State { tables, telemetry: store, streams, config: api_config });

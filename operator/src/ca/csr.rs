@@ -36,6 +36,11 @@ pub enum CsrError {
 use CsrError::{Malformed, Refused};
 
 impl Csr {
+    /// Of the key that signed it.
+    pub fn public_key(&self) -> &[u8] {
+        &self.public_key
+    }
+
     /// Reads and checks a request in DER.
     pub fn read(der: &[u8]) -> Result<Csr, CsrError> {
         if der.is_empty() || der.len() > MAX_BYTES {

@@ -1,5 +1,6 @@
 //! `/live`, `/ready` and `/metrics`, for kubelet and for whoever scrapes. Reads only.
 
+use crate::grpc::Certificates;
 use axum::{Router, extract::State, http::StatusCode, routing::get};
 use mesh_policy::Tables;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ pub struct Admin {
     pub ready: watch::Receiver<bool>,
     pub holding: watch::Receiver<bool>,
     pub tables: watch::Receiver<Arc<Tables>>,
+    pub certificates: Arc<Certificates>,
 }
 
 pub async fn serve(listener: TcpListener, admin: Admin) -> std::io::Result<()> {
@@ -39,5 +41,5 @@ async fn metrics(State(admin): State<Admin>) -> String {
         ("mesh_operator_findings", "What is wrong with the configuration.", tables.diagnostics().len()),
     ];
     let row = |(name, help, value)| format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n");
-    rows.into_iter().map(row).collect()
+    rows.into_iter().map(row).chain([admin.certificates.exposition()]).collect()
 }

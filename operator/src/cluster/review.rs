@@ -1,7 +1,7 @@
 //! Whose token it is, asked of the API server: it knows whether the token is genuine, for us, still valid, and of a Pod that is
 //! still there.
 
-use crate::accounts::{Account, Doubt};
+use crate::accounts::{Account, Bearer, Doubt, Fault};
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenReviewStatus};
 use kube::{Api, Client, api::PostParams};
 use mesh_api::names;
@@ -29,8 +29,9 @@ impl Reviewer {
         Reviewer { api: Api::all(client), under_way: Semaphore::new(AT_ONCE) }
     }
 
-    pub async fn account(&self, token: &[u8]) -> Result<Account, Doubt> {
-        let token = std::str::from_utf8(token).map_err(|_| Doubt::Refused(": it is no text".into()))?;
+    pub async fn bearer(&self, token: &[u8]) -> Result<Bearer, Doubt> {
+        let token = std::str::from_utf8(token)
+            .map_err(|_| Doubt::Refused(Fault::Invalid, ": it is no text".into()))?;
         let review = TokenReview {
             spec: TokenReviewSpec {
                 audiences: Some(vec![names::TOKEN_AUDIENCE.into()]),
@@ -50,25 +51,42 @@ impl Reviewer {
 }
 
 /// Only a token for our audience, bound to a Pod: one that somebody made by hand, or that is good for the API server, is none.
-fn proven(status: TokenReviewStatus) -> Result<Account, Doubt> {
-    let refused = |why: &str| Err(Doubt::Refused(format!(": {why}")));
+fn proven(status: TokenReviewStatus) -> Result<Bearer, Doubt> {
+    let refused = |fault: Fault, why: &str| Err(Doubt::Refused(fault, format!(": {why}")));
     if status.authenticated != Some(true) {
         // The API server's reason may quote the token's claims, but never the token.
-        return refused(status.error.as_deref().unwrap_or("it is not valid"));
+        let why = status.error.as_deref().unwrap_or("it is not valid");
+        return refused(fault(why), why);
     }
     if !status.audiences.iter().flatten().any(|audience| audience == names::TOKEN_AUDIENCE) {
-        return refused("it is for another audience");
+        return refused(Fault::Audience, "it is for another audience");
     }
-    let Some(user) = status.user else { return refused("it has no user") };
-    let bound = user.extra.iter().flatten().any(|(key, _)| key == "authentication.kubernetes.io/pod-uid");
-    if !bound {
-        return refused("it is not bound to a Pod (is it the one of a projected volume?)");
-    }
+    let Some(user) = status.user else { return refused(Fault::Invalid, "it has no user") };
+    let extra = user.extra.iter().flatten();
+    let mut uids = extra.filter(|(key, _)| *key == "authentication.kubernetes.io/pod-uid");
+    let Some(uid) = uids.find_map(|(_, uids)| uids.first()) else {
+        return refused(Fault::Unbound, "it is not bound to a Pod (is it the one of a projected volume?)");
+    };
     let name = user.username.as_deref().unwrap_or_default();
     match name.strip_prefix("system:serviceaccount:").and_then(|name| name.split_once(':')) {
-        Some((namespace, name)) => Ok(Account { namespace: namespace.into(), name: name.into() }),
-        None => refused("its user is none"),
+        Some((namespace, name)) => Ok(Bearer {
+            account: Account { namespace: namespace.into(), name: name.into() },
+            pod: Some(uid.clone()),
+        }),
+        None => refused(Fault::Invalid, "its user is none"),
     }
+}
+
+/// The API server says in words only what is wrong. Words that it has not used so far mean that it is invalid, which it is.
+fn fault(why: &str) -> Fault {
+    let rows = [
+        ("target audiences", Fault::Audience),
+        ("has expired", Fault::Expired),
+        // Its Pod or account has been deleted, or was made anew under the same name.
+        ("has been invalidated", Fault::Gone),
+        ("does not match", Fault::Gone),
+    ];
+    rows.into_iter().find(|(words, _)| why.contains(words)).map_or(Fault::Invalid, |(_, fault)| fault)
 }
 
 #[cfg(test)]
@@ -91,19 +109,25 @@ mod tests {
 
     #[test]
     fn only_a_bound_token_for_us_proves_an_account() {
-        let web = Account { namespace: "shop".into(), name: "web".into() };
-        assert_eq!(proven(status(|_| {})), Ok(web));
-        for (change, wanted) in [
-            (json!({"authenticated": false, "error": "token has expired"}), "expired"),
-            (json!({"authenticated": null}), "not valid"),
-            (json!({"audiences": ["https://kubernetes.default.svc"]}), "another audience"),
-            (json!({"audiences": null}), "another audience"),
-            (json!({"user": null}), "no user"),
-            (json!({"user": {"username": "system:serviceaccount:shop:web"}}), "not bound"),
+        let account = Account { namespace: "shop".into(), name: "web".into() };
+        assert_eq!(proven(status(|_| {})), Ok(Bearer { account, pod: Some("1-2".into()) }));
+        let uid = json!({"authentication.kubernetes.io/pod-uid": ["1"]});
+        let denied = |error: &str| json!({"authenticated": false, "error": error});
+        for (change, fault, wanted) in [
+            (denied("[invalid bearer token, service account token has expired]"), Fault::Expired, "expired"),
+            (denied("service account token has been invalidated"), Fault::Gone, "invalidated"),
+            (denied("pod UID (1) does not match service account pod ref claim (2)"), Fault::Gone, "UID"),
             (
-                json!({"user": {"username": "alice", "extra": {"authentication.kubernetes.io/pod-uid": ["1"]}}}),
-                "is none",
+                denied(r#"token audiences ["x"] is invalid for the target audiences ["y"]"#),
+                Fault::Audience,
+                "audiences",
             ),
+            (json!({"authenticated": null}), Fault::Invalid, "not valid"),
+            (json!({"audiences": ["https://kubernetes.default.svc"]}), Fault::Audience, "another audience"),
+            (json!({"audiences": null}), Fault::Audience, "another audience"),
+            (json!({"user": null}), Fault::Invalid, "no user"),
+            (json!({"user": {"username": "system:serviceaccount:shop:web"}}), Fault::Unbound, "not bound"),
+            (json!({"user": {"username": "alice", "extra": uid}}), Fault::Invalid, "is none"),
         ] {
             let changed = status(|status| {
                 for (key, value) in change.as_object().unwrap() {
@@ -111,7 +135,9 @@ mod tests {
                 }
             });
             let doubt = proven(changed).unwrap_err();
-            assert!(matches!(&doubt, Doubt::Refused(why) if why.contains(wanted)), "{change}: {doubt}");
+            let is_so =
+                matches!(&doubt, Doubt::Refused(found, why) if *found == fault && why.contains(wanted));
+            assert!(is_so, "{change}: {doubt:?}");
         }
     }
 }

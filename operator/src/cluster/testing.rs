@@ -29,6 +29,8 @@ struct State {
     away: Option<u16>,
     /// What was written: method, path, body.
     writes: Vec<(Method, String, Value)>,
+    /// What a POST to a path is answered with, instead of what was sent.
+    replies: BTreeMap<String, Value>,
 }
 
 type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
@@ -42,6 +44,7 @@ impl ApiServer {
             changes: broadcast::channel(100).0,
             away: None,
             writes: vec![],
+            replies: BTreeMap::new(),
         };
         ApiServer(Arc::new(Mutex::new(state)))
     }
@@ -73,6 +76,11 @@ impl ApiServer {
         let _ = state.changes.send((collection.to_owned(), json!({"type": "DELETED", "object": object})));
     }
 
+    /// Answers every creation there with this object from now on.
+    pub fn reply(&self, path: &str, object: Value) {
+        self.state().replies.insert(path.to_owned(), object);
+    }
+
     /// Ends all watches, and fails every request until `None`.
     pub fn away(&self, status: Option<u16>) {
         let mut state = self.state();
@@ -92,8 +100,9 @@ impl ApiServer {
         }
         let path = uri.path().to_owned();
         if method != Method::GET {
-            state.writes.push((method.clone(), path, body.clone()));
-            return json_of(StatusCode::OK, &body);
+            let reply = state.replies.get(&path).filter(|_| method == Method::POST).unwrap_or(&body).clone();
+            state.writes.push((method.clone(), path, body));
+            return json_of(StatusCode::OK, &reply);
         }
         if let Some(group) = path.strip_prefix("/apis/").filter(|rest| rest.matches('/').count() == 1) {
             return discovery(group, &state);

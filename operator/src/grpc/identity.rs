@@ -1,8 +1,12 @@
 //! `Identity.Certify`: a certificate for whoever proves by a token to be that service account.
 
+use super::{
+    refusal::{Cause, Certificates, Refusal},
+    replay::Keys,
+};
 use crate::{
-    accounts::{Account, Accounts, Doubt},
-    ca::{Authority, Csr, CsrError},
+    accounts::{Accounts, Bearer},
+    ca::{Authority, Csr},
     rate::Limiter,
 };
 use linkerd2_proxy_api::identity::{CertifyRequest, CertifyResponse, identity_server::Identity};
@@ -29,6 +33,8 @@ pub struct Certifier {
     identities: Identities,
     /// By identity: all Pods of a service account share one bucket, and a rollout starts many at once.
     limiter: Limiter<String>,
+    keys: Keys,
+    asked_for: Arc<Certificates>,
 }
 
 impl Certifier {
@@ -36,55 +42,50 @@ impl Certifier {
         authority: watch::Receiver<Arc<Authority>>,
         accounts: Accounts,
         identities: Identities,
+        asked_for: Arc<Certificates>,
     ) -> Certifier {
-        Certifier { authority, accounts, identities, limiter: Limiter::new(BURST, PER_SECOND) }
+        let keys = Keys::new(authority.borrow().leaf_lifetime());
+        let limiter = Limiter::new(BURST, PER_SECOND);
+        Certifier { authority, accounts, identities, limiter, keys, asked_for }
     }
 
     /// The cheap checks come first, and nothing is signed before all of them hold: the token proves an account, the account's
     /// identity is the one asked for, and the request is for that name alone.
-    async fn certify(&self, request: &CertifyRequest, now: SystemTime) -> Result<CertifyResponse, Status> {
+    async fn certify(&self, request: &CertifyRequest, now: SystemTime) -> Result<CertifyResponse, Refusal> {
         is_complete(request)?;
-        let account = self.accounts.account(request.token.trim_ascii()).await.map_err(|doubt| {
-            let message = doubt.to_string();
-            match doubt {
-                Doubt::Refused(_) => Status::failed_precondition(message),
-                Doubt::Unavailable(_) => Status::unavailable(message),
-            }
-        })?;
-        self.sign(request, &account, now)
+        let bearer = self.accounts.bearer(request.token.trim_ascii()).await?;
+        self.sign(request, &bearer, now)
     }
 
     fn sign(
         &self,
         request: &CertifyRequest,
-        account: &Account,
+        Bearer { account, pod }: &Bearer,
         now: SystemTime,
-    ) -> Result<CertifyResponse, Status> {
+    ) -> Result<CertifyResponse, Refusal> {
         let identity = self.identities.of(&account.namespace, &account.name);
         if request.identity != identity {
-            return Err(Status::failed_precondition(format!(
-                "identity is not the token's, which is {identity}"
-            )));
+            let message = format!("identity is not the token's, which is {identity}");
+            return Err(Refusal::new(Cause::OtherIdentity, message));
         }
         if !self.limiter.allow(identity.clone(), Instant::now()) {
-            return Err(Status::resource_exhausted(format!(
-                "too many certificates for {identity}: try again in a second"
-            )));
+            let message = format!("too many certificates for {identity}: try again in a second");
+            return Err(Refusal::new(Cause::RateLimit, message));
         }
-        let csr = Csr::read(&request.certificate_signing_request).map_err(|error| match error {
-            CsrError::Malformed(_) => Status::invalid_argument(error.to_string()),
-            CsrError::Refused(_) => Status::failed_precondition(error.to_string()),
-        })?;
+        let csr = Csr::read(&request.certificate_signing_request)?;
         if csr.name != identity {
-            return Err(Status::failed_precondition(
-                "certificate signing request: its name is not the identity asked for",
-            ));
+            let message = "certificate signing request: its name is not the identity asked for";
+            return Err(Refusal::new(Cause::OtherIdentity, message));
+        }
+        if let Some(pod) = pod
+            && !self.keys.claim(csr.public_key(), pod, Instant::now())
+        {
+            let message = "certificate signing request: its key is that of another Pod";
+            return Err(Refusal::new(Cause::RequestReplayed, message));
         }
         let authority = self.authority.borrow().clone();
-        let leaf = authority.sign(&csr, now).map_err(|error| {
-            tracing::error!(%identity, %error, "certificate not issued");
-            Status::internal(error.to_string())
-        })?;
+        let leaf =
+            authority.sign(&csr, now).map_err(|error| Refusal::new(Cause::Signing, error.to_string()))?;
         tracing::info!(%identity, "certificate issued");
         Ok(CertifyResponse {
             leaf_certificate: leaf.der,
@@ -94,29 +95,44 @@ impl Certifier {
     }
 }
 
-fn is_complete(request: &CertifyRequest) -> Result<(), Status> {
+fn is_complete(request: &CertifyRequest) -> Result<(), Refusal> {
+    let refuse = |message: String| Err(Refusal::new(Cause::Incomplete, message));
     for (field, empty) in [
         ("identity", request.identity.is_empty()),
         ("token", request.token.is_empty()),
         ("certificate_signing_request", request.certificate_signing_request.is_empty()),
     ] {
         if empty {
-            return Err(Status::invalid_argument(format!("{field} is missing")));
+            return refuse(format!("{field} is missing"));
         }
     }
     match request.token.len() {
         0..=MAX_TOKEN_BYTES => Ok(()),
-        _ => Err(Status::invalid_argument("token is too long")),
+        _ => refuse("token is too long".into()),
     }
 }
 
 #[async_trait]
 impl Identity for Certifier {
     async fn certify(&self, request: Request<CertifyRequest>) -> Result<Response<CertifyResponse>, Status> {
-        let result = Certifier::certify(self, request.get_ref(), SystemTime::now()).await;
-        if let Err(status) = &result {
-            tracing::warn!(code = ?status.code(), reason = status.message(), "certificate refused");
+        let peer = request.remote_addr();
+        match Certifier::certify(self, request.get_ref(), SystemTime::now()).await {
+            Ok(response) => {
+                self.asked_for.issued();
+                Ok(Response::new(response))
+            }
+            Err(refusal) => {
+                let Refusal { cause, message } = &refusal;
+                if let Some(times) = self.asked_for.refused(*cause, Instant::now()) {
+                    // What it says it is: nothing of this is proved.
+                    let identity: String = request.get_ref().identity.chars().take(253).collect();
+                    tracing::warn!(?peer, identity, ?cause, reason = message, times, "certificate refused");
+                }
+                Err(refusal.into())
+            }
         }
-        result.map(Response::new)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -60,6 +60,7 @@ impl Mesh {
             watch::channel(Arc::new(authority)).1,
             Accounts::Files(tokens.clone()),
             Arc::default(),
+            Arc::default(),
             stop.clone(),
         );
         tokio::spawn(serve(Door::Plain(listener), routes, stop));

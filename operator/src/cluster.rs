@@ -53,6 +53,8 @@ pub struct Cluster {
     /// Whether this replica writes.
     hold: watch::Sender<bool>,
     readers: Readers,
+    /// What there is to write the status of.
+    served: watch::Sender<served::Served>,
     /// They end with us.
     tasks: JoinSet<()>,
 }
@@ -85,7 +87,7 @@ impl Cluster {
         );
         let (publish, authority) = watch::channel(store.first().await);
         tasks.spawn(store.clone().follow(publish));
-        Ok(Cluster { client, store, authority, hold, readers, tasks })
+        Ok(Cluster { client, store, authority, hold, readers, served: watch::Sender::default(), tasks })
     }
 
     /// Starts watching the cluster's objects.
@@ -94,7 +96,12 @@ impl Cluster {
         let tls = leaf::start(self.authority.clone(), name, leaf::Peers::Proxies)?;
         // As many batches wait as the world takes to be built; then watches wait.
         let (sent, batches) = mpsc::channel(8);
-        self.tasks.spawn(source::run(self.client.clone(), config.namespace.clone(), sent));
+        self.tasks.spawn(source::run(
+            self.client.clone(),
+            config.namespace.clone(),
+            self.served.clone(),
+            sent,
+        ));
         Ok(Edges {
             batches,
             source: Source::Cluster,
@@ -125,6 +132,7 @@ impl Cluster {
             client: self.client.clone(),
             store: self.store.clone(),
             readers: self.readers.clone(),
+            served: self.served.subscribe(),
             tables,
             authority: self.authority.clone(),
             holding: self.hold.subscribe(),

@@ -26,7 +26,7 @@ pub use inbound::DefaultPolicy;
 pub use meta::{Meta, Resource};
 pub use pods::PodInfo;
 pub use services::{Authority, AuthorityError, PortProtocol, Service, ServiceKind, ServicePort};
-pub use tables::{RouteStatus, Tables};
+pub use tables::{PolicyStatus, RouteStatus, Tables};
 pub use world::{Origin, Settings, World};
 
 #[cfg(test)]

@@ -2,7 +2,9 @@
 
 use crate::{
     Authority, AuthorityError, Diagnostic, Endpoint, EndpointSet, Meta, PodInfo, PortProtocol, Service,
-    ServiceKind, Settings, Severity, World, endpoints,
+    ServiceKind, Settings, Severity, World,
+    authorization::AuthorizationPolicy,
+    endpoints,
     gateway::ParentRef,
     inbound,
     outbound::{self, Backend, Forward, Match, Routes, ServicePolicy, Target, Timeouts},
@@ -37,6 +39,7 @@ pub struct Tables {
     authorizations: inbound::Authorizations,
     /// `(namespace, name)`, sorted.
     service_accounts: Vec<(String, String)>,
+    policy_statuses: Vec<PolicyStatus>,
     diagnostics: Vec<Diagnostic>,
 }
 
@@ -51,6 +54,16 @@ pub struct RouteStatus {
     pub generation: i64,
     /// Per parentRef to a Service, as written.
     pub parents: Vec<(ParentRef, Vec<Condition>)>,
+}
+
+/// What an AuthorizationPolicy's status says of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PolicyStatus {
+    pub namespace: String,
+    pub name: String,
+    /// Of the policy that was read.
+    pub generation: i64,
+    pub conditions: Vec<Condition>,
 }
 
 impl Tables {
@@ -115,6 +128,7 @@ impl Tables {
             attached,
             authorizations,
             service_accounts,
+            policy_statuses: policy_statuses(&world.authorization_policies, &diagnostics),
             diagnostics,
         }
     }
@@ -181,6 +195,11 @@ impl Tables {
                 .collect(),
         };
         self.routes.iter().map(status).collect()
+    }
+
+    /// What is to stand in the status of every AuthorizationPolicy.
+    pub fn policy_statuses(&self) -> &[PolicyStatus] {
+        &self.policy_statuses
     }
 
     /// Whether a Pod's port is forwarded unread: its own annotation says so, or a Service that leads to it.
@@ -486,6 +505,30 @@ fn nowhere(parent: &Backend) -> outbound::WeightedBackend {
 }
 
 /// Puts findings in order and says where each object stands.
+/// A policy is accepted when there is nothing to say against it.
+fn policy_statuses(policies: &[Arc<AuthorizationPolicy>], diagnostics: &[Diagnostic]) -> Vec<PolicyStatus> {
+    let status = |policy: &Arc<AuthorizationPolicy>| {
+        let namespace = policy.metadata.namespace.as_deref().unwrap_or("default");
+        let name = policy.metadata.name.as_deref().unwrap_or_default();
+        let object = format!("AuthorizationPolicy {namespace}/{name}");
+        let against = diagnostics.iter().filter(|finding| finding.object == object);
+        let message = against.map(|finding| finding.message.as_str()).collect::<Vec<_>>().join("; ");
+        let accepted = message.is_empty();
+        PolicyStatus {
+            namespace: namespace.into(),
+            name: name.into(),
+            generation: policy.metadata.generation.unwrap_or(0),
+            conditions: vec![Condition {
+                kind: "Accepted".into(),
+                status: accepted,
+                reason: if accepted { "Accepted" } else { "Invalid" }.into(),
+                message,
+            }],
+        }
+    };
+    policies.iter().map(status).collect()
+}
+
 fn diagnose(world: &World, problems: Vec<(String, String)>, routes: &[routes::Checked]) -> Vec<Diagnostic> {
     let mut diagnostics = world.unreadable.clone();
     let place = |severity: Severity, object: String, message: String| {

@@ -10,8 +10,16 @@ use std::{
     sync::Arc,
 };
 
+/// What a ConfigMap is to say, and what is to take it along when the mesh is uninstalled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bundle {
+    pub anchors: String,
+    /// UID of the operator's ClusterRole. Always one that was just read: what is owned by something that is not there is deleted.
+    pub owner: Option<String>,
+}
+
 /// What each Namespace's ConfigMap says now; a digest would do, but they are few and small.
-pub type Kept = BTreeMap<String, String>;
+pub type Kept = BTreeMap<String, Bundle>;
 
 /// Namespaces that want a bundle: annotated ones, and those where a Pod asks for a proxy or has one.
 pub fn namespaces(all: &[Arc<Namespace>], pods: &[Arc<Pod>]) -> BTreeSet<String> {
@@ -31,28 +39,41 @@ pub fn namespaces(all: &[Arc<Namespace>], pods: &[Arc<Pod>]) -> BTreeSet<String>
     wanted
 }
 
-/// The Namespaces whose ConfigMap is missing or says something else than `anchors`.
-pub fn plan<'a>(wanted: &'a BTreeSet<String>, kept: &Kept, anchors: &str) -> Vec<&'a str> {
-    let differs = |namespace: &&String| kept.get(*namespace).map(String::as_str) != Some(anchors);
+/// The Namespaces whose ConfigMap is missing or is another than this.
+pub fn plan<'a>(wanted: &'a BTreeSet<String>, kept: &Kept, bundle: &Bundle) -> Vec<&'a str> {
+    let differs = |namespace: &&String| kept.get(*namespace) != Some(bundle);
     wanted.iter().filter(differs).map(String::as_str).collect()
 }
 
-/// For a server-side apply.
-pub fn config_map(anchors: &str) -> Value {
-    json!({
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {
-            "name": names::TRUST_ANCHORS_CONFIG_MAP,
-            "labels": {"app.kubernetes.io/part-of": "mesh"},
-        },
-        "data": {names::TRUST_ANCHORS_KEY: anchors},
-    })
-}
+impl Bundle {
+    pub fn of(map: &ConfigMap) -> Bundle {
+        let anchors = map.data.as_ref().and_then(|data| data.get(names::TRUST_ANCHORS_KEY)).cloned();
+        let mut owners = map.metadata.owner_references.iter().flatten();
+        let owner = owners.find(|owner| owner.kind == "ClusterRole" && owner.name == names::OPERATOR);
+        Bundle { anchors: anchors.unwrap_or_default(), owner: owner.map(|owner| owner.uid.clone()) }
+    }
 
-/// What a ConfigMap says; empty when it says nothing of use.
-pub fn anchors(map: &ConfigMap) -> String {
-    map.data.as_ref().and_then(|data| data.get(names::TRUST_ANCHORS_KEY)).cloned().unwrap_or_default()
+    /// For a server-side apply.
+    pub fn config_map(&self) -> Value {
+        let owner = |uid: &String| {
+            json!({
+                "apiVersion": "rbac.authorization.k8s.io/v1",
+                "kind": "ClusterRole",
+                "name": names::OPERATOR,
+                "uid": uid,
+            })
+        };
+        json!({
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {
+                "name": names::TRUST_ANCHORS_CONFIG_MAP,
+                "labels": {"app.kubernetes.io/part-of": "mesh"},
+                "ownerReferences": self.owner.iter().map(owner).collect::<Vec<_>>(),
+            },
+            "data": {names::TRUST_ANCHORS_KEY: self.anchors},
+        })
+    }
 }
 
 #[cfg(test)]
@@ -74,8 +95,23 @@ mod tests {
         ];
         let wanted = namespaces(&all, &pods);
         assert_eq!(wanted, ["lone", "shop"].map(str::to_owned).into());
-        let kept = Kept::from([("shop".into(), "new".into()), ("lone".into(), "old".into())]);
-        assert_eq!(plan(&wanted, &kept, "new"), ["lone"]);
-        assert_eq!(plan(&wanted, &Kept::new(), "new"), ["lone", "shop"]);
+        let new = bundle("new", "1");
+        let kept = Kept::from([("shop".into(), new.clone()), ("lone".into(), bundle("old", "1"))]);
+        assert_eq!(plan(&wanted, &kept, &new), ["lone"]);
+        assert_eq!(plan(&wanted, &Kept::new(), &new), ["lone", "shop"]);
+    }
+
+    fn bundle(anchors: &str, owner: &str) -> Bundle {
+        Bundle { anchors: anchors.into(), owner: Some(owner.into()) }
+    }
+
+    #[test]
+    fn a_bundle_is_read_back_as_it_was_written_and_follows_its_owner() {
+        let written = bundle("anchors", "1");
+        let map: ConfigMap = serde_json::from_value(written.config_map()).unwrap();
+        assert_eq!(Bundle::of(&map), written);
+        let kept = Kept::from([("shop".into(), written)]);
+        let wanted = BTreeSet::from(["shop".to_owned()]);
+        assert_eq!(plan(&wanted, &kept, &bundle("anchors", "2")), ["shop"], "the ClusterRole was made anew");
     }
 }

@@ -2,9 +2,11 @@
 //! tried again in the next.
 
 use super::{
-    bundle, mirror,
+    bundle::{self, Bundle},
+    mirror,
     reconcile::{self, Unmeshed},
     secret,
+    served::Served,
     source::events,
     status,
 };
@@ -16,6 +18,7 @@ use k8s_openapi::{
     api::{
         admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration},
         core::v1::{ConfigMap, Namespace},
+        rbac::v1::ClusterRole,
     },
     jiff::Timestamp,
 };
@@ -28,7 +31,7 @@ use kube::{
     },
 };
 use mesh_api::names;
-use mesh_policy::{RouteStatus, Tables, gateway};
+use mesh_policy::{PolicyStatus, RouteStatus, Tables};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 use std::{
@@ -61,6 +64,7 @@ pub struct Duties {
     pub client: Client,
     pub store: secret::Store,
     pub readers: Readers,
+    pub served: watch::Receiver<Served>,
     pub tables: watch::Receiver<Arc<Tables>>,
     pub authority: watch::Receiver<Arc<Authority>>,
     /// Whether this replica is the one.
@@ -75,6 +79,7 @@ impl Duties {
         let mut restarted = HashMap::new();
         let mut looked: Option<Instant> = None;
         let mut trusted: Option<(Arc<Authority>, Instant)> = None;
+        let mut owner = Owner::default();
         loop {
             if self.holding.wait_for(|holding| *holding).await.is_err() {
                 return;
@@ -83,8 +88,10 @@ impl Duties {
             let authority = self.authority.borrow_and_update().clone();
             maps_changed.borrow_and_update();
             self.mirror().await;
-            self.bundle(&maps).await;
+            owner.look(&self.client).await;
+            self.bundle(&maps, &owner).await;
             self.routes(&mut settled).await;
+            self.policies().await;
             self.reconcile(&mut restarted).await;
             // Nothing tells us when somebody else has changed these.
             if trusted.as_ref().is_none_or(|(by, at)| *by != authority || at.elapsed() >= AGAIN) {
@@ -169,13 +176,14 @@ impl Duties {
         .await;
     }
 
-    async fn bundle(&self, maps: &Maps) {
+    async fn bundle(&self, maps: &Maps, owner: &Owner) {
         let Some(kept) = maps.kept() else { return };
         let anchors = self.authority.borrow().trust_anchors_pem().to_owned();
+        let bundle = Bundle { anchors, owner: owner.uid.clone() };
         let wanted = bundle::namespaces(&self.readers.namespaces.state(), &self.readers.pods.state());
-        let writes = bundle::plan(&wanted, &kept, &anchors).into_iter().map(|namespace| {
+        let writes = bundle::plan(&wanted, &kept, &bundle).into_iter().map(|namespace| {
             let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), namespace);
-            let content = bundle::config_map(&anchors);
+            let content = bundle.config_map();
             write(format!("ConfigMap {namespace}/{}", names::TRUST_ANCHORS_CONFIG_MAP), async move {
                 let ours = PatchParams::apply(names::OPERATOR).force();
                 api.patch(names::TRUST_ANCHORS_CONFIG_MAP, &ours, &Patch::Apply(&content)).await.map(drop)
@@ -196,13 +204,7 @@ impl Duties {
             if !settled.is_settled(wanted, Instant::now()) {
                 continue;
             }
-            let resource = ApiResource {
-                group: gateway::GROUP.into(),
-                version: "v1".into(),
-                api_version: format!("{}/v1", gateway::GROUP),
-                kind: wanted.kind.into(),
-                plural: format!("{}s", wanted.kind.to_lowercase()),
-            };
+            let Some(resource) = self.served.borrow().get(wanted.kind).cloned() else { continue };
             let api: Api<DynamicObject> =
                 Api::namespaced_with(self.client.clone(), &wanted.namespace, &resource);
             // Somebody else's entries must not be lost: the write fails where they have changed since we read them.
@@ -211,6 +213,31 @@ impl Duties {
             let name = wanted.name.clone();
             writes.push(write(object, async move {
                 api.patch_status(&name, &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop)
+            }));
+        }
+        together(writes).await;
+    }
+
+    /// Says in the status of AuthorizationPolicies whether they are in force.
+    async fn policies(&self) {
+        let tables = self.tables.borrow().clone();
+        let Some(resource) = self.served.borrow().get("AuthorizationPolicy").cloned() else { return };
+        let mut writes = vec![];
+        for wanted in tables.policy_statuses() {
+            let Some(written) = self.readers.policy_conditions(wanted) else { continue };
+            let Some(conditions) = status::conditions(&written, wanted, Timestamp::now()) else { continue };
+            let PolicyStatus { namespace, name, .. } = wanted.clone();
+            let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &namespace, &resource);
+            let patch = json!({
+                "apiVersion": resource.api_version,
+                "kind": resource.kind,
+                "metadata": {"name": name},
+                "status": {"conditions": conditions},
+            });
+            let object = format!("status of AuthorizationPolicy {namespace}/{name}");
+            writes.push(write(object, async move {
+                let ours = PatchParams::apply(names::OPERATOR).force();
+                api.patch_status(&name, &ours, &Patch::Apply(&patch)).await.map(drop)
             }));
         }
         together(writes).await;
@@ -293,6 +320,31 @@ impl Settled {
     }
 }
 
+/// What everything of ours in other namespaces belongs to, so that it goes with the mesh: the operator's ClusterRole.
+#[derive(Default)]
+struct Owner {
+    uid: Option<String>,
+    looked: Option<Instant>,
+}
+
+impl Owner {
+    /// A definition that was deleted and made again is another one.
+    async fn look(&mut self, client: &Client) {
+        if self.looked.is_some_and(|at| at.elapsed() < AGAIN) {
+            return;
+        }
+        let api: Api<ClusterRole> = Api::all(client.clone());
+        match time::timeout(TIMEOUT, api.get_metadata_opt(names::OPERATOR)).await {
+            Ok(Ok(role)) => {
+                self.uid = role.and_then(|role| role.metadata.uid);
+                self.looked = Some(Instant::now());
+            }
+            Ok(Err(error)) => tracing::warn!(%error, "the ClusterRole that owns what we write was not read"),
+            Err(_) => tracing::warn!("the ClusterRole that owns what we write was not read in time"),
+        }
+    }
+}
+
 /// The trust bundles that there are, in all namespaces.
 struct Maps {
     store: reflector::Store<ConfigMap>,
@@ -327,9 +379,7 @@ impl Maps {
     fn kept(&self) -> Option<bundle::Kept> {
         self.changed.borrow().then(|| {
             let maps = self.store.state();
-            maps.iter()
-                .filter_map(|map| Some((map.metadata.namespace.clone()?, bundle::anchors(map))))
-                .collect()
+            maps.iter().filter_map(|map| Some((map.metadata.namespace.clone()?, Bundle::of(map)))).collect()
         })
     }
 }

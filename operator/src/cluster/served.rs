@@ -19,7 +19,7 @@ use kube::{
 use mesh_api::names;
 use mesh_policy::{Diagnostic, Severity, gateway};
 use serde::de::DeserializeOwned;
-use std::{pin::pin, time::Duration};
+use std::{collections::BTreeMap, pin::pin, time::Duration};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -66,10 +66,18 @@ const LOOKS: u32 = 10;
 /// Without a word about definitions (we may not read them), what is served is looked at this often.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
-pub(super) fn start(client: &Client, heard: &mpsc::Sender<Heard>, watches: &mut JoinSet<()>) {
+/// By kind, the version that is watched: what is written goes there too.
+pub(super) type Served = BTreeMap<&'static str, ApiResource>;
+
+pub(super) fn start(
+    client: &Client,
+    heard: &mpsc::Sender<Heard>,
+    served: &watch::Sender<Served>,
+    watches: &mut JoinSet<()>,
+) {
     let (touched, _) = watch::channel(());
     for wanted in WANTED {
-        watches.spawn(run(client.clone(), wanted, touched.subscribe(), heard.clone()));
+        watches.spawn(run(client.clone(), wanted, touched.subscribe(), heard.clone(), served.clone()));
     }
     watches.spawn(definitions(client.clone(), touched));
 }
@@ -92,7 +100,13 @@ async fn definitions(client: Client, touched: watch::Sender<()>) {
     }
 }
 
-async fn run(client: Client, wanted: Wanted, mut touched: watch::Receiver<()>, heard: mpsc::Sender<Heard>) {
+async fn run(
+    client: Client,
+    wanted: Wanted,
+    mut touched: watch::Receiver<()>,
+    heard: mpsc::Sender<Heard>,
+    known: watch::Sender<Served>,
+) {
     let mut delays = Backoff::api();
     loop {
         let resource = match served(&client, &wanted).await {
@@ -109,6 +123,10 @@ async fn run(client: Client, wanted: Wanted, mut touched: watch::Receiver<()>, h
             version = resource.as_ref().map(|resource| &*resource.version),
             "watching what is served"
         );
+        known.send_modify(|known| match resource.clone() {
+            Some(resource) => drop(known.insert(wanted.kind, resource)),
+            None => drop(known.remove(wanted.kind)),
+        });
         let Some(resource) = resource else {
             for event in [Event::Init, Event::InitDone] {
                 if tell(&heard, &wanted, event).await.is_err() {

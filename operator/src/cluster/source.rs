@@ -26,7 +26,10 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
 
 /// One event of one kind, or what became of an object that could not be read.
 #[derive(Debug)]
@@ -58,7 +61,12 @@ const WATCH_S: u32 = 60;
 const PAGE: u32 = 500;
 
 /// Watches until nobody listens to `batches`.
-pub async fn run(client: Client, control_namespace: String, batches: mpsc::Sender<Batch>) {
+pub async fn run(
+    client: Client,
+    control_namespace: String,
+    served: watch::Sender<served::Served>,
+    batches: mpsc::Sender<Batch>,
+) {
     let (heard, mut hear) = mpsc::channel(BACKLOG);
     // Watches end with this task.
     let mut watches = JoinSet::new();
@@ -78,7 +86,7 @@ pub async fn run(client: Client, control_namespace: String, batches: mpsc::Sende
     watch!(Service, Service, prune::service);
     watch!(EndpointSlice, EndpointSlice, prune::endpoint_slice);
     watch!(Pod, Pod, |all| prune::pod(all, &namespace));
-    served::start(&client, &heard, &mut watches);
+    served::start(&client, &heard, &served, &mut watches);
     drop(heard);
 
     let mut listed = BTreeSet::new();

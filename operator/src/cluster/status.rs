@@ -1,9 +1,9 @@
-//! What is written into the status of routes: our verdict on each parentRef beside what other controllers say. A pure plan, carried
-//! out by `duties`.
+//! What is written into the status of objects: of routes our verdict on each parentRef beside what other controllers say, of our own
+//! policies whether they are in force. A pure plan, carried out by `duties`.
 
 use k8s_openapi::jiff::Timestamp;
 use mesh_api::{names, route::Condition};
-use mesh_policy::RouteStatus;
+use mesh_policy::{PolicyStatus, RouteStatus};
 use serde_json::{Map, Value, json};
 
 /// Condition types that are ours to write and to remove.
@@ -27,6 +27,18 @@ pub fn parents(written: &[Value], wanted: &RouteStatus, now: Timestamp) -> Optio
         entries.push(entry);
     }
     (!same(written, &entries)).then_some(entries)
+}
+
+/// `status.conditions` of a policy as far as they are ours, to be applied. `None` where `written` says it already, or speaks of a
+/// newer policy than we have read.
+pub fn conditions(written: &[Value], wanted: &PolicyStatus, now: Timestamp) -> Option<Vec<Value>> {
+    let before = json!({"conditions": written});
+    if newest(&before) > wanted.generation {
+        return None;
+    }
+    let all = merged(Some(&before), &wanted.conditions, wanted.generation, now);
+    let ours = |condition: &Value| OURS.iter().any(|own| condition["type"] == *own);
+    (!same(written, &all)).then(|| all.into_iter().filter(ours).collect())
 }
 
 /// The generation that an entry speaks of.
@@ -177,6 +189,34 @@ mod tests {
         let none = RouteStatus { parents: vec![], ..wanted(4, true) };
         assert_eq!(parents(&[ours(3), foreign()], &none, now()), Some(vec![foreign()]));
         assert_eq!(parents(&[foreign()], &none, now()), None);
+    }
+
+    #[test]
+    fn a_policys_status_is_written_when_it_is_new_and_left_when_it_is_not() {
+        let wanted = |generation: i64| PolicyStatus {
+            namespace: "shop".into(),
+            name: "cart".into(),
+            generation,
+            conditions: vec![Condition {
+                kind: "Accepted".into(),
+                status: true,
+                reason: "Accepted".into(),
+                message: String::new(),
+            }],
+        };
+        let first = conditions(&[], &wanted(1), now()).unwrap();
+        assert_eq!((&first[0]["status"], &first[0]["observedGeneration"]), (&"True".into(), &1.into()));
+        let foreign = json!({"type": "Reviewed", "status": "True"});
+        let written = [first[0].clone(), foreign];
+        assert_eq!(conditions(&written, &wanted(1), now()), None);
+        let next = conditions(&written, &wanted(2), now()).unwrap();
+        assert_eq!(next.len(), 1, "what others say is theirs to apply");
+        assert_eq!(next[0]["observedGeneration"], 2);
+        assert_eq!(
+            conditions(&next, &wanted(1), now()),
+            None,
+            "an older policy never speaks over a newer one"
+        );
     }
 
     #[test]

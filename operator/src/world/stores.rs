@@ -9,7 +9,7 @@ use kube::runtime::{
     watcher::Event,
 };
 use mesh_policy::{
-    RouteStatus, World,
+    PolicyStatus, RouteStatus, World,
     authorization::AuthorizationPolicy,
     gateway::{GRPCRoute, HTTPRoute},
 };
@@ -83,6 +83,17 @@ impl Readers {
         };
         let same = metadata.generation.unwrap_or(0) == verdict.generation;
         same.then_some((status.unwrap_or_default().parents, metadata.resource_version?))
+    }
+
+    /// `status.conditions` of the policy that this verdict is about. `None` where it has gone or is another generation by now.
+    pub fn policy_conditions(&self, verdict: &PolicyStatus) -> Option<Vec<Value>> {
+        let reference = ObjectRef::new(&verdict.name).within(&verdict.namespace);
+        let policy = self.authorization_policies.get(&reference)?;
+        if policy.metadata.generation.unwrap_or(0) != verdict.generation {
+            return None;
+        }
+        let conditions = policy.status.iter().flat_map(|status| &status.conditions);
+        conditions.map(|condition| serde_json::to_value(condition).ok()).collect()
     }
 }
 

@@ -216,3 +216,22 @@ spec: { parentRefs: [], rules: [{ matches: [{ method: { service: a.B, method: C 
     let paths: Vec<String> = policy.routes[0].matches.iter().map(|own| format!("{:?}", own.path)).collect();
     assert_eq!(paths, [r#"Exact("/a.B/C")"#, r#"Prefix("/a.B")"#, r#"Regex("/[^/]+/C")"#, r#"Prefix("/")"#]);
 }
+
+#[test]
+fn a_policys_status_says_whether_all_of_it_is_in_force() {
+    let policy = |name: &str, target: &str| {
+        format!(
+            "
+apiVersion: mesh.dev/v1alpha1
+kind: AuthorizationPolicy
+metadata: {{ name: {name}, namespace: shop, generation: 7 }}
+spec:
+  targetRefs: [{{ group: '', kind: Service, name: {target} }}]
+  rules: [{{}}]"
+        )
+    };
+    let tables = tables(&format!("{SHOP}\n---{}\n---{}", policy("good", "cart"), policy("bad", "nowhere")));
+    let [good, bad] = tables.policy_statuses() else { panic!("two policies") };
+    assert_eq!((good.generation, good.conditions[0].status), (7, true), "{good:?}");
+    assert!(!bad.conditions[0].status && bad.conditions[0].message.contains("nowhere"), "{bad:?}");
+}

@@ -36,7 +36,8 @@ impl Following {
         let settings = Settings::default();
         let (publish, tables) = watch::channel(Arc::new(Tables::build(&World::default(), &settings)));
         let mut tasks = JoinSet::new();
-        tasks.spawn(run(server.client(), "mesh".into(), sent));
+        let (served, _) = watch::channel(served::Served::new());
+        tasks.spawn(run(server.client(), "mesh".into(), served, sent));
         tasks.spawn(world::run(Stores::default(), batches, settings, Source::Cluster, publish));
         Following { server, tables, _tasks: tasks }
     }

@@ -26,6 +26,12 @@ pub const TRUST_ANCHORS_CONFIG_MAP: &str = "mesh-trust-anchors";
 pub const TRUST_ANCHORS_KEY: &str = "ca-bundle.crt";
 /// Audience of the token by which a proxy proves its service account: no other token gets a certificate.
 pub const TOKEN_AUDIENCE: &str = "identity.mesh.dev";
+/// ServiceAccount of the operator's namespace that may see every namespace: who may make tokens for it may too.
+pub const VIEWER: &str = "mesh-viewer";
+/// Audience of those tokens: they are good for the operator's API and for nothing else.
+pub const VIEWER_AUDIENCE: &str = "api.mesh.dev";
+/// Labels of the operator's Pods.
+pub const OPERATOR_LABELS: &str = "app.kubernetes.io/name=mesh,app.kubernetes.io/component=operator";
 /// The proxy's container in a meshed Pod, by which the operator knows that the Pod is meshed.
 pub const PROXY_CONTAINER: &str = "mesh-proxy";
 /// The container that redirects a Pod's connections and ends.

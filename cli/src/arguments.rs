@@ -1,21 +1,17 @@
 //! The command line of `mesh`. Its reference page is generated from here.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use mesh_api::golden::Window;
+use mesh_api::{golden::Window, names};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 #[derive(Debug, Parser)]
 #[command(name = "mesh", version, about = "A small, complete service mesh")]
 pub struct Arguments {
-    /// Where the operator's API is.
-    #[arg(
-        long,
-        env = "MESH_OPERATOR",
-        default_value = "http://127.0.0.1:8084",
-        global = true,
-        value_name = "URL"
-    )]
-    pub operator: String,
+    /// Where the operator's API is, without a cluster. Default: where `mesh demo` runs; else the operator of the cluster.
+    #[arg(long, env = "MESH_OPERATOR", global = true, value_name = "URL")]
+    pub operator: Option<String>,
+    #[command(flatten)]
+    pub cluster: ClusterOptions,
     #[command(subcommand)]
     pub command: Command,
 }
@@ -94,14 +90,24 @@ pub struct DemoOptions {
 }
 
 /// Which cluster, as kubectl is told.
-#[derive(Clone, Debug, Default, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct ClusterOptions {
     /// The kubeconfig file. Default: `KUBECONFIG`, else the one in the user's home, else the Pod we run in.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
     /// A context of the kubeconfig. Default: its current one.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, global = true, value_name = "NAME")]
     pub context: Option<String>,
+    /// The namespace that the operator lives in.
+    #[arg(long, env = "MESH_NAMESPACE", global = true, value_name = "NAME", default_value = names::OPERATOR_NAMESPACE)]
+    pub mesh_namespace: String,
+}
+
+impl ClusterOptions {
+    /// Whether a cluster was asked for, and not just found.
+    pub fn names_one(&self) -> bool {
+        self.kubeconfig.is_some() || self.context.is_some()
+    }
 }
 
 /// Values of the chart; see the reference of values.
@@ -137,8 +143,6 @@ pub struct ApplyOptions {
     /// How long to wait, in seconds.
     #[arg(long, default_value = "120", value_parser = seconds, value_name = "SECONDS")]
     pub timeout: Duration,
-    #[command(flatten)]
-    pub cluster: ClusterOptions,
 }
 
 #[derive(Debug, Args)]
@@ -169,15 +173,16 @@ pub struct CheckOptions {
     pub pre: bool,
     #[arg(long, short, value_enum, default_value = "table")]
     pub output: Output,
-    #[command(flatten)]
-    pub cluster: ClusterOptions,
 }
 
 #[derive(Debug, Args)]
 pub struct DashboardOptions {
-    /// Print the URL and open nothing.
-    #[arg(long)]
-    pub url: bool,
+    /// Print the URL and open no browser.
+    #[arg(long, visible_alias = "url")]
+    pub no_open: bool,
+    /// On a cluster: the port on this machine.
+    #[arg(long, default_value = "50750", value_name = "PORT")]
+    pub port: u16,
 }
 
 #[derive(Debug, Args)]

@@ -1,16 +1,21 @@
 //! A cluster's API server, found as kubectl finds it. What goes wrong is said in a sentence.
 
+mod credential;
 mod object;
+mod operator;
 
 pub use object::{Applied, subject};
+pub use operator::Operator;
 
 use crate::arguments::ClusterOptions;
 use anyhow::{Context, anyhow};
+use k8s_openapi::api::core::v1::Pod;
 use kube::{
-    Client, Config,
+    Api, Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
 };
-use std::time::Duration;
+use std::{fmt, sync::Arc, time::Duration};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 /// A server that has not accepted a connection by then is not there.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -20,6 +25,19 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 pub struct Cluster {
     pub client: Client,
+    config: Arc<Config>,
+    /// What the kubeconfig calls it.
+    context: Option<String>,
+}
+
+impl fmt::Display for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.config.cluster_url)?;
+        match &self.context {
+            Some(context) => write!(f, " (context {context})"),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Cluster {
@@ -37,8 +55,22 @@ impl Cluster {
             })?,
         };
         config.connect_timeout = Some(CONNECT);
-        let client = Client::try_from(config).context("the kubeconfig")?;
-        Ok(Cluster { client })
+        let client = Client::try_from(config.clone()).context("the kubeconfig")?;
+        Ok(Cluster { client, config: Arc::new(config), context: options.context.clone() })
+    }
+
+    /// A connection to a port of a Pod, as `kubectl port-forward` makes it. Ends when it is dropped.
+    pub async fn forward(
+        &self,
+        namespace: &str,
+        pod: &str,
+        port: u16,
+    ) -> anyhow::Result<impl AsyncRead + AsyncWrite + Unpin + Send + 'static + use<>> {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        let mut forwarded = self.ask(pods.portforward(pod, &[port])).await?;
+        forwarded
+            .take_stream(port)
+            .with_context(|| format!("port {port} of Pod {namespace}/{pod} was not forwarded"))
     }
 
     /// The answer of one request, within a deadline.
@@ -64,9 +96,14 @@ fn sentence(e: kube::Error) -> anyhow::Error {
     if let kube::Error::Api(status) = &e {
         return anyhow!("the API server says: {}", status.message);
     }
-    let mut cause: &dyn std::error::Error = &e;
+    anyhow!("cannot ask the API server: {}", cause(&e))
+}
+
+/// What is at the bottom of an error: the layers above it repeat each other.
+pub fn cause(e: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = e;
     while let Some(deeper) = cause.source() {
         cause = deeper;
     }
-    anyhow!("cannot ask the API server: {cause}")
+    cause.to_string()
 }

@@ -5,11 +5,13 @@ mod arguments;
 mod cluster;
 mod commands;
 mod demo;
+mod reach;
 mod say;
 mod table;
 
 use arguments::{Arguments, Command};
 use clap::{CommandFactory, Parser};
+use reach::Reach;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -25,24 +27,24 @@ fn main() -> ExitCode {
 
 /// One thread: children that are bound to our life (`demo`) are bound to the life of the thread that started them.
 #[tokio::main(flavor = "current_thread")]
-async fn run(Arguments { operator, command }: Arguments) -> anyhow::Result<ExitCode> {
-    let api = api::Client::new(&operator)?;
+async fn run(Arguments { operator, cluster, command }: Arguments) -> anyhow::Result<ExitCode> {
+    let reach = Reach { operator, options: cluster };
     match command {
         Command::Demo(options) => return demo::run(options).await,
-        Command::Check(options) => return commands::check::run(&api, options).await,
-        Command::Install(options) => commands::install::run(options).await?,
-        Command::Upgrade(options) => commands::upgrade::run(options).await?,
-        Command::Uninstall(options) => commands::uninstall::run(options).await?,
+        Command::Check(options) => return commands::check::run(&reach, options).await,
+        Command::Install(options) => commands::install::run(&reach, options).await?,
+        Command::Upgrade(options) => commands::upgrade::run(&reach, options).await?,
+        Command::Uninstall(options) => commands::uninstall::run(&reach, options).await?,
         Command::Inject(options) => commands::inject::run(options)?,
         Command::Uninject(options) => commands::uninject::run(options)?,
-        Command::Dashboard(options) => commands::dashboard::run(&api, options).await?,
-        Command::Stat(options) => commands::stat::run(&api, options).await?,
-        Command::Edges(options) => commands::edges::run(&api, options).await?,
-        Command::Routes(options) => commands::routes::run(&api, options).await?,
-        Command::Endpoints(options) => commands::endpoints::run(&api, options).await?,
-        Command::Policy(options) => commands::policy::run(&api, options).await?,
-        Command::Authz(options) => commands::authz::run(&api, options).await?,
-        Command::Version(options) => commands::version::run(&api, options).await?,
+        Command::Dashboard(options) => commands::dashboard::run(&reach.operator().await?, options).await?,
+        Command::Stat(options) => commands::stat::run(&reach.operator().await?, options).await?,
+        Command::Edges(options) => commands::edges::run(&reach.operator().await?, options).await?,
+        Command::Routes(options) => commands::routes::run(&reach.operator().await?, options).await?,
+        Command::Endpoints(options) => commands::endpoints::run(&reach.operator().await?, options).await?,
+        Command::Policy(options) => commands::policy::run(&reach.operator().await?, options).await?,
+        Command::Authz(options) => commands::authz::run(&reach.operator().await?, options).await?,
+        Command::Version(options) => commands::version::run(&reach, options).await?,
         Command::Completion { shell } => {
             let mut script = vec![];
             clap_complete::generate(shell, &mut Arguments::command(), "mesh", &mut script);

@@ -84,6 +84,23 @@ fn no_operator() {
 
 #[test]
 fn a_workload_without_a_namespace() {
-    let said = refused(mesh().args(["stat", "reviews-v1"]));
+    let said = refused(mesh().args(["stat", "reviews-v1", "--operator", "http://127.0.0.1:9"]));
     assert!(said.contains("workload \"reviews-v1\": want namespace/name"), "{said}");
+}
+
+#[test]
+fn a_cluster_that_is_not_there() {
+    let dir = TempDir::new().unwrap();
+    let kubeconfig = dir.path().join("config");
+    let config = "clusters: [{ name: far, cluster: { server: 'http://127.0.0.1:9' } }]\n\
+                  contexts: [{ name: away, context: { cluster: far, user: me } }]\n\
+                  users: [{ name: me, user: { token: t } }]\n\
+                  current-context: away\n";
+    fs::write(&kubeconfig, config).unwrap();
+    let file = kubeconfig.to_str().unwrap();
+    let said = refused(mesh().args(["stat", "--kubeconfig", file]));
+    assert!(said.contains("the operator in namespace mesh-system of http://127.0.0.1:9/"), "{said}");
+    assert!(said.contains("cannot ask the API server"), "{said}");
+    let said = refused(mesh().args(["stat", "--kubeconfig", file, "--context", "home"]));
+    assert!(said.contains("home"), "{said}");
 }

@@ -4,19 +4,18 @@ mod pre;
 
 use super::print_json;
 use crate::{
-    api::Client,
     arguments::{CheckOptions, Output},
-    cluster::Cluster,
+    reach::Reach,
     say::say,
 };
 use mesh_api::check::{CheckList, Outcome};
 use std::{fmt::Write, process::ExitCode};
 
-pub async fn run(api: &Client, options: CheckOptions) -> anyhow::Result<ExitCode> {
+pub async fn run(reach: &Reach, options: CheckOptions) -> anyhow::Result<ExitCode> {
     let list: CheckList = if options.pre {
-        pre::checks(&Cluster::find(&options.cluster).await?).await
+        pre::checks(&reach.cluster().await?).await
     } else {
-        api.get("/api/v1/checks", &[]).await?
+        reach.operator().await?.get("/api/v1/checks", &[]).await?
     };
     match options.output {
         Output::Json => print_json(&list)?,

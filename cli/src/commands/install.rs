@@ -6,6 +6,7 @@ use super::values;
 use crate::{
     arguments::{ApplyOptions, InstallOptions},
     cluster::{Applied, Cluster, subject},
+    reach::Reach,
     say::say,
 };
 use anyhow::bail;
@@ -13,14 +14,14 @@ use mesh_api::names;
 use mesh_charts::chart::{self, Object};
 use std::time::Instant;
 
-pub async fn run(options: InstallOptions) -> anyhow::Result<()> {
+pub async fn run(reach: &Reach, options: InstallOptions) -> anyhow::Result<()> {
     let values = values::read(&options.values, options.namespace.as_deref(), None)?;
     let objects = chart::render(&values)?;
     if !options.apply.apply {
         say(&text(&objects));
         return Ok(());
     }
-    let cluster = Cluster::find(&options.apply.cluster).await?;
+    let cluster = reach.cluster().await?;
     apply(&cluster, &objects, &options.apply).await?;
     say(&format!(
         "\nNext: kubectl annotate namespace NAME {}=enabled, and restart what runs there.\n",

@@ -4,6 +4,7 @@
 use crate::{
     arguments::UninstallOptions,
     cluster::{Cluster, subject},
+    reach::Reach,
     say::say,
 };
 use anyhow::{anyhow, bail};
@@ -22,8 +23,8 @@ const PART_OF_MESH: &str = "app.kubernetes.io/part-of=mesh";
 /// Between two looks at whether it is gone.
 const PAUSE: Duration = Duration::from_millis(200);
 
-pub async fn run(UninstallOptions { apply: options }: UninstallOptions) -> anyhow::Result<()> {
-    let cluster = Cluster::find(&options.cluster).await?;
+pub async fn run(reach: &Reach, UninstallOptions { apply: options }: UninstallOptions) -> anyhow::Result<()> {
+    let cluster = reach.cluster().await?;
     let objects = labelled(&cluster, PART_OF_MESH).await?;
     if objects.is_empty() {
         bail!("there is no mesh on this cluster");

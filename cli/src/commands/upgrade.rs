@@ -6,6 +6,7 @@ use crate::{
     arguments::InstallOptions,
     cluster::{Cluster, subject},
     commands::uninstall,
+    reach::Reach,
     say::say,
 };
 use anyhow::Context;
@@ -16,8 +17,8 @@ use serde_json::json;
 /// The operator's own objects do not carry it.
 const OF_THE_CHART: &str = "app.kubernetes.io/name=mesh";
 
-pub async fn run(options: InstallOptions) -> anyhow::Result<()> {
-    let cluster = Cluster::find(&options.apply.cluster).await?;
+pub async fn run(reach: &Reach, options: InstallOptions) -> anyhow::Result<()> {
+    let cluster = reach.cluster().await?;
     let namespace = options.namespace.as_deref().unwrap_or(names::OPERATOR_NAMESPACE);
     let kept = kept(&cluster, namespace).await?;
     let values = values::read(&options.values, options.namespace.as_deref(), Some(&kept))?;

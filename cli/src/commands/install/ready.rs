@@ -66,8 +66,7 @@ fn rolled_out(deployment: Option<&Deployment>) -> bool {
 /// A line for each of the operator's Pods that is not ready.
 async fn reasons(cluster: &Cluster, namespace: &str) -> anyhow::Result<String> {
     let api: Api<Pod> = Api::namespaced(cluster.client.clone(), namespace);
-    let labels = "app.kubernetes.io/name=mesh,app.kubernetes.io/component=operator";
-    let pods = cluster.ask(api.list(&ListParams::default().labels(labels))).await?;
+    let pods = cluster.ask(api.list(&ListParams::default().labels(names::OPERATOR_LABELS))).await?;
     let lines: Vec<String> = pods.iter().filter_map(reason).collect();
     if lines.is_empty() {
         let deployment = names::OPERATOR;

@@ -116,7 +116,7 @@ pub fn layered(items: &[Item], links: &[Link], style: Style) -> Placed {
             .enumerate()
             .map(|(i, item)| {
                 let (x, y) = middle(i);
-                ((x - item.width / 2.0).round(), (y - item.height / 2.0).round())
+                (whole(x - item.width / 2.0), whole(y - item.height / 2.0))
             })
             .collect(),
         bends: chains
@@ -126,12 +126,17 @@ pub fn layered(items: &[Item], links: &[Link], style: Style) -> Placed {
                     edge,
                     chain
                         .into_iter()
-                        .map(|vertex| (middle(vertex).0.round(), middle(vertex).1.round()))
+                        .map(|vertex| (whole(middle(vertex).0), whole(middle(vertex).1)))
                         .collect(),
                 )
             })
             .collect(),
     }
+}
+
+/// The nearest whole number; of two the upper, below zero too, so that what is shifted by whole numbers is rounded alike.
+fn whole(x: f64) -> f64 {
+    (x + 0.5).floor()
 }
 
 /// The links with those that close a cycle turned round, and which these are. Depth-first from the sources, in order.
@@ -392,29 +397,21 @@ impl Graph {
 
     /// Centres by vertex: what stood somewhere stays there if it can, what is new goes as near to its neighbours as there is room.
     fn kept(&self, items: &[Item]) -> Vec<f64> {
-        let mut centre: Vec<Option<f64>> = vec![None; self.vertices.len()];
-        let mut columns: Vec<Vec<Slot>> = vec![Vec::new(); self.columns];
-        let mut place = |vertex: usize, wanted: f64, centre: &mut Vec<Option<f64>>| {
-            let Vertex { column, height, gap, .. } = self.vertices[vertex];
-            let slot = Slot { wanted, weight: 1.0, height, gap };
-            let found = nearest_room(&columns[column], slot);
-            columns[column].push(Slot { wanted: found, ..slot });
-            centre[vertex] = Some(found);
-        };
+        let mut places = Places::new(self);
         for (vertex, item) in items.iter().enumerate() {
             if let Some((_, middle)) = item.before {
-                place(vertex, middle, &mut centre);
+                places.put(vertex, middle);
             }
         }
-        for vertex in self.visited() {
-            if centre[vertex].is_some() {
-                continue;
-            }
-            let pulls = self.left[vertex].iter().chain(&self.right[vertex]);
-            let near: Vec<f64> = pulls.filter_map(|pull| Some(centre[pull.vertex]? + pull.dy)).collect();
-            place(vertex, near.iter().sum::<f64>() / near.len().max(1) as f64, &mut centre);
+        let order = self.visited();
+        places.near_their_neighbours(&order);
+        // Bends give way to items: the next drawing finds all items in their places, and bends must come to lie as they do now.
+        let mut last = Places::new(self);
+        for vertex in 0..items.len() {
+            last.put(vertex, places.centre[vertex].unwrap_or_default());
         }
-        centre.into_iter().flatten().collect()
+        last.near_their_neighbours(&order);
+        last.centre.into_iter().flatten().collect()
     }
 
     /// Centres by vertex.
@@ -457,6 +454,40 @@ impl Graph {
             .collect();
         for (&vertex, y) in column.iter().zip(centres(&slots)) {
             centre[vertex] = y;
+        }
+    }
+}
+
+/// Where vertices have come to stand so far.
+struct Places<'a> {
+    graph: &'a Graph,
+    centre: Vec<Option<f64>>,
+    columns: Vec<Vec<Slot>>,
+}
+
+impl Places<'_> {
+    fn new(graph: &Graph) -> Places<'_> {
+        Places { graph, centre: vec![None; graph.vertices.len()], columns: vec![Vec::new(); graph.columns] }
+    }
+
+    /// As near to `wanted` as there is room. On whole numbers, as what is drawn: the next drawing starts from there.
+    fn put(&mut self, vertex: usize, wanted: f64) {
+        let Vertex { column, height, gap, .. } = self.graph.vertices[vertex];
+        let slot = Slot { wanted, weight: 1.0, height, gap };
+        let found = whole(nearest_room(&self.columns[column], slot) - height / 2.0) + height / 2.0;
+        self.columns[column].push(Slot { wanted: found, ..slot });
+        self.centre[vertex] = Some(found);
+    }
+
+    /// What stands nowhere yet, in this order.
+    fn near_their_neighbours(&mut self, order: &[usize]) {
+        for &vertex in order {
+            if self.centre[vertex].is_some() {
+                continue;
+            }
+            let pulls = self.graph.left[vertex].iter().chain(&self.graph.right[vertex]);
+            let near: Vec<f64> = pulls.filter_map(|pull| Some(self.centre[pull.vertex]? + pull.dy)).collect();
+            self.put(vertex, near.iter().sum::<f64>() / near.len().max(1) as f64);
         }
     }
 }

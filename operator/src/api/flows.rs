@@ -107,12 +107,17 @@ fn service(labels: &Labels<'_>) -> Option<NodeId> {
     Some(NodeId::Service { namespace: namespace.into(), name: name.into() })
 }
 
+/// Kubelet asks every Pod how it is: nobody wants to see that as traffic.
+fn is_probe(labels: &Labels<'_>) -> bool {
+    labels.get(Label::RouteKind) == "default" && labels.get(Label::RouteName) == "probe"
+}
+
 impl Flows {
     pub fn read(snapshot: &Snapshot, directory: &Directory) -> Flows {
         let reader = Reader::new(directory, &snapshot.proxies);
         let mut flows = Flows::default();
         let mut denials = Vec::new();
-        for (row, labels) in snapshot.rows() {
+        for (row, labels) in snapshot.rows().filter(|(_, labels)| !is_probe(labels)) {
             let outbound = labels.get(Label::Direction) == "outbound";
             match row.metric() {
                 Metric::HttpAllow | Metric::TcpAllow => continue,

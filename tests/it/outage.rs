@@ -214,6 +214,38 @@ fn killing_one_of_two_endpoints_under_200_requests_a_second_fails_only_what_it_w
     });
 }
 
+/// On a cluster an application is told to end before the proxy beside it, and clients hear of it last.
+#[test]
+fn an_application_that_dies_before_its_proxy_fails_no_request() {
+    run(async || {
+        let mut mesh = Mesh::start(shop()).await;
+        mesh.answers("page-v1", "reviews:9080/", 200).await;
+        let load = load(&mesh, 200);
+        let reach = async |count: usize| {
+            wait::until(
+                "requests",
+                SOON,
+                async || if load.done() >= count { Ok(()) } else { Err(load.done()) },
+            )
+            .await;
+        };
+        reach(100).await;
+        drop(mesh.origins.remove("reviews-v2"));
+        reach(load.done() + 200).await;
+        // It was not seen by anybody, so it may be whatever it wants.
+        for _ in 0..20 {
+            let mut change = client::to("http://reviews:9080/");
+            *change.method_mut() = http::Method::POST;
+            mesh.send("page-v1", change).await.is(200);
+        }
+        assert_eq!(failures(&load.finish().await), []);
+        drop(mesh.origins.remove("reviews-v1"));
+        let refused = mesh.get("page-v1", "reviews:9080/").await;
+        assert!([502, 503].contains(&refused.status.as_u16()), "{refused:?}");
+        assert_ne!(refused.header("l5d-proxy-error"), "");
+    });
+}
+
 /// The same where the machine of the endpoint is gone too: nothing answers, not even with a refusal.
 #[test]
 fn an_endpoint_whose_proxy_stands_still_is_given_up() {

@@ -2,7 +2,7 @@
 
 use super::body::ResponseBody;
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, header};
 
 pub const PROXY_ERROR: HeaderName = HeaderName::from_static(mesh_api::names::PROXY_ERROR_HEADER);
 pub const PROXY_CONNECTION: HeaderName = HeaderName::from_static(mesh_api::names::PROXY_CONNECTION_HEADER);
@@ -30,6 +30,8 @@ pub enum Kind {
     NoBackend,
     /// An injected failure; its status is the route's.
     Injected,
+    /// The control plane has not said yet what there is at the destination.
+    Undiscovered,
     /// No endpoint for as long as a request may wait.
     FailFast,
     /// Too many requests wait for an endpoint already.
@@ -70,6 +72,9 @@ impl Kind {
             Kind::Policy => (500, 13, "policy", "invalid policy"),
             Kind::NoBackend => (500, 14, "no_backend", "route has no valid backend"),
             Kind::Injected => (500, 14, "injected", "failure injected by route"),
+            Kind::Undiscovered => {
+                (503, 14, "undiscovered", "destination unknown: the control plane does not answer")
+            }
             Kind::FailFast => (503, 14, "failfast", "no endpoint available"),
             Kind::LoadShed => (503, 14, "load_shed", "too many requests wait for an endpoint"),
             Kind::RequestTimeout => (504, 4, "timeout", "request timed out"),
@@ -83,6 +88,12 @@ impl Kind {
             Kind::Loop => (508, 13, "loop", "request would loop"),
             Kind::Dns => (502, 14, "dns", "name does not resolve"),
         }
+    }
+
+    /// What the proxy beside a server says of its application, which the request never reached or which died over it.
+    pub fn of_application(res: &HeaderMap) -> Option<Kind> {
+        let said = res.get(PROXY_ERROR)?;
+        [Kind::ConnectRefused, Kind::Reset].into_iter().find(|kind| said == kind.message())
     }
 
     pub fn status(self) -> StatusCode {

@@ -33,6 +33,7 @@ pub struct Destination {
     pub target: Target,
     state: RefCell<State>,
     changed: Notify,
+    started: Instant,
     used: Cell<Instant>,
     follower: OnceCell<Owned>,
 }
@@ -55,6 +56,7 @@ impl Destination {
             target: target.clone(),
             state: RefCell::new(State::Pending),
             changed: Notify::new(),
+            started: Instant::now(),
             used: Cell::new(Instant::now()),
             follower: OnceCell::new(),
         });
@@ -106,7 +108,7 @@ impl Destination {
         self.changed.notify_waiters();
     }
 
-    /// What requests go by now; waits for the first answer.
+    /// What requests go by now; the first answer is waited for, for so long after somebody has first wanted it.
     pub async fn router(&self, patience: Duration) -> Result<Rc<Router>, Kind> {
         if let Some(ready) = self.ready() {
             return ready;
@@ -116,14 +118,14 @@ impl Destination {
     }
 
     async fn first(&self, patience: Duration) -> Result<Rc<Router>, Kind> {
-        let deadline = Instant::now() + patience;
+        let deadline = self.started + patience;
         loop {
             let changed = self.changed.notified();
             if let Some(ready) = self.ready() {
                 return ready;
             }
             if time::timeout_at(deadline, changed).await.is_err() {
-                return self.ready().unwrap_or(Err(Kind::FailFast));
+                return self.ready().unwrap_or(Err(Kind::Undiscovered));
             }
         }
     }

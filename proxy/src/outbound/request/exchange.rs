@@ -366,6 +366,7 @@ impl Exchange<'_> {
         let Some(balancer) = &backend.balancer else { return Err(lost(Kind::NoBackend, &backend.unsent)) };
         let mut patience = None;
         let mut offers = 0;
+        let mut repeated = false;
         loop {
             let endpoint = balancer
                 .pick(avoid.as_ref(), &mut patience)
@@ -386,16 +387,28 @@ impl Exchange<'_> {
                 let sent = pin!(endpoint.pool.send(version, req));
                 bounded(backend.timeout, sent).await
             };
+            offers += 1;
             let failed = match sent {
                 Ok((res, lease)) => {
                     balancer.connected();
                     attempt.answered(lease);
-                    return Ok(Answered { res, first: None, attempt, backend: backend.clone(), metrics });
+                    let failed = spare.as_ref().and_then(|_| unserved(&endpoint, &res));
+                    match failed.filter(|_| offers < MAX_OFFERS && !balancer.is_fixed()) {
+                        Some(failed) => failed,
+                        None => {
+                            return Ok(Answered {
+                                res,
+                                first: None,
+                                attempt,
+                                backend: backend.clone(),
+                                metrics,
+                            });
+                        }
+                    }
                 }
                 Err(failed) => failed,
             };
             let Failed { kind, unsent, returned, connect } = failed;
-            offers += 1;
             if connect {
                 endpoint.connect_failed(time::Instant::now(), kind);
                 drop(attempt);
@@ -404,7 +417,7 @@ impl Exchange<'_> {
             }
             match (returned, spare) {
                 (true, _) => {}
-                (false, Some(head)) if unsent || self.may_repeat(kind, offers, &head.method) => {
+                (false, Some(head)) if unsent || self.may_repeat(kind, &mut repeated, &head.method) => {
                     *req = Request::from_parts(head, RequestBody::empty());
                 }
                 (false, _) => return Err(lost(kind, &metrics)),
@@ -417,9 +430,9 @@ impl Exchange<'_> {
     }
 
     /// A server that died without a word of answer: what only asks is asked once more elsewhere (RFC 9110 §9.2.2), within the budget.
-    fn may_repeat(&self, kind: Kind, offers: usize, method: &Method) -> bool {
+    fn may_repeat(&self, kind: Kind, repeated: &mut bool, method: &Method) -> bool {
         kind == Kind::Reset
-            && offers == 1
+            && !std::mem::replace(repeated, true)
             && method.is_safe()
             && self.rule.budget.withdraw(time::Instant::now())
     }
@@ -523,6 +536,15 @@ impl Exchange<'_> {
         };
         Details::of(&session.outbound.worker, &self.context, req, &view)
     }
+}
+
+/// A peer's proxy tells that its application is gone: then it is as if we could not connect to the endpoint, or it had closed.
+fn unserved(endpoint: &Endpoint, res: &Response<Incoming>) -> Option<Failed> {
+    // Who has no identity does not speak for the mesh.
+    endpoint.info.tls.as_ref()?;
+    let kind = Kind::of_application(res.headers())?;
+    let refused = kind == Kind::ConnectRefused;
+    Some(Failed { kind, unsent: refused, returned: false, connect: refused })
 }
 
 fn finished(

@@ -10,7 +10,7 @@ pub const ADMIN_PORT: u16 = 4191;
 pub const OPERATOR_GRPC_PORT: u16 = 8086;
 /// The operator's JSON API and dashboard.
 pub const OPERATOR_HTTP_PORT: u16 = 8084;
-/// Where a cluster's API server asks the operator: injection at `/inject`, validation at `/validate`.
+/// Where a cluster's API server asks the operator: injection at `/inject/namespace` and `/inject/pod`, labels at `/label`, validation at `/validate`.
 pub const OPERATOR_WEBHOOK_PORT: u16 = 8443;
 /// The operator's own `/live`, `/ready` and `/metrics`.
 pub const OPERATOR_ADMIN_PORT: u16 = 9990;

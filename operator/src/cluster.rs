@@ -7,6 +7,7 @@ mod bundle;
 mod duties;
 pub(crate) mod leaf;
 mod lease;
+mod maps;
 mod mirror;
 mod prune;
 pub(crate) mod reconcile;
@@ -52,6 +53,8 @@ pub struct Cluster {
     authority: watch::Receiver<Arc<Authority>>,
     /// Whether this replica writes.
     hold: watch::Sender<bool>,
+    /// True from SIGTERM on.
+    leaving: watch::Sender<bool>,
     readers: Readers,
     /// What there is to write the status of.
     served: watch::Sender<served::Served>,
@@ -87,7 +90,16 @@ impl Cluster {
         );
         let (publish, authority) = watch::channel(store.first().await);
         tasks.spawn(store.clone().follow(publish));
-        Ok(Cluster { client, store, authority, hold, readers, served: watch::Sender::default(), tasks })
+        Ok(Cluster {
+            client,
+            store,
+            authority,
+            hold,
+            leaving: watch::Sender::default(),
+            readers,
+            served: watch::Sender::default(),
+            tasks,
+        })
     }
 
     /// Starts watching the cluster's objects.
@@ -122,16 +134,20 @@ impl Cluster {
         let listener = listen(config.webhook_addr, "--webhook-addr").await?;
         let name = format!("{}.{}.svc", names::OPERATOR, config.namespace);
         let tls = leaf::start(self.authority.clone(), name, leaf::Peers::ApiServer)?;
+        let maps = maps::Maps::watch(self.client.clone());
         let webhook = webhook::Webhook {
             readers: self.readers.clone(),
+            maps: maps.clone(),
             settings: config.settings(),
+            tables: tables.clone(),
             injector: self.injector(config).await?,
         };
-        self.tasks.spawn(webhook::serve(listener, tls, webhook, stop.clone()));
+        self.tasks.spawn(webhook::serve(listener, tls, webhook, self.leaving.subscribe()));
         let duties = duties::Duties {
             client: self.client.clone(),
             store: self.store.clone(),
             readers: self.readers.clone(),
+            maps,
             served: self.served.subscribe(),
             tables,
             authority: self.authority.clone(),
@@ -156,6 +172,7 @@ impl Cluster {
 
     /// We have been told to end. Whoever asks us meanwhile still gets an answer.
     pub async fn linger(&self) {
+        self.leaving.send_replace(true);
         time::sleep(LINGER).await;
     }
 }

@@ -3,11 +3,11 @@
 
 use super::{
     bundle::{self, Bundle},
+    maps::Maps,
     mirror,
     reconcile::{self, Unmeshed},
     secret,
     served::Served,
-    source::events,
     status,
 };
 use crate::{ca::Authority, world::stores::Readers};
@@ -25,10 +25,6 @@ use k8s_openapi::{
 use kube::{
     Api, Client,
     api::{ApiResource, DynamicObject, Patch, PatchParams},
-    runtime::{
-        reflector,
-        watcher::{self, Event},
-    },
 };
 use mesh_api::names;
 use mesh_policy::{PolicyStatus, RouteStatus, Tables};
@@ -64,6 +60,7 @@ pub struct Duties {
     pub client: Client,
     pub store: secret::Store,
     pub readers: Readers,
+    pub maps: Maps,
     pub served: watch::Receiver<Served>,
     pub tables: watch::Receiver<Arc<Tables>>,
     pub authority: watch::Receiver<Arc<Authority>>,
@@ -73,8 +70,7 @@ pub struct Duties {
 
 impl Duties {
     pub async fn run(mut self) {
-        let maps = Maps::watch(self.client.clone());
-        let mut maps_changed = maps.changed.clone();
+        let mut maps_changed = self.maps.changed();
         let mut settled = Settled::default();
         let mut restarted = HashMap::new();
         let mut looked: Option<Instant> = None;
@@ -89,7 +85,7 @@ impl Duties {
             maps_changed.borrow_and_update();
             self.mirror().await;
             owner.look(&self.client).await;
-            self.bundle(&maps, &owner).await;
+            self.bundle(&owner).await;
             self.routes(&mut settled).await;
             self.policies().await;
             self.reconcile(&mut restarted).await;
@@ -176,8 +172,8 @@ impl Duties {
         .await;
     }
 
-    async fn bundle(&self, maps: &Maps, owner: &Owner) {
-        let Some(kept) = maps.kept() else { return };
+    async fn bundle(&self, owner: &Owner) {
+        let Some(kept) = self.maps.kept() else { return };
         let anchors = self.authority.borrow().trust_anchors_pem().to_owned();
         let bundle = Bundle { anchors, owner: owner.uid.clone() };
         let wanted = bundle::namespaces(&self.readers.namespaces.state(), &self.readers.pods.state());
@@ -342,44 +338,5 @@ impl Owner {
             Ok(Err(error)) => tracing::warn!(%error, "the ClusterRole that owns what we write was not read"),
             Err(_) => tracing::warn!("the ClusterRole that owns what we write was not read in time"),
         }
-    }
-}
-
-/// The trust bundles that there are, in all namespaces.
-struct Maps {
-    store: reflector::Store<ConfigMap>,
-    /// True once they have been listed.
-    changed: watch::Receiver<bool>,
-}
-
-impl Maps {
-    /// The watch ends when nobody looks any more.
-    fn watch(client: Client) -> Maps {
-        let (store, mut writer) = reflector::store();
-        let (touch, changed) = watch::channel(false);
-        tokio::spawn(async move {
-            let fields = format!("metadata.name={}", names::TRUST_ANCHORS_CONFIG_MAP);
-            let config = watcher::Config::default().fields(&fields);
-            let mut events = std::pin::pin!(events(Api::<ConfigMap>::all(client), config));
-            loop {
-                let event = tokio::select! {
-                    event = events.next() => event,
-                    () = touch.closed() => return,
-                };
-                let Some(Ok(event)) = event else { continue };
-                writer.apply_watcher_event(&event);
-                let listed = matches!(event, Event::InitDone);
-                touch.send_modify(|before| *before |= listed);
-            }
-        });
-        Maps { store, changed }
-    }
-
-    /// `None` until they have been listed.
-    fn kept(&self) -> Option<bundle::Kept> {
-        self.changed.borrow().then(|| {
-            let maps = self.store.state();
-            maps.iter().filter_map(|map| Some((map.metadata.namespace.clone()?, Bundle::of(map)))).collect()
-        })
     }
 }

@@ -26,7 +26,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(60);
 pub enum Peers {
     /// Over HTTP/2. Certificates are optional here: `Certify` is for those who have none yet, all others are sent away later.
     Proxies,
-    /// Over HTTP/1, and without a certificate.
+    /// Without a certificate, and over HTTP/2 where it can: a connection that ends says up to which request it has answered, so that
+    /// the others are asked again elsewhere.
     ApiServer,
 }
 
@@ -90,11 +91,10 @@ fn make(authority: &Authority, name: &str, peers: Peers, now: SystemTime) -> any
         Peers::ApiServer => config.with_no_client_auth(),
     }
     .with_single_cert(chain, key)?;
-    let protocol: &[u8] = match peers {
-        Peers::Proxies => b"h2",
-        Peers::ApiServer => b"http/1.1",
+    config.alpn_protocols = match peers {
+        Peers::Proxies => vec![b"h2".to_vec()],
+        Peers::ApiServer => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
     };
-    config.alpn_protocols = vec![protocol.to_vec()];
     // An identity is proved in every handshake.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;

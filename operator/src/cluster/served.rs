@@ -195,7 +195,8 @@ async fn served(client: &Client, wanted: &Wanted) -> kube::Result<Option<ApiReso
         let kind = GroupVersionKind::gvk(wanted.group, version, wanted.kind);
         match discovery::pinned_kind(client, &kind).await {
             Ok((resource, _)) => return Ok(Some(resource)),
-            Err(kube::Error::Api(status)) if status.is_not_found() => {}
+            // Of a group that nobody serves, the API server says so in plain text, without a reason to go by.
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
             Err(kube::Error::Discovery(_)) => {}
             Err(error) => return Err(error),
         }

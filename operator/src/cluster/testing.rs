@@ -140,7 +140,7 @@ fn discovery(group: &str, state: &State) -> Answer {
         .map(|plural| json!({"name": plural, "singularName": "", "namespaced": true, "kind": kind(plural), "verbs": ["list", "watch"]}))
         .collect();
     match resources.is_empty() {
-        true => status_of(404, "NotFound"),
+        true => not_served(),
         false => json_of(
             StatusCode::OK,
             &json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group, "resources": resources}),
@@ -156,6 +156,14 @@ fn name(object: &Value) -> String {
 fn json_of(status: StatusCode, value: &Value) -> Answer {
     let body = Full::from(value.to_string()).boxed_unsync();
     Response::builder().status(status).header("content-type", "application/json").body(body).unwrap()
+}
+
+/// As the API server says it of a group that it does not know: without an object.
+fn not_served() -> Answer {
+    let body = Full::new(Bytes::from_static(b"404 page not found\n"));
+    let mut answer = Response::new(body.boxed_unsync());
+    *answer.status_mut() = StatusCode::NOT_FOUND;
+    answer
 }
 
 fn status_of(code: u16, reason: &str) -> Answer {

@@ -1,73 +1,116 @@
-//! What the API server asks before it stores an object: whether a new Pod gets a proxy (`inject`), and what is odd about a route or
-//! policy (`validate`). HTTPS, answered from what is in memory; nobody is ever kept waiting for the API server's own sake.
+//! What the API server asks before it stores an object: whether a new Pod gets a proxy (`inject`), how a Namespace is labelled
+//! (`label`), and what is odd about a route or policy (`validate`). HTTPS, answered from what is in memory; nobody is ever kept waiting for the API server's own sake.
 
 mod inject;
+mod label;
 mod validate;
 
 pub use inject::Injector;
 
+use super::{maps::Maps, mirror};
 use crate::{grpc::handshakes, world::stores::Readers};
 use axum::{
     Json, Router,
-    extract::{DefaultBodyLimit, State},
+    extract::{DefaultBodyLimit, Path, State},
     http::StatusCode,
     response::{IntoResponse, Response},
     routing::post,
 };
 use futures_util::StreamExt;
 use hyper_util::{
-    rt::{TokioIo, TokioTimer},
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
     service::TowerToHyperService,
 };
+use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     api::DynamicObject,
     core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview},
+    runtime::reflector::ObjectRef,
 };
-use mesh_policy::Settings;
+use mesh_policy::{Settings, Tables};
 use rustls::ServerConfig;
+use serde::Deserialize;
 use std::{pin::pin, sync::Arc, time::Duration};
-use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet, time};
 
 /// An object has 1.5 MB at most, and a review may hold two.
 const MAX_BYTES: usize = 10 << 20;
+/// How far our watches may be behind the API server.
+const NEWS: Duration = Duration::from_secs(1);
 /// The API server sends a request whole.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 type Request = AdmissionRequest<DynamicObject>;
 
+/// Whose word it is that a Pod may be meshed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Why {
+    Namespace,
+    Pod,
+}
+
 pub struct Webhook {
     pub readers: Readers,
+    pub maps: Maps,
     pub settings: Settings,
+    /// Changes after the readers have changed.
+    pub tables: watch::Receiver<Arc<Tables>>,
     /// `None`: Pods stay as they are.
     pub injector: Option<Injector>,
 }
 
-/// Serves until `stop`; then connections are closed as they become idle, so that the API server asks another replica.
+impl Webhook {
+    /// A Namespace as we have it. Our watch may be behind: when we are asked because of the Namespace's label, its annotation is
+    /// there, and we see it in a moment.
+    async fn namespace(&self, name: &str, why: Why) -> Option<Arc<Namespace>> {
+        let known = || self.readers.namespaces.get(&ObjectRef::new(name));
+        let is_news = |namespace: &Namespace| why == Why::Pod || mirror::is_enabled(namespace);
+        let mut tables = self.tables.clone();
+        let seen = async {
+            loop {
+                tables.borrow_and_update();
+                if known().is_some_and(|namespace| is_news(&namespace)) || tables.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        let _ = time::timeout(NEWS, seen).await;
+        known()
+    }
+}
+
+/// Serves until it is dropped. Once we are `leaving`, the API server is sent to another replica: connections are closed as their
+/// requests are answered.
 pub async fn serve(
     listener: TcpListener,
     tls: watch::Receiver<Arc<ServerConfig>>,
     webhook: Webhook,
-    stop: watch::Receiver<bool>,
+    leaving: watch::Receiver<bool>,
 ) {
     let service = TowerToHyperService::new(router(webhook));
+    let mut http = auto::Builder::new(TokioExecutor::new());
+    http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    http.http2().timer(TokioTimer::new());
     let mut incoming = pin!(handshakes(listener, tls));
     let mut connections = JoinSet::new();
     while let Some(Ok(connection)) = incoming.next().await {
         while connections.try_join_next().is_some() {}
-        let (service, mut stop) = (service.clone(), stop.clone());
+        let (http, service, mut leaving) = (http.clone(), service.clone(), leaving.clone());
+        // Who comes nevertheless is answered.
+        let left = *leaving.borrow_and_update();
         connections.spawn(async move {
-            let mut http = hyper::server::conn::http1::Builder::new();
-            http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
             let mut served = pin!(http.serve_connection(TokioIo::new(connection), service));
             let ended = tokio::select! {
                 ended = &mut served => ended,
-                () = async { drop(stop.wait_for(|stop| *stop).await) } => {
+                () = async { drop(leaving.wait_for(|leaving| *leaving).await) }, if !left => {
                     served.as_mut().graceful_shutdown();
                     served.await
                 }
             };
             if let Err(error) = ended {
-                tracing::debug!(%error, "a connection of the API server ended early");
+                tracing::debug!(error, "a connection of the API server ended early");
             }
         });
     }
@@ -75,7 +118,8 @@ pub async fn serve(
 
 fn router(webhook: Webhook) -> Router {
     Router::new()
-        .route("/inject", post(inject))
+        .route("/inject/{why}", post(inject))
+        .route("/label", post(label))
         .route("/validate", post(validate))
         .layer(DefaultBodyLimit::max(MAX_BYTES))
         .with_state(Arc::new(webhook))
@@ -83,12 +127,27 @@ fn router(webhook: Webhook) -> Router {
 
 async fn inject(
     State(webhook): State<Arc<Webhook>>,
+    Path(why): Path<Why>,
     review: Json<AdmissionReview<DynamicObject>>,
 ) -> Response {
-    answer(review, |request| match &webhook.injector {
-        Some(injector) => injector.answer(request, &webhook.readers),
-        None => AdmissionResponse::from(request),
+    let namespace = match review.0.request.as_ref().and_then(|request| request.namespace.as_deref()) {
+        Some(name) => {
+            if why == Why::Namespace {
+                // Without a trust bundle kubelet would not start the Pod, and look again only after a while.
+                webhook.maps.wait_for(name, NEWS).await;
+            }
+            webhook.namespace(name, why).await
+        }
+        None => None,
+    };
+    answer(review, |request| match (&webhook.injector, &namespace) {
+        (Some(injector), Some(namespace)) => injector.answer(request, namespace),
+        _ => AdmissionResponse::from(request),
     })
+}
+
+async fn label(review: Json<AdmissionReview<DynamicObject>>) -> Response {
+    answer(review, label::answer)
 }
 
 async fn validate(
@@ -102,7 +161,8 @@ fn answer(
     Json(review): Json<AdmissionReview<DynamicObject>>,
     decide: impl FnOnce(&Request) -> AdmissionResponse,
 ) -> Response {
-    let Some(request) = review.request else {
+    // The version of the review goes with it: the answer must say the same one.
+    let Ok(request) = review.try_into() else {
         return (StatusCode::BAD_REQUEST, "the review has no request").into_response();
     };
     Json(decide(&request).into_review()).into_response()

@@ -1,13 +1,9 @@
 //! Whether a new Pod gets a proxy: `mesh_charts` decides, from the Pod, its Namespace's annotations and the chart's values.
 
 use super::Request;
-use crate::world::stores::Readers;
 use anyhow::Context;
-use k8s_openapi::api::core::v1::Pod;
-use kube::{
-    core::admission::{AdmissionResponse, Operation},
-    runtime::reflector::ObjectRef,
-};
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::core::admission::{AdmissionResponse, Operation};
 use mesh_charts::inject::{self, Cluster, Injection, Outcome};
 use std::{collections::BTreeMap, path::Path};
 
@@ -33,7 +29,7 @@ impl Injector {
     }
 
     /// Never refuses a Pod: what cannot be read or meshed stays as it is, and is found later.
-    pub fn answer(&self, request: &Request, readers: &Readers) -> AdmissionResponse {
+    pub fn answer(&self, request: &Request, its_namespace: &Namespace) -> AdmissionResponse {
         let response = AdmissionResponse::from(request);
         let is_new_pod = request.kind.kind == "Pod" && request.operation == Operation::Create;
         let Some(object) = request.object.clone().filter(|_| is_new_pod) else { return response };
@@ -51,9 +47,8 @@ impl Injector {
                 return response;
             }
         };
-        let kept = readers.namespaces.get(&ObjectRef::new(&namespace));
         let none = BTreeMap::new();
-        let annotations = kept.as_ref().and_then(|kept| kept.metadata.annotations.as_ref()).unwrap_or(&none);
+        let annotations = its_namespace.metadata.annotations.as_ref().unwrap_or(&none);
         let decision = inject::inject(&pod, annotations, &self.injection, self.cluster);
         match &decision.outcome {
             Outcome::Injected => tracing::debug!(namespace, pod = name, "a new Pod gets a proxy"),

@@ -26,7 +26,10 @@ async fn post(path: &str, body: impl Into<Body>) -> (StatusCode, Value) {
     }
     let injection = Injection::of(&Values::default()).unwrap();
     let injector = Some(Injector::new(injection, 34));
-    let webhook = Webhook { readers: stores.readers(), settings: Settings::default(), injector };
+    let nothing = Tables::build(&mesh_policy::World::default(), &Settings::default());
+    let tables = watch::channel(Arc::new(nothing)).1;
+    let (readers, maps) = (stores.readers(), Maps::of(&["shop"]));
+    let webhook = Webhook { readers, maps, settings: Settings::default(), tables, injector };
     let request =
         http::Request::post(path).header("content-type", "application/json").body(body.into()).unwrap();
     let response = router(webhook).call(request).await.unwrap();
@@ -60,6 +63,8 @@ fn route(backend: &str) -> Value {
 async fn validate(group: &str, kind: &str, operation: &str, object: Value) -> Value {
     let (status, answer) = post("/validate", review(group, kind, operation, object)).await;
     assert_eq!((status, &answer["response"]["uid"]), (StatusCode::OK, &"u1".into()));
+    // The API server takes no other.
+    assert_eq!([&answer["apiVersion"], &answer["kind"]], ["admission.k8s.io/v1", "AdmissionReview"]);
     answer["response"].clone()
 }
 
@@ -104,14 +109,24 @@ async fn a_new_pod_gets_a_proxy_as_its_namespace_says_and_its_own_word_counts_mo
             "spec": {"containers": [{"name": "app", "image": "web:1"}]},
         })
     };
-    let (_, answer) = post("/inject", review("", "Pod", "CREATE", pod(json!({})))).await;
+    let (_, answer) = post("/inject/namespace", review("", "Pod", "CREATE", pod(json!({})))).await;
     assert_eq!(answer["response"]["allowed"], true);
     // kube writes the bytes as numbers, which the API server reads as well as base64.
     let patch: Vec<u8> = serde_json::from_value(answer["response"]["patch"].clone()).unwrap();
     let patch = String::from_utf8(patch).unwrap();
     assert!(patch.contains("mesh-proxy") && patch.contains("mesh-init"), "{patch}");
     let disabled = pod(json!({"mesh.dev/inject": "disabled"}));
-    let (_, answer) = post("/inject", review("", "Pod", "CREATE", disabled)).await;
+    let (_, answer) = post("/inject/namespace", review("", "Pod", "CREATE", disabled)).await;
+    assert_eq!((&answer["response"]["allowed"], &answer["response"]["patch"]), (&true.into(), &Value::Null));
+}
+
+#[tokio::test]
+async fn a_namespace_is_labelled_while_it_is_written() {
+    let namespace = |value: &str| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n", "annotations": {"mesh.dev/inject": value}}});
+    let (_, answer) = post("/label", review("", "Namespace", "CREATE", namespace("enabled"))).await;
+    let patch: Vec<u8> = serde_json::from_value(answer["response"]["patch"].clone()).unwrap();
+    assert!(String::from_utf8(patch).unwrap().contains("mesh.dev/inject-webhook"));
+    let (_, answer) = post("/label", review("", "Namespace", "UPDATE", namespace("disabled"))).await;
     assert_eq!((&answer["response"]["allowed"], &answer["response"]["patch"]), (&true.into(), &Value::Null));
 }
 
@@ -119,16 +134,16 @@ async fn a_new_pod_gets_a_proxy_as_its_namespace_says_and_its_own_word_counts_mo
 #[tokio::test]
 async fn garbage_is_refused_or_changes_nothing() {
     for body in ["", "aaaaaa", "null", "[]", "{}", r#"{"request":{}}"#, r#"{"request":{"uid":1}}"#] {
-        for path in ["/inject", "/validate"] {
+        for path in ["/inject/namespace", "/label", "/validate"] {
             let (status, _) = post(path, body).await;
             assert!(status.is_client_error(), "{path} {body}: {status}");
         }
     }
     let large = vec![b' '; MAX_BYTES + 1];
-    assert_eq!(post("/inject", large).await.0, StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(post("/inject/namespace", large).await.0, StatusCode::PAYLOAD_TOO_LARGE);
     assert_eq!(post("/other", "{}").await.0, StatusCode::NOT_FOUND);
     for (kind, object) in [("Pod", Value::Null), ("Pod", json!({"spec": 7})), ("Service", json!({}))] {
-        let (status, answer) = post("/inject", review("", kind, "CREATE", object)).await;
+        let (status, answer) = post("/inject/namespace", review("", kind, "CREATE", object)).await;
         let answer = &answer["response"];
         assert_eq!(
             (status, &answer["allowed"], &answer["patch"]),

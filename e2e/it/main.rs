@@ -3,5 +3,10 @@
 
 #![allow(clippy::unwrap_used)] // A story that cannot go on should say so at once.
 
+mod bookinfo;
+mod delivery;
+mod injection;
 mod node;
+mod outages;
+mod restarts;
 mod telling;

@@ -1,13 +1,12 @@
 //! The node itself: that what stories stand on is there.
 
 use crate::telling::{
+    app::{self, IMAGE},
     place::SOON,
     story::{tell, tell_alone},
 };
 use k8s_openapi::api::core::v1::{ConfigMap, Node};
 use mesh_tests::{client, wait};
-
-const APP: &str = "mesh-e2e-app:0.1.0";
 
 #[test]
 #[ignore = "wants a node: cargo xtask e2e"]
@@ -40,41 +39,11 @@ fn an_api_server_that_was_away_comes_back_with_all_it_knew() {
     });
 }
 
-fn echo(replicas: u32) -> String {
-    format!(
-        "
-apiVersion: apps/v1
-kind: Deployment
-metadata: {{ name: echo }}
-spec:
-  replicas: {replicas}
-  selector: {{ matchLabels: {{ app: echo }} }}
-  template:
-    metadata: {{ labels: {{ app: echo }} }}
-    spec:
-      terminationGracePeriodSeconds: 1
-      containers:
-      - name: app
-        image: {APP}
-        args: [serve]
-        ports: [{{ containerPort: 8080 }}]
-        readinessProbe: {{ httpGet: {{ path: /, port: 8080 }}, periodSeconds: 1 }}
----
-apiVersion: v1
-kind: Service
-metadata: {{ name: echo }}
-spec:
-  selector: {{ app: echo }}
-  ports: [{{ port: 80, targetPort: 8080 }}]
-"
-    )
-}
-
 #[test]
 #[ignore = "wants a node: cargo xtask e2e"]
 fn a_service_balances_over_its_pods_for_a_client_in_another_pod() {
     tell("node-service", async |place| {
-        place.apply(&echo(2)).await;
+        place.apply(&app::server("echo", 2)).await;
         place.rolled_out("echo").await;
         let service = place.service("echo", 80).await;
         let pods = place.pods("app=echo").await;
@@ -102,7 +71,7 @@ fn a_service_balances_over_its_pods_for_a_client_in_another_pod() {
 #[ignore = "wants a node: cargo xtask e2e"]
 fn a_job_finds_a_service_by_its_name() {
     tell("node-dns", async |place| {
-        place.apply(&echo(1)).await;
+        place.apply(&app::server("echo", 1)).await;
         for (job, url) in [("short", "http://echo/"), ("whole", "http://echo.node-dns.svc.cluster.local/")] {
             place
                 .apply(&format!(
@@ -115,7 +84,7 @@ spec:
   template:
     spec:
       restartPolicy: Never
-      containers: [{{ name: app, image: {APP}, args: [get, {url}, --within-s, '30'] }}]
+      containers: [{{ name: app, image: {IMAGE}, args: [get, {url}, --within-s, '30'] }}]
 "
                 ))
                 .await;

@@ -1,5 +1,9 @@
-//! How stories are told: `story` gives each a namespace and a deadline, `place` is that namespace, `inside` is a Pod's network.
+//! How stories are told: `story` gives each a namespace and a deadline, `place` is that namespace, `app` is what runs in it, `inside`
+//! is a Pod's network, `load` comes from there, `mesh` is what we ship.
 
+pub mod app;
 pub mod inside;
+pub mod load;
+pub mod mesh;
 pub mod place;
 pub mod story;

@@ -3,7 +3,8 @@
 
 use crate::{
     cluster,
-    go::{self, Module},
+    gateway_api::{self, Channel},
+    go::Module,
     image::{Image, NOBODY},
     shell,
 };
@@ -15,15 +16,12 @@ use std::{
 };
 
 const SUITE: Module = Module {
-    name: "conformance",
+    name: gateway_api::MODULE,
     title: "the Gateway API's conformance suite (2 minutes on two free cores)",
     packages: &["sigs.k8s.io/gateway-api/conformance/echo-basic"],
     linked: &[],
     test: Some("conformance.test"),
 };
-
-/// The module that has the CRDs of the suite's version.
-const GATEWAY_API: &str = "sigs.k8s.io/gateway-api";
 
 const ECHO: Module = Module {
     name: "echo",
@@ -59,7 +57,7 @@ pub fn run(options: Options) -> Result<()> {
             "/echo-basic",
             &["echo-basic"],
         )?;
-        definitions(&dir.join("crds"))
+        gateway_api::copy(Channel::Experimental, &dir.join("crds"))
     })?;
     let echo = ECHO.build(|dir| {
         key_pair(dir)?;
@@ -110,25 +108,6 @@ fn pack(dir: &Path, archive: &str, names: &[String], entrypoint: &str, files: &[
         user: NOBODY,
     };
     image.pack(&dir.join(format!("{archive}.tar"))).map(drop)
-}
-
-/// Copies the definitions of the Gateway API's kinds, the experimental ones included.
-fn definitions(into: &Path) -> Result<()> {
-    let mut list = Command::new("go");
-    list.args(["list", "-m", "-f", "{{.Dir}}", GATEWAY_API]).current_dir(go::source(SUITE.name));
-    let module = PathBuf::from(shell::output(&mut list)?.trim());
-    let from = module.join("config/crd/experimental");
-    fs::create_dir(into).with_context(|| format!("create {}", into.display()))?;
-    for entry in fs::read_dir(&from).with_context(|| format!("read {}", from.display()))? {
-        let path = entry.with_context(|| format!("read {}", from.display()))?.path();
-        let name = path.file_name().unwrap_or_default();
-        // Beside them lies a list of them, which is no object.
-        if name != "kustomization.yaml" {
-            let text = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
-            fs::write(into.join(name), text).with_context(|| format!("copy {}", path.display()))?;
-        }
-    }
-    Ok(())
 }
 
 /// The server wants one for its TLS port. It proves nothing, and so Go's own example of how to make one will do.

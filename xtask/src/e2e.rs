@@ -3,7 +3,9 @@
 
 use crate::{
     cluster::{self, ImageOptions},
-    dashboard, packages,
+    dashboard,
+    gateway_api::{self, Channel},
+    packages,
     shell::{self, cargo},
 };
 use anyhow::Result;
@@ -44,6 +46,7 @@ fn tell(options: &Options) -> Result<()> {
     cluster::images(NODE, ImageOptions { release: options.release })?;
     let mut test = cargo(&["test", "--workspace", "--test", "cluster", "--"]);
     test.arg("--ignored").args(&options.filter).env("MESH_E2E_NODE", NODE);
+    test.env("MESH_E2E_GATEWAY_API", gateway_api::definitions(Channel::Standard)?);
     if options.long {
         test.env("MESH_E2E_LONG", "1");
     }

@@ -7,6 +7,7 @@ mod dashboard;
 mod demo;
 mod docs;
 mod e2e;
+mod gateway_api;
 mod go;
 mod image;
 mod names;

@@ -45,6 +45,12 @@ impl Place {
         place
     }
 
+    /// Changes annotations of this namespace.
+    pub async fn annotate(&self, annotations: &serde_json::Value) {
+        let patch = Patch::Merge(serde_json::json!({ "metadata": { "annotations": annotations } }));
+        self.all::<Namespace>().patch(&self.namespace, &PatchParams::default(), &patch).await.unwrap();
+    }
+
     /// Objects of one kind in this namespace.
     pub fn api<K>(&self) -> Api<K>
     where
@@ -106,8 +112,13 @@ impl Place {
 
     /// Waits until all Pods of a Deployment serve, those of its newest template and no others.
     pub async fn rolled_out(&self, deployment: &str) {
+        self.rolled_out_of(&self.api::<Deployment>(), deployment).await;
+    }
+
+    /// The same in another namespace.
+    pub async fn rolled_out_of(&self, api: &Api<Deployment>, deployment: &str) {
         let what = "all of its Pods to serve";
-        self.until(what, self.api::<Deployment>(), deployment, |deployment| {
+        self.until(what, api.clone(), deployment, |deployment| {
             let Some(deployment) = deployment else { return false };
             let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
             let Some(status) = &deployment.status else { return false };
@@ -127,6 +138,30 @@ impl Place {
             conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
         });
         ready.await.unwrap()
+    }
+
+    /// Starts all Pods of a Deployment anew, as `kubectl rollout restart` does, and waits until they serve.
+    pub async fn restart(&self, deployment: &str) {
+        self.api::<Deployment>().restart(deployment).await.unwrap();
+        self.rolled_out(deployment).await;
+    }
+
+    pub async fn scale(&self, deployment: &str, replicas: u32) {
+        let patch = Patch::Merge(serde_json::json!({ "spec": { "replicas": replicas } }));
+        self.api::<Deployment>().patch_scale(deployment, &PatchParams::default(), &patch).await.unwrap();
+        self.rolled_out(deployment).await;
+    }
+
+    pub async fn gone<K>(&self, name: &str)
+    where
+        K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + Send
+            + 'static,
+    {
+        self.until("it to be gone", self.api::<K>(), name, |object| object.is_none()).await;
     }
 
     pub async fn completed(&self, job: &str) {

@@ -1,0 +1,112 @@
+//! BookInfo in an annotated namespace, from the manifests that `mesh demo` has: nothing in them names a proxy.
+
+use crate::telling::{
+    mesh::{self, Mesh},
+    place::{Place, SOON},
+    story::tell,
+};
+use mesh_api::graph::{EdgeMetrics, Graph};
+use mesh_tests::{binaries, client, wait};
+use std::{collections::BTreeMap, fs};
+
+const PODS: [&str; 7] =
+    ["productpage-v1", "details-v1", "reviews-v1", "reviews-v2", "reviews-v3", "ratings-v1", "traffic"];
+
+/// Who must be seen to call whom; a Service that has a route stands between.
+const CALLS: [(&str, &str); 8] = [
+    ("traffic", "productpage-v1"),
+    ("productpage-v1", "details-v1"),
+    ("productpage-v1", "reviews"),
+    ("reviews", "reviews-v1"),
+    ("reviews", "reviews-v2"),
+    ("reviews", "reviews-v3"),
+    ("reviews-v2", "ratings-v1"),
+    ("reviews-v3", "ratings-v1"),
+];
+
+/// Applies the demo's manifests as one `kubectl apply` would, and waits until all Pods are ready.
+async fn bookinfo(place: &Place) {
+    let manifests = binaries::workspace().join("demo/manifests");
+    for file in ["namespace", "policies", "routes", "bookinfo", "traffic"] {
+        let yaml = fs::read_to_string(manifests.join(format!("{file}.yaml"))).unwrap();
+        place.apply(&yaml).await;
+    }
+    for pod in PODS {
+        place.running(pod).await;
+    }
+}
+
+async fn graph(mesh: &Mesh<'_>) -> Graph {
+    let printed = mesh.cli(&["edges", "-n", "bookinfo", "-o", "json"]).await;
+    serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error}: {printed}"))
+}
+
+/// Figures of each edge, by the names of its ends.
+fn edges(graph: &Graph) -> BTreeMap<(&str, &str), &EdgeMetrics> {
+    let name = |id: &str| {
+        let node = graph.topology.nodes.iter().find(|node| node.id == id).unwrap();
+        node.name.as_str()
+    };
+    let ends = graph.topology.edges.iter().map(|edge| (name(&edge.from), name(&edge.to)));
+    ends.zip(&graph.metrics.edges).collect()
+}
+
+#[test]
+#[ignore = "wants a node: cargo xtask e2e"]
+fn every_edge_of_bookinfo_is_mutual_tls_and_nobody_touched_a_manifest() {
+    tell("bookinfo", async |place| {
+        let mesh = mesh::mesh(place).await;
+        mesh.gateway_api().await;
+        bookinfo(place).await;
+
+        wait::until("every edge to carry mutual TLS", SOON, async || {
+            let graph = graph(&mesh).await;
+            let edges = edges(&graph);
+            for (from, to) in CALLS {
+                match edges.get(&(from, to)) {
+                    Some(edge) if edge.golden.requests > 0 && edge.mtls == Some(1.0) => {}
+                    other => return Err(format!("{from} → {to}: {other:?}")),
+                }
+            }
+            assert_eq!(
+                edges.len(),
+                CALLS.len(),
+                "and nothing else, kubelet's probes least of all: {edges:?}"
+            );
+            Ok(())
+        })
+        .await;
+
+        // Who has no certificate is served where policy says so, and nowhere else.
+        let page = place.service("productpage", 9080).await;
+        let details = place.service("details", 9080).await;
+        let refused = client::get(details, "/details/0").await.unwrap();
+        assert_eq!(refused.status(), 403, "{:?}", refused.headers());
+        let refused = client::get(page, "/productpage").await.unwrap();
+        assert_eq!(refused.status(), 403, "{:?}", refused.headers());
+        place.apply(OPEN).await;
+        wait::until("the page for everybody", SOON, async || {
+            match client::get(page, "/productpage").await.unwrap().status() {
+                status if status == 200 => Ok(()),
+                status => Err(status),
+            }
+        })
+        .await;
+
+        let plain = mesh.cli(&["edges", "-n", "bookinfo"]).await;
+        println!("{plain}");
+    });
+}
+
+const OPEN: &str = "
+apiVersion: mesh.dev/v1alpha1
+kind: AuthorizationPolicy
+metadata: { name: productpage, namespace: bookinfo }
+spec:
+  targetRefs:
+  - { group: '', kind: Service, name: productpage }
+  rules:
+  - from:
+    - network: { cidr: 0.0.0.0/0 }
+    - serviceAccount: { name: traffic }
+";

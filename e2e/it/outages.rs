@@ -1,0 +1,132 @@
+//! What people see while a part of the cluster is away: traffic goes on, and what cannot is told at once.
+
+use crate::telling::{
+    app, load, mesh,
+    place::SOON,
+    story::{tell, tell_alone},
+};
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use kube::{
+    Api,
+    api::{ListParams, PatchParams},
+};
+use mesh_api::names;
+use mesh_tests::{client, load::failures, wait};
+use std::time::{Duration, Instant};
+use tokio::time;
+
+/// As long as it takes to see that nothing depends on what is away; a release wants a minute.
+fn away() -> Duration {
+    Duration::from_secs(if std::env::var_os("MESH_E2E_LONG").is_some() { 60 } else { 8 })
+}
+
+#[test]
+#[ignore = "wants a node: cargo xtask e2e"]
+fn traffic_goes_on_without_the_api_server_and_news_arrive_when_it_is_back() {
+    tell_alone("outages-api", async |place| {
+        let _mesh = mesh::meshed(place).await;
+        place.apply(&app::server("shop", 2)).await;
+        place.apply(&app::client("client")).await;
+        place.rolled_out("shop").await;
+        let client = place.running("client").await;
+        let (inside, shop) = (place.inside(&client).await, place.service("shop", 80).await);
+        let ask = || client::to("http://shop/");
+        let (outcomes, ()) = load::during(&inside, shop, 100, ask, async {
+            let held = place.node.hold("kube-apiserver").unwrap();
+            wait::until("the API server to be away", SOON, async || {
+                match place.client.apiserver_version().await {
+                    Ok(_) => Err("it answers"),
+                    Err(_) => Ok(()),
+                }
+            })
+            .await;
+            time::sleep(away()).await;
+            drop(held);
+            wait::until("the API server to be back", SOON, async || place.client.apiserver_version().await)
+                .await;
+            // The operator hears of new Pods, meshes them, and tells clients of them.
+            place.restart("shop").await;
+        })
+        .await;
+        assert_eq!(failures(&outcomes), [], "of {}", outcomes.len());
+        for pod in place.pods("app=shop").await {
+            assert!(mesh::is_meshed(&pod), "{pod:#?}");
+        }
+    });
+}
+
+#[test]
+#[ignore = "wants a node: cargo xtask e2e"]
+fn without_an_operator_a_known_service_is_served_and_an_unknown_one_refused_with_its_cause() {
+    tell_alone("outages-operator", async |place| {
+        let mesh = mesh::meshed(place).await;
+        for server in ["known", "unknown"] {
+            place.apply(&app::server(server, 1)).await;
+        }
+        place.apply(&app::client("client")).await;
+        for server in ["known", "unknown"] {
+            place.rolled_out(server).await;
+        }
+        let client = place.running("client").await;
+        let inside = place.inside(&client).await;
+        let (known, unknown) = (place.service("known", 80).await, place.service("unknown", 80).await);
+        let get = async |to| inside.run(async move || client::get(to, "/").await).await;
+        wait::until("the known one to answer", SOON, async || match get(known).await.unwrap().status() {
+            status if status == 200 => Ok(()),
+            status => Err(status),
+        })
+        .await;
+
+        let operators: Api<Deployment> = Api::namespaced(place.client.clone(), names::OPERATOR_NAMESPACE);
+        let none = kube::api::Patch::Merge(serde_json::json!({ "spec": { "replicas": 0 } }));
+        operators.patch_scale(names::OPERATOR, &PatchParams::default(), &none).await.unwrap();
+        let pods: Api<Pod> = Api::namespaced(place.client.clone(), names::OPERATOR_NAMESPACE);
+        wait::until("no operator to be left", SOON, async || {
+            match pods.list(&ListParams::default()).await.unwrap().items.len() {
+                0 => Ok(()),
+                left => Err(left),
+            }
+        })
+        .await;
+        assert_eq!(get(known).await.unwrap().status(), 200);
+        let asked = Instant::now();
+        let refused = get(unknown).await.unwrap();
+        assert_eq!(refused.status(), 503);
+        let cause = refused.headers().get("l5d-proxy-error").map(|cause| cause.to_str().unwrap());
+        println!("refused after {:?}: {cause:?}", asked.elapsed());
+        assert!(cause.is_some_and(|cause| cause.contains("unknown")), "{cause:?}");
+
+        // Pods start without a proxy meanwhile, and are found when an operator is back.
+        place.apply(&app::server("late", 1)).await;
+        place.rolled_out("late").await;
+        mesh.install(&[]).await;
+        wait::until("the unknown one to answer", SOON, async || match get(unknown).await.unwrap().status() {
+            status if status == 200 => Ok(()),
+            status => Err(status),
+        })
+        .await;
+        let unmeshed = place.pods("app=late").await;
+        assert!(!unmeshed.iter().any(mesh::is_meshed));
+        place.annotate(&serde_json::json!({ names::RECONCILE: "restart" })).await;
+        wait::until("the late Pod to be meshed", SOON, async || {
+            let pods = place.pods("app=late").await;
+            if pods.iter().any(mesh::is_meshed) { Ok(()) } else { Err("it runs without a proxy") }
+        })
+        .await;
+    });
+}
+
+#[test]
+#[ignore = "wants a node: cargo xtask e2e"]
+fn a_peer_that_has_no_certificate_is_refused_where_only_the_mesh_may_call() {
+    tell("outages-plain", async |place| {
+        let _mesh = mesh::meshed(place).await;
+        place.annotate(&serde_json::json!({ names::DEFAULT_POLICY: "deny" })).await;
+        place.apply(&app::server("shop", 1)).await;
+        // Kubelet's probes pass although nobody may call.
+        place.rolled_out("shop").await;
+        let shop = place.service("shop", 80).await;
+        let refused = client::get(shop, "/other").await.unwrap();
+        assert_eq!(refused.status(), 403, "{:?}", refused.headers());
+    });
+}

@@ -1,0 +1,124 @@
+//! Whatever is restarted, scaled or drained while requests come: none of them fails.
+
+use crate::telling::{
+    app,
+    inside::Inside,
+    load,
+    mesh::{self, Mesh},
+    place::{Place, SOON},
+    story::{tell, tell_alone},
+};
+use k8s_openapi::api::{apps::v1::Deployment, coordination::v1::Lease, core::v1::Pod};
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, EvictParams, ListParams},
+};
+use mesh_api::names;
+use mesh_tests::{client, load::failures, wait};
+use std::net::SocketAddr;
+
+/// How often a story repeats what may go wrong by chance: as often as a release wants it, or once or twice.
+fn times(long: usize, short: usize) -> usize {
+    if std::env::var_os("MESH_E2E_LONG").is_some() { long } else { short }
+}
+
+/// A meshed server of so many Pods, and a meshed client to ask from.
+async fn shop(place: &Place, replicas: u32) -> (Mesh<'_>, Inside, SocketAddr) {
+    let mesh = mesh::meshed(place).await;
+    place.apply(&app::server("shop", replicas)).await;
+    place.apply(&app::client("client")).await;
+    place.rolled_out("shop").await;
+    let client = place.running("client").await;
+    (mesh, place.inside(&client).await, place.service("shop", 80).await)
+}
+
+/// Requests that may be sent again, while something happens.
+async fn unharmed<T>(inside: &Inside, to: SocketAddr, rate_per_s: u32, change: impl Future<Output = T>) -> T {
+    let (outcomes, done) = load::during(inside, to, rate_per_s, || client::to("http://shop/"), change).await;
+    assert_eq!(failures(&outcomes), [], "of {}", outcomes.len());
+    done
+}
+
+#[test]
+#[ignore = "wants a node: cargo xtask e2e"]
+fn a_server_that_just_dies_is_restarted_pod_by_pod_and_no_request_fails() {
+    tell("restarts-rollout", async |place| {
+        let (_mesh, inside, shop) = shop(place, 2).await;
+        for _ in 0..times(20, 2) {
+            unharmed(&inside, shop, 400, place.restart("shop")).await;
+        }
+    });
+}
+
+#[test]
+#[ignore = "wants a node: cargo xtask e2e"]
+fn a_server_grows_and_shrinks_and_no_request_fails() {
+    tell("restarts-scale", async |place| {
+        let (_mesh, inside, shop) = shop(place, 1).await;
+        for _ in 0..times(20, 1) {
+            unharmed(&inside, shop, 200, async {
+                place.scale("shop", 5).await;
+                place.scale("shop", 1).await;
+            })
+            .await;
+        }
+    });
+}
+
+#[test]
+#[ignore = "wants a node: cargo xtask e2e"]
+fn pods_are_evicted_one_by_one_and_no_request_fails() {
+    tell("restarts-drain", async |place| {
+        let (_mesh, inside, shop) = shop(place, 2).await;
+        for _ in 0..times(20, 1) {
+            unharmed(&inside, shop, 200, async {
+                for pod in place.pods("app=shop").await {
+                    let pods = place.api::<Pod>();
+                    pods.evict(&pod.name_any(), &EvictParams::default()).await.unwrap();
+                    place.gone::<Pod>(&pod.name_any()).await;
+                    place.rolled_out("shop").await;
+                }
+            })
+            .await;
+        }
+    });
+}
+
+#[test]
+#[ignore = "wants a node: cargo xtask e2e"]
+fn the_operator_is_rolled_and_its_leader_deleted_and_no_request_fails() {
+    tell_alone("restarts-operator", async |place| {
+        let (mesh, inside, shop) = shop(place, 2).await;
+        mesh.install(&["--ha"]).await;
+        let client = place.client.clone();
+        let operators: Api<Deployment> = Api::namespaced(client.clone(), names::OPERATOR_NAMESPACE);
+        let pods: Api<Pod> = Api::namespaced(client.clone(), names::OPERATOR_NAMESPACE);
+        let leases: Api<Lease> = Api::namespaced(client, names::OPERATOR_NAMESPACE);
+        let holder = async || {
+            let lease = leases.get_opt(names::OPERATOR).await.unwrap();
+            lease.and_then(|lease| lease.spec?.holder_identity).filter(|holder| !holder.is_empty())
+        };
+        for _ in 0..times(20, 1) {
+            let leader = wait::until("a leader", SOON, async || holder().await.ok_or("none")).await;
+            unharmed(&inside, shop, 200, async {
+                pods.delete(&leader, &DeleteParams::default()).await.unwrap();
+                wait::until("another leader", SOON, async || match holder().await {
+                    Some(other) if other != leader => Ok(()),
+                    other => Err(format!("{other:?}")),
+                })
+                .await;
+                // Pods are meshed by whoever is there.
+                place.restart("shop").await;
+                operators.restart(names::OPERATOR).await.unwrap();
+                place.rolled_out_of(&operators, names::OPERATOR).await;
+            })
+            .await;
+        }
+        for pod in place.pods("app=shop").await {
+            assert!(mesh::is_meshed(&pod), "{pod:#?}");
+        }
+        mesh.install(&[]).await;
+        let left = pods.list(&ListParams::default()).await.unwrap();
+        assert!(!left.items.is_empty());
+    });
+}

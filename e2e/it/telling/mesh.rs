@@ -1,0 +1,95 @@
+//! The mesh on the stories' node: installed once, by the command line, as a user does it.
+
+use super::{
+    app,
+    place::{Place, SOON},
+};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::PostParams;
+use mesh_api::names;
+use mesh_tests::{binaries, process::Start, wait};
+use serde_json::json;
+use std::{env, fs, process::Output, sync::OnceLock, time::Duration};
+use tokio::sync::Mutex;
+
+/// Which of the chart's values stories change: the node has no way to pull.
+pub const VALUES: [&str; 2] = ["--set", "images.pullPolicy=Never"];
+
+/// The longest command: an installation.
+const COMMAND: Duration = Duration::from_secs(120);
+
+/// Whether the mesh is there. Held while it is being installed, so that others wait.
+static INSTALLED: OnceLock<Mutex<bool>> = OnceLock::new();
+
+pub struct Mesh<'a> {
+    place: &'a Place,
+}
+
+/// The mesh, for a story that wants one.
+pub async fn mesh(place: &Place) -> Mesh<'_> {
+    let mesh = Mesh { place };
+    let mut installed = INSTALLED.get_or_init(Mutex::default).lock().await;
+    if !*installed {
+        mesh.install(&[]).await;
+        *installed = true;
+    }
+    mesh
+}
+
+/// The mesh, and Pods of this namespace are to be meshed.
+pub async fn meshed(place: &Place) -> Mesh<'_> {
+    let mesh = mesh(place).await;
+    place.annotate(&json!({ names::INJECT: "enabled" })).await;
+    // The API server's own picture of a namespace is behind for a moment.
+    let pod: Pod = serde_saphyr::from_str(&app::client("tried")).unwrap();
+    let dry_run = PostParams { dry_run: true, ..Default::default() };
+    wait::until("Pods to be meshed", SOON, async || match place.api().create(&dry_run, &pod).await {
+        Ok(pod) if is_meshed(&pod) => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    mesh
+}
+
+pub fn is_meshed(pod: &Pod) -> bool {
+    let spec = pod.spec.as_ref().unwrap();
+    let mut containers = spec.init_containers.iter().flatten().chain(&spec.containers);
+    containers.any(|container| container.name == names::PROXY_CONTAINER)
+}
+
+impl Mesh<'_> {
+    /// Installs it, or changes what is there, and waits until it is ready.
+    pub async fn install(&self, flags: &[&str]) -> String {
+        let flags = [&["install", "--apply"], &VALUES[..], flags].concat();
+        self.cli(&flags).await
+    }
+
+    /// Brings the Gateway API's kinds onto the node, as the administrator of a cluster does.
+    pub async fn gateway_api(&self) {
+        let folder =
+            env::var("MESH_E2E_GATEWAY_API").expect("MESH_E2E_GATEWAY_API names a folder of definitions");
+        let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        // Beside them lies a list of them, which is no object.
+        files.retain(|file| !file.ends_with("kustomization.yaml"));
+        for file in files {
+            self.place.apply(&fs::read_to_string(file).unwrap()).await;
+        }
+    }
+
+    /// What a command of ours prints; it must succeed.
+    pub async fn cli(&self, arguments: &[&str]) -> String {
+        let Output { status, stdout, stderr } = self.run(arguments).await;
+        let [stdout, stderr] = [stdout, stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+        assert!(status.success(), "mesh {}: {status}\n{stdout}\n{stderr}", arguments.join(" "));
+        stdout
+    }
+
+    /// Runs `mesh` in the node's network, as administrator.
+    pub async fn run(&self, arguments: &[&str]) -> Output {
+        Start::new("mesh", binaries::path("mesh"))
+            .args(arguments)
+            .env("KUBECONFIG", self.place.node.kubeconfig())
+            .output(COMMAND)
+            .await
+    }
+}

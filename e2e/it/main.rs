@@ -6,6 +6,7 @@
 mod bookinfo;
 mod delivery;
 mod injection;
+mod install;
 mod node;
 mod outages;
 mod restarts;

@@ -122,13 +122,17 @@ pub fn run(options: Options) -> Result<()> {
             hand_over(&name, "enter", &arguments)
         }
         Task::Helm(rest) => {
-            let helm = HELM.build(|_| Ok(()))?.join("helm");
-            let mut arguments = vec![helm.display().to_string()];
+            let mut arguments = vec![helm()?.display().to_string()];
             arguments.extend(rest.arguments);
             hand_over(&name, "enter", &arguments)
         }
         Task::Enter(rest) => hand_over(&name, "enter", &rest.arguments),
     }
+}
+
+/// The real Helm, built the first time.
+pub fn helm() -> Result<PathBuf> {
+    Ok(HELM.build(|_| Ok(()))?.join("helm"))
 }
 
 /// Starts the node and comes back.

@@ -8,11 +8,13 @@ use crate::{
     image::{Image, NOBODY},
     shell,
 };
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    thread,
+    time::{Duration, Instant},
 };
 
 const SUITE: Module = Module {
@@ -31,6 +33,16 @@ const ECHO: Module = Module {
     test: None,
 };
 
+/// How long a guard may be obeyed that is no more.
+const GUARDED: Duration = Duration::from_secs(20);
+
+/// What we say that we do: all that is Core, and the extended features that the contract with proxies can carry. Paths cannot be
+/// rewritten by it.
+const FEATURES: &str = "Mesh,HTTPRoute,GRPCRoute,MeshClusterIPMatching,MeshConsumerRoute,MeshHTTPRouteSchemeRedirect,\
+    MeshHTTPRouteRedirectPort,MeshHTTPRouteRedirectPath,MeshHTTPRouteBackendRequestHeaderModification,\
+    MeshHTTPRouteQueryParamMatching,MeshHTTPRouteNamedRouteRule,HTTPRouteParentRefPort,HTTPRouteResponseHeaderModification,\
+    HTTPRoute303RedirectStatusCode,HTTPRoute307RedirectStatusCode,HTTPRoute308RedirectStatusCode";
+
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// The node to run on. It runs already, with the mesh installed unless `--baseline` is given.
@@ -45,6 +57,18 @@ pub struct Options {
     /// For the suite, such as `--run-test=NAME` or `--supported-features=…`.
     #[arg(last = true)]
     arguments: Vec<String>,
+}
+
+impl Options {
+    /// A run against the mesh that is installed on a node.
+    pub fn on(node: &str) -> Options {
+        Options {
+            name: node.to_owned(),
+            baseline: false,
+            report: PathBuf::from("target/conformance.yaml"),
+            arguments: vec![],
+        }
+    }
 }
 
 pub fn run(options: Options) -> Result<()> {
@@ -73,8 +97,18 @@ pub fn run(options: Options) -> Result<()> {
         })
     };
     shell::run(node("import")?.args([suite.join("echo-basic.tar"), echo.join("echo-advanced.tar")]))?;
-    let apply = ["kubectl", "apply", "--server-side", "--filename"];
-    shell::run(node("enter")?.args(apply).arg(suite.join("crds")))?;
+    // The node may have the standard channel already, which guards itself against the experimental one.
+    let guards = ["validatingadmissionpolicy", "validatingadmissionpolicybinding"];
+    for guard in guards.map(|kind| format!("{kind}/safe-upgrades.gateway.networking.k8s.io")) {
+        shell::run(node("enter")?.args(["kubectl", "delete", "--ignore-not-found", &guard]))?;
+    }
+    let apply = ["kubectl", "apply", "--server-side", "--force-conflicts", "--filename"];
+    // The API server goes by the guard for a moment more.
+    let start = Instant::now();
+    while let Err(error) = shell::run(node("enter")?.args(apply).arg(suite.join("crds"))) {
+        ensure!(start.elapsed() < GUARDED, error);
+        thread::sleep(Duration::from_secs(1));
+    }
 
     let report = std::path::absolute(&options.report).context("find where the report goes")?;
     let mut test = node("enter")?;
@@ -86,7 +120,7 @@ pub fn run(options: Options) -> Result<()> {
         .arg(format!("--report-output={}", report.display()));
     // Without a list it asks the status of a GatewayClass, which no mesh needs to have.
     if !options.arguments.iter().any(|argument| argument.starts_with("--supported-features")) {
-        test.arg("--supported-features=Mesh,HTTPRoute,GRPCRoute");
+        test.arg(format!("--supported-features={FEATURES}"));
     }
     if !options.baseline {
         test.arg("--namespace-annotations=mesh.dev/inject=enabled");

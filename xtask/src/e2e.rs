@@ -1,9 +1,9 @@
 //! `cargo xtask e2e`: every check that needs a cluster. Starts a node of its own, brings our images onto it, tells the stories of
-//! `e2e/it/`, and ends it.
+//! `e2e/it/`, holds the mesh against the Gateway API's conformance suite, and ends it.
 
 use crate::{
     cluster::{self, ImageOptions},
-    dashboard,
+    conformance, dashboard,
     gateway_api::{self, Channel},
     packages,
     shell::{self, cargo},
@@ -47,8 +47,14 @@ fn tell(options: &Options) -> Result<()> {
     let mut test = cargo(&["test", "--workspace", "--test", "cluster", "--"]);
     test.arg("--ignored").args(&options.filter).env("MESH_E2E_NODE", NODE);
     test.env("MESH_E2E_GATEWAY_API", gateway_api::definitions(Channel::Standard)?);
+    test.env("MESH_E2E_HELM", cluster::helm()?);
     if options.long {
         test.env("MESH_E2E_LONG", "1");
     }
-    shell::run(&mut test)
+    shell::run(&mut test)?;
+    match options.filter {
+        Some(_) => Ok(()),
+        // The stories have left a mesh on the node.
+        None => conformance::run(conformance::Options::on(NODE)),
+    }
 }

@@ -58,6 +58,11 @@ pub fn is_meshed(pod: &Pod) -> bool {
 }
 
 impl Mesh<'_> {
+    /// Whatever there is: for stories that only ask the command line.
+    pub fn of(place: &Place) -> Mesh<'_> {
+        Mesh { place }
+    }
+
     /// Installs it, or changes what is there, and waits until it is ready.
     pub async fn install(&self, flags: &[&str]) -> String {
         let flags = [&["install", "--apply"], &VALUES[..], flags].concat();

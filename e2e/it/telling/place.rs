@@ -172,8 +172,11 @@ impl Place {
         .await;
     }
 
+    /// Pods with these labels that are not on their way out.
     pub async fn pods(&self, selector: &str) -> Vec<Pod> {
-        self.api::<Pod>().list(&ListParams::default().labels(selector)).await.unwrap().items
+        let mut pods = self.api::<Pod>().list(&ListParams::default().labels(selector)).await.unwrap().items;
+        pods.retain(|pod| pod.metadata.deletion_timestamp.is_none());
+        pods
     }
 
     /// Where a Service is reached from within the cluster.

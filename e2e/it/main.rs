@@ -5,6 +5,7 @@
 
 mod bookinfo;
 mod delivery;
+mod identity;
 mod injection;
 mod install;
 mod node;

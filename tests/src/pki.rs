@@ -8,7 +8,7 @@ use rustls::{
     ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion, crypto::CryptoProvider,
     pki_types::CertificateDer, server::WebPkiClientVerifier,
 };
-use rustls_pki_types::{CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls_pki_types::{CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject};
 use std::sync::Arc;
 use time::OffsetDateTime;
 
@@ -147,6 +147,15 @@ pub fn request(names: &[&str]) -> (KeyPair, Vec<u8>) {
     params.distinguished_name = DistinguishedName::new();
     let request = params.serialize_request(&key).expect("the parameters are complete");
     (key, request.der().to_vec())
+}
+
+/// Trust anchors of a PEM file.
+pub fn anchors(pem: &str) -> Arc<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+        roots.add(certificate.expect("a PEM file")).expect("a certificate");
+    }
+    Arc::new(roots)
 }
 
 /// A client with these trust anchors that shows `leaf`, or nothing.

@@ -2,6 +2,7 @@
 
 use crate::{mesh::Operator, wait};
 use bytes::Bytes;
+use hyper_util::rt::TokioIo;
 use linkerd2_proxy_api::{
     destination::{self, destination_client::DestinationClient},
     identity::{self, identity_client::IdentityClient},
@@ -10,7 +11,10 @@ use linkerd2_proxy_api::{
     outbound::{self, outbound_policies_client::OutboundPoliciesClient, traffic_spec::Target},
 };
 use prost::Message;
-use std::{net::SocketAddr, time::Duration};
+use rustls_pki_types::ServerName;
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 use tonic::{Status, Streaming, transport::Channel};
 
 /// A proxy of one workload.
@@ -31,6 +35,28 @@ impl ScriptedProxy {
         let endpoint = Channel::from_shared(format!("http://{operator}")).expect("an address makes a URI");
         let channel =
             endpoint.connect().await.unwrap_or_else(|error| panic!("connect to {operator}: {error}"));
+        ScriptedProxy { channel, workload: workload.into() }
+    }
+
+    /// As a proxy on a cluster that has no certificate yet: over TLS, of the operator that has this name.
+    pub async fn secured(
+        operator: SocketAddr,
+        tls: Arc<rustls::ClientConfig>,
+        name: &str,
+        workload: &str,
+    ) -> ScriptedProxy {
+        let endpoint = Channel::from_shared(format!("http://{operator}")).expect("an address makes a URI");
+        let (connector, name) = (TlsConnector::from(tls), name.to_owned());
+        let connect = move |_| {
+            let (connector, name) = (connector.clone(), name.clone());
+            async move {
+                let name = ServerName::try_from(name).map_err(io::Error::other)?;
+                let connection = connector.connect(name, TcpStream::connect(operator).await?).await?;
+                Ok::<_, io::Error>(TokioIo::new(connection))
+            }
+        };
+        let channel = endpoint.connect_with_connector(tower::service_fn(connect)).await;
+        let channel = channel.unwrap_or_else(|error| panic!("connect to {operator}: {error}"));
         ScriptedProxy { channel, workload: workload.into() }
     }
 

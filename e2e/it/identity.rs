@@ -1,0 +1,118 @@
+//! Who gets a certificate, and that certificates come and go without anybody noticing.
+
+use crate::telling::{
+    app, load,
+    mesh::{self, Mesh},
+    place::{Place, SOON},
+    story::{tell, tell_alone},
+};
+use k8s_openapi::api::{
+    authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec},
+    core::v1::{ConfigMap, Pod, Service, ServiceAccount},
+};
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, PostParams},
+};
+use mesh_api::names;
+use mesh_tests::{client, load::failures, pki, scripted_proxy::ScriptedProxy, wait};
+use std::{net::SocketAddr, time::Duration};
+use tokio::time;
+
+/// A proxy of a Pod of this namespace that has no certificate yet.
+async fn proxy(place: &Place, pod: &Pod) -> ScriptedProxy {
+    let map = place.api::<ConfigMap>().get(names::TRUST_ANCHORS_CONFIG_MAP).await.unwrap();
+    let anchors = pki::anchors(&map.data.unwrap()[names::TRUST_ANCHORS_KEY]);
+    let services: Api<Service> = Api::namespaced(place.client.clone(), names::OPERATOR_NAMESPACE);
+    let ip = services.get(names::OPERATOR).await.unwrap().spec.unwrap().cluster_ip.unwrap();
+    let operator = SocketAddr::new(ip.parse().unwrap(), names::OPERATOR_GRPC_PORT);
+    let name = identity(names::OPERATOR_NAMESPACE, names::OPERATOR);
+    let workload = format!(r#"{{"ns":"{}","pod":"{}"}}"#, place.namespace, pod.name_any());
+    ScriptedProxy::secured(operator, pki::client(anchors, None, &[b"h2"]), &name, &workload).await
+}
+
+fn identity(namespace: &str, account: &str) -> String {
+    format!("{account}.{namespace}.serviceaccount.identity.{}.cluster.local", names::OPERATOR_NAMESPACE)
+}
+
+/// A token of the Pod's service account, as kubelet asks for it.
+async fn token(place: &Place, pod: &Pod, audience: &str) -> Vec<u8> {
+    let bound = BoundObjectReference {
+        api_version: Some("v1".into()),
+        kind: Some("Pod".into()),
+        name: Some(pod.name_any()),
+        uid: pod.uid(),
+    };
+    let spec = TokenRequestSpec {
+        audiences: vec![audience.into()],
+        bound_object_ref: Some(bound),
+        expiration_seconds: Some(600),
+    };
+    let request = TokenRequest { spec, ..Default::default() };
+    let accounts = place.api::<ServiceAccount>();
+    let made = accounts.create_token_request("default", &PostParams::default(), &request).await.unwrap();
+    made.status.unwrap().token.into_bytes()
+}
+
+#[test]
+#[ignore = "wants a node: cargo xtask e2e"]
+fn a_certificate_is_for_the_pod_whose_token_it_is_and_for_nobody_else() {
+    tell("identity", async |place| {
+        let _mesh = mesh::meshed(place).await;
+        for pod in ["one", "other"] {
+            place.apply(&app::client(pod)).await;
+        }
+        let (one, other) = (place.running("one").await, place.running("other").await);
+        let proxy = proxy(place, &one).await;
+        let own = identity(&place.namespace, "default");
+        let (_, request) = pki::request(&[&own]);
+
+        let good = token(place, &one, names::TOKEN_AUDIENCE).await;
+        let issued = proxy.certify(&own, &good, &request).await.unwrap();
+        assert!(!issued.leaf_certificate.is_empty());
+
+        let refused = async |what: &str, name: &str, token: &[u8], request: &[u8], why: &str| {
+            let status = proxy.certify(name, token, request).await.unwrap_err();
+            assert!(status.message().contains(why), "{what}: {status:?}");
+        };
+        let audience = token(place, &one, "https://kubernetes.default.svc.cluster.local").await;
+        refused("another audience", &own, &audience, &request, "audience").await;
+        refused("no token", &own, b"eyJhbGciOiJub25lIn0.e30.", &request, "token").await;
+        let theirs = identity(&place.namespace, "somebody");
+        let (_, for_them) = pki::request(&[&theirs]);
+        refused("another's name", &theirs, &good, &for_them, "identity").await;
+        refused("another's name in the request", &own, &good, &for_them, "name").await;
+        let others = token(place, &other, names::TOKEN_AUDIENCE).await;
+        refused("a request that was seen", &own, &others, &request, "another Pod").await;
+
+        let at_once = DeleteParams::default().grace_period(0);
+        place.api::<Pod>().delete(&one.name_any(), &at_once).await.unwrap();
+        // The API server believes a token for some seconds after it has looked at it.
+        wait::until("the token of a Pod that is gone to be refused", SOON, async || {
+            match proxy.certify(&own, &good, &request).await {
+                Err(status) if status.message().contains("invalidated") => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
+    });
+}
+
+#[test]
+#[ignore = "wants a node: cargo xtask e2e"]
+fn leaf_certificates_are_renewed_under_load_and_no_request_fails() {
+    tell_alone("identity-leaf", async |place| {
+        let mesh: Mesh = mesh::meshed(place).await;
+        mesh.install(&["--set", "identity.leafLifetime=10s"]).await;
+        place.apply(&app::server("shop", 2)).await;
+        place.apply(&app::client("client")).await;
+        place.rolled_out("shop").await;
+        let client = place.running("client").await;
+        let (inside, shop) = (place.inside(&client).await, place.service("shop", 80).await);
+        // Three lives of a certificate.
+        let lives = time::sleep(Duration::from_secs(30));
+        let (outcomes, ()) = load::during(&inside, shop, 100, || client::to("http://shop/"), lives).await;
+        assert_eq!(failures(&outcomes), [], "of {}", outcomes.len());
+        mesh.install(&[]).await;
+    });
+}

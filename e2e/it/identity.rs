@@ -113,6 +113,9 @@ fn leaf_certificates_are_renewed_under_load_and_no_request_fails() {
         let lives = time::sleep(Duration::from_secs(30));
         let (outcomes, ()) = load::during(&inside, shop, 100, || client::to("http://shop/"), lives).await;
         assert_eq!(failures(&outcomes), [], "of {}", outcomes.len());
+        // That of the webhook is as short.
+        place.restart("shop").await;
+        assert!(place.pods("app=shop").await.iter().all(mesh::is_meshed));
         mesh.install(&[]).await;
     });
 }

@@ -1,7 +1,8 @@
 //! What people see while a part of the cluster is away: traffic goes on, and what cannot is told at once.
 
 use crate::telling::{
-    app, load, mesh,
+    app, inside, load,
+    mesh::{self, Mesh},
     place::SOON,
     story::{tell, tell_alone},
 };
@@ -12,7 +13,11 @@ use kube::{
 };
 use mesh_api::names;
 use mesh_tests::{client, load::failures, wait};
-use std::time::{Duration, Instant};
+use rustix::process::{Pid, Signal};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 use tokio::time;
 
 /// As long as it takes to see that nothing depends on what is away; a release wants a minute.
@@ -52,6 +57,67 @@ fn traffic_goes_on_without_the_api_server_and_news_arrive_when_it_is_back() {
         for pod in place.pods("app=shop").await {
             assert!(mesh::is_meshed(&pod), "{pod:#?}");
         }
+    });
+}
+
+/// Makes etcd forget all that was before now.
+async fn compact() {
+    let etcd: SocketAddr = ([127, 0, 0, 1], 2379).into();
+    let post = async |path: &str, body: serde_json::Value| {
+        let mut request = client::to(&format!("http://{etcd}{path}"));
+        *request.method_mut() = http::Method::POST;
+        *request.body_mut() = client::body(body.to_string());
+        let reply = client::send(etcd, request).await.unwrap().is(200);
+        serde_json::from_slice::<serde_json::Value>(&reply.body).unwrap()
+    };
+    let seen = post("/v3/kv/range", serde_json::json!({ "key": "YQ==" })).await;
+    let revision = &seen["header"]["revision"];
+    post("/v3/kv/compaction", serde_json::json!({ "revision": revision, "physical": true })).await;
+}
+
+#[test]
+#[ignore = "wants a node: cargo xtask e2e"]
+fn an_operator_that_missed_what_the_cluster_has_forgotten_lists_it_anew() {
+    tell_alone("outages-compaction", async |place| {
+        let _mesh = mesh::meshed(place).await;
+        place.apply(&app::client("client")).await;
+        let client = place.running("client").await;
+        let inside = place.inside(&client).await;
+        let operators: Api<Pod> = Api::namespaced(place.client.clone(), names::OPERATOR_NAMESPACE);
+        let mut pods = operators.list(&ListParams::default()).await.unwrap().items;
+        pods.retain(|pod| pod.metadata.deletion_timestamp.is_none());
+        let [operator] = pods.as_slice() else { panic!("one operator, not {}", pods.len()) };
+        let pid = Pid::from_raw(inside::process(operator, "mesh-operator") as i32).unwrap();
+
+        rustix::process::kill_process(pid, Signal::STOP).unwrap();
+        place.annotate(&serde_json::json!({ names::INJECT: "disabled" })).await;
+        place.apply(&app::server("new", 1)).await;
+        place.rolled_out("new").await;
+        let held = place.node.hold("kube-apiserver").unwrap();
+        wait::until("the API server to be away", SOON, async || match place.client.apiserver_version().await {
+            Ok(_) => Err("it answers"),
+            Err(_) => Ok(()),
+        })
+        .await;
+        compact().await;
+        drop(held);
+        wait::until("the API server to be back", SOON, async || place.client.apiserver_version().await).await;
+        rustix::process::kill_process(pid, Signal::CONT).unwrap();
+
+        let new = place.service("new", 80).await;
+        let seen = wait::until("the operator to know the new Service", SOON, async || {
+            let printed = Mesh::of(place).run(&["endpoints", "new.outages-compaction.svc.cluster.local:80"]).await;
+            match printed.status.success() {
+                true => Ok(String::from_utf8_lossy(&printed.stdout).into_owned()),
+                false => Err(String::from_utf8_lossy(&printed.stderr).into_owned()),
+            }
+        })
+        .await;
+        println!("{seen}");
+        assert_eq!(inside.run(async move || client::get(new, "/").await.unwrap().status()).await, 200);
+        let now = operators.get(operator.metadata.name.as_ref().unwrap()).await.unwrap();
+        let restarts = now.status.unwrap().container_statuses.unwrap()[0].restart_count;
+        assert_eq!(restarts, 0, "without a restart");
     });
 }
 

@@ -43,14 +43,28 @@ impl Inside {
     }
 }
 
-/// A process of this Pod, found by its control group; of this node, whose processes share its process namespace or one below.
+/// The process of a Pod that runs a program of this name.
+pub fn process(pod: &Pod, program: &str) -> u32 {
+    let uid = pod.metadata.uid.as_deref().unwrap();
+    let named = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_end() == program);
+    processes_of(uid).into_iter().find(named).unwrap_or_else(|| panic!("no {program} of pod {uid} runs"))
+}
+
+/// A process of this Pod; of this node, whose processes share its process namespace or one below.
 fn process_of(init: u32, uid: &str) -> Option<u32> {
+    processes_of(uid).into_iter().find(|pid| *pid != init)
+}
+
+/// The processes of a Pod, found by its control group.
+fn processes_of(uid: &str) -> Vec<u32> {
     let of_node = format!("pod{uid}");
-    fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let own = entries.filter_map(|entry| {
         let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
         let groups = fs::read_to_string(entry.path().join("cgroup")).ok()?;
-        (pid != init && groups.contains(&of_node) && runs(&entry.path())).then_some(pid)
-    })
+        (groups.contains(&of_node) && runs(&entry.path())).then_some(pid)
+    });
+    own.collect()
 }
 
 fn runs(process: &Path) -> bool {

@@ -30,6 +30,10 @@ pub const TOKEN_AUDIENCE: &str = "identity.mesh.dev";
 pub const VIEWER: &str = "mesh-viewer";
 /// Audience of those tokens: they are good for the operator's API and for nothing else.
 pub const VIEWER_AUDIENCE: &str = "api.mesh.dev";
+/// Service of the one replica that leads: proxies report to it what they have seen.
+pub const TELEMETRY: &str = "mesh-telemetry";
+/// Label of the operator's Pod that leads.
+pub const LEADER_LABEL: &str = "mesh.dev/leader";
 /// Labels of the operator's Pods.
 pub const OPERATOR_LABELS: &str = "app.kubernetes.io/name=mesh,app.kubernetes.io/component=operator";
 /// The proxy's container in a meshed Pod, by which the operator knows that the Pod is meshed.

@@ -94,9 +94,11 @@ fn an_operator_that_missed_what_the_cluster_has_forgotten_lists_it_anew() {
         place.apply(&app::server("new", 1)).await;
         place.rolled_out("new").await;
         let held = place.node.hold("kube-apiserver").unwrap();
-        wait::until("the API server to be away", SOON, async || match place.client.apiserver_version().await {
-            Ok(_) => Err("it answers"),
-            Err(_) => Ok(()),
+        wait::until("the API server to be away", SOON, async || {
+            match place.client.apiserver_version().await {
+                Ok(_) => Err("it answers"),
+                Err(_) => Ok(()),
+            }
         })
         .await;
         compact().await;
@@ -106,7 +108,8 @@ fn an_operator_that_missed_what_the_cluster_has_forgotten_lists_it_anew() {
 
         let new = place.service("new", 80).await;
         let seen = wait::until("the operator to know the new Service", SOON, async || {
-            let printed = Mesh::of(place).run(&["endpoints", "new.outages-compaction.svc.cluster.local:80"]).await;
+            let printed =
+                Mesh::of(place).run(&["endpoints", "new.outages-compaction.svc.cluster.local:80"]).await;
             match printed.status.success() {
                 true => Ok(String::from_utf8_lossy(&printed.stdout).into_owned()),
                 false => Err(String::from_utf8_lossy(&printed.stderr).into_owned()),

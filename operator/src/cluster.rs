@@ -5,6 +5,7 @@ mod admin;
 mod backoff;
 mod bundle;
 mod duties;
+mod leader;
 pub(crate) mod leaf;
 mod lease;
 mod maps;
@@ -143,8 +144,11 @@ impl Cluster {
             injector: self.injector(config).await?,
         };
         self.tasks.spawn(webhook::serve(listener, tls, webhook, self.leaving.subscribe()));
+        let me = config.pod.clone().unwrap_or_else(|| format!("operator-{}", crate::random::hex::<4>()));
         let duties = duties::Duties {
             client: self.client.clone(),
+            namespace: config.namespace.clone(),
+            me: me.clone(),
             store: self.store.clone(),
             readers: self.readers.clone(),
             maps,
@@ -154,7 +158,6 @@ impl Cluster {
             holding: self.hold.subscribe(),
         };
         self.tasks.spawn(duties.run());
-        let me = config.pod.clone().unwrap_or_else(|| format!("operator-{}", crate::random::hex::<4>()));
         let (client, namespace) = (self.client.clone(), config.namespace.clone());
         self.tasks.spawn(lease::run(client, namespace, names::OPERATOR, me, self.hold.clone(), stop));
         Ok(())

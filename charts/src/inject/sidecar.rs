@@ -158,6 +158,12 @@ fn env(spec: &PodSpec, settings: &Settings, injection: &Injection) -> Vec<EnvVar
         "OPERATOR_ADDR",
         format!("{operator}.{control_namespace}.svc.{cluster_domain}:{}", names::OPERATOR_GRPC_PORT),
     );
+    let telemetry = names::TELEMETRY;
+    set(
+        "TELEMETRY_SVC_ADDR",
+        format!("{telemetry}.{control_namespace}.svc.{cluster_domain}:{}", names::OPERATOR_GRPC_PORT),
+    );
+    set("TELEMETRY_SVC_NAME", format!("{operator}.{control_namespace}.{identities}"));
     set("OPERATOR_NAME", format!("{operator}.{control_namespace}.{identities}"));
     set("IDENTITY_LOCAL_NAME", format!("$(_SERVICE_ACCOUNT).$(_NAMESPACE).{identities}"));
     set("IDENTITY_TOKEN_FILE", format!("{TOKEN_FOLDER}/{TOKEN_FILE}"));

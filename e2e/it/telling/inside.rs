@@ -46,7 +46,9 @@ impl Inside {
 /// The process of a Pod that runs a program of this name.
 pub fn process(pod: &Pod, program: &str) -> u32 {
     let uid = pod.metadata.uid.as_deref().unwrap();
-    let named = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_end() == program);
+    let named = |pid: &u32| {
+        fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_end() == program)
+    };
     processes_of(uid).into_iter().find(named).unwrap_or_else(|| panic!("no {program} of pod {uid} runs"))
 }
 

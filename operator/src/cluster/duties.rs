@@ -3,6 +3,7 @@
 
 use super::{
     bundle::{self, Bundle},
+    leader,
     maps::Maps,
     mirror,
     reconcile::{self, Unmeshed},
@@ -17,7 +18,7 @@ use k8s_openapi::{
     ClusterResourceScope,
     api::{
         admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration},
-        core::v1::{ConfigMap, Namespace},
+        core::v1::{ConfigMap, Namespace, Pod},
         rbac::v1::ClusterRole,
     },
     jiff::Timestamp,
@@ -58,6 +59,9 @@ const AT_ONCE: usize = 8;
 
 pub struct Duties {
     pub client: Client,
+    /// Where we run, and as which Pod.
+    pub namespace: String,
+    pub me: String,
     pub store: secret::Store,
     pub readers: Readers,
     pub maps: Maps,
@@ -83,6 +87,7 @@ impl Duties {
             self.tables.borrow_and_update();
             let authority = self.authority.borrow_and_update().clone();
             maps_changed.borrow_and_update();
+            self.lead().await;
             self.mirror().await;
             owner.look(&self.client).await;
             self.bundle(&owner).await;
@@ -112,6 +117,18 @@ impl Duties {
             }
             time::sleep(PAUSE).await;
         }
+    }
+
+    async fn lead(&self) {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
+        let plan = leader::plan(&self.readers.pods.state(), &self.namespace, &self.me);
+        let writes = plan.into_iter().map(|(name, patch)| {
+            let api = api.clone();
+            write(format!("label of Pod {name}"), async move {
+                api.patch_metadata(&name, &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop)
+            })
+        });
+        together(writes.collect()).await;
     }
 
     async fn mirror(&self) {

@@ -199,26 +199,22 @@ impl Outbound {
         route: &OpaqueRoute,
         silent: Option<(SocketAddr, Rc<Destination>)>,
     ) -> io::Result<()> {
-        let Some(backend) = route.backend() else {
-            self.tcp_errors.inc(route.refusal().label());
-            return Ok(());
+        // A client that is told nothing else learns from a reset that its connection is refused, and not over.
+        let refuse = |stream: Stream, kind: Kind| {
+            self.tcp_errors.inc(kind.label());
+            stream.reset_on_close();
+            Ok(())
         };
-        let Some(balancer) = &backend.balancer else {
-            self.tcp_errors.inc(Kind::NoBackend.label());
-            return Ok(());
-        };
+        let Some(backend) = route.backend() else { return refuse(stream, route.refusal()) };
+        let Some(balancer) = &backend.balancer else { return refuse(stream, Kind::NoBackend) };
         let (mut avoid, mut deadline) = (None, None);
         let (endpoint, upstream) = loop {
             let endpoint = match balancer.pick(avoid.as_ref(), &mut deadline).await {
                 Ok(endpoint) => endpoint,
-                Err(kind) => {
-                    self.tcp_errors.inc(kind.label());
-                    return Ok(());
-                }
+                Err(kind) => return refuse(stream, kind),
             };
             if self.is_own(endpoint.info.addr) {
-                self.tcp_errors.inc(Kind::Loop.label());
-                return Ok(());
+                return refuse(stream, Kind::Loop);
             }
             match endpoint.pool.connect(None).await {
                 Ok(upstream) => {
@@ -229,10 +225,7 @@ impl Outbound {
                 Err(kind) => {
                     endpoint.connect_failed(time::Instant::now(), kind);
                     if balancer.is_fixed() || !balancer.may_wait(&mut deadline) {
-                        self.tcp_errors.inc(kind.label());
-                        // A client that was told nothing else learns from the reset that there is nobody.
-                        stream.reset_on_close();
-                        return Ok(());
+                        return refuse(stream, kind);
                     }
                     avoid = Some(endpoint);
                 }

@@ -4,4 +4,5 @@ mod destination;
 mod identity;
 mod inbound;
 mod outbound;
+mod streams;
 mod validate;

@@ -2,11 +2,15 @@
 
 mod balancing;
 mod destination;
+mod egress;
+mod grpc_rules;
 mod identity;
 mod inbound;
 mod kinds;
 mod mtls;
 mod outbound;
+mod queue;
 mod redirected;
 mod rules;
+mod streams;
 mod telemetry;

@@ -133,4 +133,11 @@ knobs! {
 }
 
 /// Settings of a Linkerd environment that are understood and have no meaning here, with the reason.
-pub static IGNORED: &[(&str, &str)] = &[("IDENTITY_DIR", "the key is made in memory and never written")];
+pub static IGNORED: &[(&str, &str)] = &[
+    ("IDENTITY_DIR", "the key is made in memory and never written"),
+    (
+        "CONTROL_STREAM_IDLE_TIMEOUT",
+        "a stream on which nothing changes is a good one; a control plane that is gone is noticed by HTTP/2's pings",
+    ),
+    ("TAP_SVC_NAME", "requests are seen in traces and the access log (ADR 3)"),
+];

@@ -19,7 +19,7 @@ use std::{
 };
 use tonic::Code;
 
-const WEB: &str = "web.demo.svc.cluster.local:80";
+pub(super) const WEB: &str = "web.demo.svc.cluster.local:80";
 
 fn world() -> World {
     World::new("demo")
@@ -32,7 +32,7 @@ fn world() -> World {
 
 const EXTERNAL: &str = "apiVersion: v1\nkind: Service\nmetadata: { name: outside, namespace: demo }\nspec: { type: ExternalName, externalName: example.com, ports: [{ port: 80 }] }\n";
 
-async fn operator() -> (Operator, ScriptedProxy) {
+pub(super) async fn operator() -> (Operator, ScriptedProxy) {
     let operator = Operator::start(&world(), &[]).await;
     let proxy = ScriptedProxy::of("web-v1").await;
     (operator, proxy)
@@ -177,19 +177,6 @@ fn get_profile_always_answers() {
         assert!(endpoint.tls_identity.is_some() && !pod.opaque_protocol);
         let unknown = proxy.profile("10.9.8.7:80").await.unwrap().next().await;
         assert!(unknown.routes.is_empty() && unknown.fully_qualified_name.is_empty());
-    });
-}
-
-#[test]
-fn shutdown_ends_streams_well_and_the_process_soon() {
-    run(async || {
-        let (mut operator, proxy) = operator().await;
-        let mut watch = proxy.destination(WEB).await.unwrap();
-        watch.next().await;
-        operator.process.signal(rustix::process::Signal::TERM);
-        let end = watch.next_or_end().await;
-        assert!(!matches!(end, Ok(Some(_))), "{end:?}");
-        assert!(operator.process.exit(SOON).await.success());
     });
 }
 

@@ -1,6 +1,9 @@
 //! Fairness, speed of change, and failing endpoints.
 
-use linkerd2_proxy_api::outbound::{self, failure_accrual, proxy_protocol};
+use linkerd2_proxy_api::{
+    destination::update::Update,
+    outbound::{self, failure_accrual, proxy_protocol},
+};
 use mesh_tests::{
     client,
     control_plane::message::{self, Endpoint, duration},
@@ -74,6 +77,36 @@ fn a_new_endpoint_has_its_share_within_a_second() {
         assert_eq!(failures(&outcomes), []);
         let after = share(&outcomes, "web-2", told + Duration::from_secs(1), Duration::from_secs(2));
         assert!((0.42..=0.58).contains(&after), "{after:.3} in the two seconds after its first");
+    });
+}
+
+/// The contract has no field for zones, only labels: they are counted by, and choose nothing (ADR 3).
+#[test]
+fn a_zone_is_a_label_and_no_preference() {
+    run(async || {
+        let (near, far) = (origin(1).await, origin(2).await);
+        let pair = Pair::start().await;
+        let in_zone = |origin: &Origin, zone: &str, locality: &str| {
+            let mut addr = Endpoint::plain(origin.addr).message();
+            addr.metric_labels.insert("zone".into(), zone.into());
+            addr.metric_labels.insert("zone_locality".into(), locality.into());
+            addr
+        };
+        let mut update = message::add([]);
+        if let Some(Update::Add(set)) = &mut update.update {
+            set.addrs = vec![in_zone(&near, "a", "local"), in_zone(&far, "b", "remote")];
+        }
+        pair.control_plane.destination(WEB).set(update);
+        for _ in 0..300 {
+            pair.get("/").await.is(200);
+        }
+        for (origin, zone, locality) in [(&near, "a", "local"), (&far, "b", "remote")] {
+            let count = origin.count();
+            assert!((90..=210).contains(&count), "{count} of 300 to zone {zone}");
+            let labels = [format!("dst_zone=\"{zone}\""), format!("dst_zone_locality=\"{locality}\"")];
+            let counted = pair.client.metric("request_total", &[&labels[0], &labels[1]]).await;
+            assert_eq!(counted, count as f64, "zone {zone}");
+        }
     });
 }
 

@@ -197,27 +197,27 @@ pub fn sni(seen: &[u8]) -> Sni {
     Sni::NeedMore
 }
 
-/// Reads the ClientHello and gives its bytes back. Not cancel-safe.
-pub async fn read_sni(stream: Stream, deadline: Duration) -> io::Result<(Option<Box<str>>, Stream)> {
+/// Reads the ClientHello and gives its bytes back. `NeedMore`: it was not whole by the deadline, or is longer than any is.
+/// Not cancel-safe.
+pub async fn read_sni(stream: Stream, deadline: Duration) -> io::Result<(Sni, Stream)> {
     /// A ClientHello fits in one handshake message of 64 KiB; real ones have 2.
     const MAX_HELLO: usize = 64 * 1_024;
     let (prefix, mut transport) = stream.into_parts();
     let mut seen = BytesMut::from(prefix);
     let end = Instant::now() + deadline;
-    let name = loop {
-        match sni(&seen) {
-            Sni::Name(name) => break Some(name),
-            Sni::Absent | Sni::Garbage => break None,
-            Sni::NeedMore if seen.len() > MAX_HELLO => break None,
-            Sni::NeedMore => {}
+    let said = loop {
+        let said = sni(&seen);
+        if said != Sni::NeedMore || seen.len() > MAX_HELLO {
+            break said;
         }
         match time::timeout_at(end, read_more(&mut transport, &mut seen)).await {
-            Err(_) | Ok(Ok(0)) => break None,
+            Err(_) => break Sni::NeedMore,
+            Ok(Ok(0)) => break Sni::Garbage,
             Ok(Ok(_)) => {}
             Ok(Err(error)) => return Err(error),
         }
     };
-    Ok((name, Prefixed::new(seen.freeze(), transport)))
+    Ok((said, Prefixed::new(seen.freeze(), transport)))
 }
 
 #[cfg(test)]

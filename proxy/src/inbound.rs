@@ -13,7 +13,7 @@ use crate::{
     balance::Endpoint,
     config::Config,
     control::Control,
-    detect::{self, Detected},
+    detect::{self, Detected, Sni},
     drain::{Guard, Observer},
     forward,
     http::{Version, client::Connector, error::Kind, server},
@@ -51,6 +51,9 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 /// For a TLS handshake, and for the transport header after it.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// The metric label `error` of a handshake that was not over by then.
+const STALLED: &str = "tls_timeout";
 
 /// For the first bytes of a connection that a peer's proxy has already looked at.
 const FORWARDED_SILENCE: Duration = Duration::from_millis(50);
@@ -121,18 +124,21 @@ impl Inbound {
             None => None,
         };
         // The application's bytes are not looked at where policy says so, except for our own TLS around them.
-        let (detected, stream) = self.first_bytes(stream, port.as_deref()).await?;
+        let (detected, mut stream) = self.first_bytes(stream, port.as_deref()).await?;
         if detected == Detected::Tls {
-            let (name, stream) = detect::read_sni(stream, HANDSHAKE).await?;
-            let credentials = self.control.credentials.borrow().clone();
-            if let (Some(credentials), Some(name)) = (credentials, name)
-                && *name == *credentials.name
-            {
-                return self.meshed(stream, client, original, local, credentials.server.clone()).await;
+            let sni;
+            (sni, stream) = detect::read_sni(stream, HANDSHAKE).await?;
+            match sni {
+                Sni::Name(name) if *name == *self.config.identity.name => {
+                    let credentials = self.control.credentials.borrow().clone();
+                    let Some(credentials) = credentials else { return self.lost(Kind::NoIdentity) };
+                    return self.meshed(stream, client, original, local, credentials.server.clone()).await;
+                }
+                // It may have been for us, and what is for us must not reach the application for being slow.
+                Sni::NeedMore => return self.failed(STALLED),
+                // Somebody else's TLS is the application's affair.
+                Sni::Name(_) | Sni::Absent | Sni::Garbage => {}
             }
-            // Somebody else's TLS is the application's affair.
-            let (Some(port), Some(addr)) = (port, original) else { return self.lost(Kind::Loop) };
-            return self.opaque(stream, Peer::plain(client.ip()), client, port, addr.ip(), detected).await;
         }
         let (Some(port), Some(addr)) = (port, original) else { return self.lost(Kind::Loop) };
         self.plain(stream, Peer::plain(client.ip()), client, port, addr.ip(), detected).await
@@ -183,12 +189,13 @@ impl Inbound {
         local: SocketAddr,
         config: Arc<rustls::ServerConfig>,
     ) -> io::Result<()> {
-        let stream = match time::timeout(HANDSHAKE, handshake(stream, config)).await? {
-            Ok(stream) => stream,
-            Err(error) => {
-                self.tcp_errors.inc(Kind::Tls.label());
+        let stream = match time::timeout(HANDSHAKE, handshake(stream, config)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                self.tcp_errors.inc(tls::refusal(&error));
                 return Err(error);
             }
+            Err(_) => return self.failed(STALLED),
         };
         let session = stream.get_ref().1;
         let peer = match tls::peer_identity(session) {
@@ -342,12 +349,15 @@ impl Inbound {
     }
 
     fn not_http(&self) -> io::Result<()> {
-        self.tcp_errors.inc("not_http");
-        Ok(())
+        self.failed("not_http")
     }
 
     fn lost(&self, kind: Kind) -> io::Result<()> {
-        self.tcp_errors.inc(kind.label());
+        self.failed(kind.label())
+    }
+
+    fn failed(&self, error: &'static str) -> io::Result<()> {
+        self.tcp_errors.inc(error);
         Ok(())
     }
 

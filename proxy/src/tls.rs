@@ -7,8 +7,9 @@ pub mod testing;
 mod tests;
 mod verify;
 
+use rustls::{CertificateError, Error};
 use rustls_pki_types::CertificateDer;
-use std::sync::Arc;
+use std::{io, sync::Arc};
 use x509_parser::{extensions::GeneralName, prelude::FromDer as _};
 
 /// Why a certificate proves no identity.
@@ -52,4 +53,21 @@ pub fn identity(certificate: &CertificateDer<'_>) -> Result<String, NoIdentity> 
 fn is_identity(name: &str) -> bool {
     name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.')
         && rustls_pki_types::DnsName::try_from(name).is_ok()
+}
+
+/// Why a handshake failed, as the metric label `error`.
+pub fn refusal(error: &io::Error) -> &'static str {
+    let Some(Error::InvalidCertificate(error)) = error.get_ref().and_then(|inner| inner.downcast_ref())
+    else {
+        return "tls";
+    };
+    match error {
+        CertificateError::Expired
+        | CertificateError::ExpiredContext { .. }
+        | CertificateError::NotValidYet
+        | CertificateError::NotValidYetContext { .. } => "tls_validity",
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => "tls_issuer",
+        CertificateError::Other(other) if other.0.is::<NoIdentity>() => "tls_identity",
+        _ => "tls_certificate",
+    }
 }

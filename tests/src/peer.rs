@@ -10,6 +10,9 @@ use std::{net::SocketAddr, sync::Arc};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
+/// What a peer offers that will send a transport header.
+pub const ALPN: &[&[u8]] = &[mesh_api::names::TRANSPORT_ALPN];
+
 /// The transport header: what follows the TLS handshake on a connection with its ALPN.
 #[derive(Clone, PartialEq, Message)]
 pub struct TransportHeader {

@@ -26,6 +26,19 @@ pub struct Leaf {
     pub key: PrivateKeyDer<'static>,
 }
 
+impl Leaf {
+    /// A leaf that nobody has signed but itself.
+    pub fn self_signed(name: &str) -> Leaf {
+        let key = KeyPair::generate().expect("P-256 keys can always be made");
+        let certificate =
+            leaf_params(name, Validity::DAY).self_signed(&key).expect("the parameters are complete");
+        Leaf {
+            chain: vec![certificate.der().clone()],
+            key: PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())),
+        }
+    }
+}
+
 /// When a leaf is valid, relative to now.
 #[derive(Clone, Copy, Debug)]
 pub struct Validity {

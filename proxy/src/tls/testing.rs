@@ -14,13 +14,17 @@ pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 impl Default for Authority {
     fn default() -> Self {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
-        let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(rcgen::DnType::CommonName, "root.test");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        Authority(CertifiedIssuer::self_signed(params, key).unwrap())
+        Authority(CertifiedIssuer::self_signed(authority("root.test"), key).unwrap())
     }
+}
+
+fn authority(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(rcgen::DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    params
 }
 
 /// What a test wants in a certificate.
@@ -70,6 +74,25 @@ impl Authority {
         (key, vec![certificate.der().clone()])
     }
 
+    /// The same, through so many authorities that each signed the next.
+    pub fn issue_below(
+        &self,
+        depth: usize,
+        leaf: Leaf,
+    ) -> (PrivateKeyDer<'static>, Vec<CertificateDer<'static>>) {
+        let mut chain = vec![];
+        let mut below: Option<Authority> = None;
+        for number in 0..depth {
+            let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+            let issuer = &below.as_ref().unwrap_or(self).0;
+            let next = CertifiedIssuer::signed_by(authority(&format!("{number}.test")), key, issuer).unwrap();
+            chain.insert(0, next.der().clone());
+            below = Some(Authority(next));
+        }
+        let (key, leaf) = below.as_ref().unwrap_or(self).issue(leaf);
+        (key, [leaf, chain].concat())
+    }
+
     /// Signs a request as an identity service does.
     pub fn sign(&self, csr: &[u8], leaf: Leaf) -> CertificateDer<'static> {
         let (_, csr) = X509CertificationRequest::from_der(csr).unwrap();
@@ -91,6 +114,14 @@ impl rcgen::PublicKeyData for RequestedKey {
 }
 
 impl Leaf {
+    /// Vouched for by nobody else.
+    pub fn self_signed(self) -> (PrivateKeyDer<'static>, Vec<CertificateDer<'static>>) {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+        let certificate = self.params().self_signed(&key).unwrap();
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        (key, vec![certificate.der().clone()])
+    }
+
     fn params(self) -> CertificateParams {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();

@@ -1,13 +1,14 @@
 //! Handshakes between our own configurations, and certificates that must not pass.
 
 use super::{
+    NoIdentity,
     configs::Material,
-    identity, peer_identity,
+    identity, peer_identity, refusal,
     testing::{Authority, Leaf},
 };
 use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, IsCa, SanType};
 use rustls::{
-    ClientConfig, ClientConnection, ConnectionCommon, ServerConfig, ServerConnection,
+    ClientConfig, ClientConnection, ConnectionCommon, HandshakeKind, ServerConfig, ServerConnection,
     client::ResolvesClientCert,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -46,9 +47,12 @@ fn pass<A, B>(from: &mut ConnectionCommon<A>, to: &mut ConnectionCommon<B>) -> R
     while from.wants_write() {
         from.write_tls(&mut bytes).unwrap();
     }
-    let mut rest = bytes.as_slice();
-    while !rest.is_empty() {
-        to.read_tls(&mut rest).map_err(|error| rustls::Error::General(error.to_string()))?;
+    feed(to, &bytes)
+}
+
+fn feed<S>(to: &mut ConnectionCommon<S>, mut bytes: &[u8]) -> Result<(), rustls::Error> {
+    while !bytes.is_empty() {
+        to.read_tls(&mut bytes).map_err(|error| rustls::Error::General(error.to_string()))?;
         to.process_new_packets()?;
     }
     Ok(())
@@ -151,21 +155,63 @@ fn client_certificates_that_prove_nothing_are_refused() {
         ),
     ];
     for (case, issuer, leaf) in cases {
-        let answer = handshake(client_with(&ca, issuer, leaf), server(), WEB);
-        assert!(answer.as_ref().is_err_and(|error| error.starts_with("server: ")), "{case}: {answer:?}");
+        refused(case, client_with(&ca, issuer, leaf), server());
     }
+    let mut config = material(&ca, CLIENT).client(&[]).unwrap();
+    let (key, chain) = Leaf::named(CLIENT).self_signed();
+    config.client_auth_cert_resolver = shows(key, chain);
+    refused("self-signed", config, server());
 }
 
-/// Catalogue S-02: however many authorities of the right name come with it.
+/// By the server, and cheaply: whoever has no certificate of ours must not be able to keep us busy.
+fn refused(case: &str, client: ClientConfig, server: ServerConfig) {
+    let before = cpu_time();
+    let answer = handshake(client, server, WEB);
+    let spent = cpu_time() - before;
+    assert!(answer.as_ref().is_err_and(|error| error.starts_with("server: ")), "{case}: {answer:?}");
+    assert!(spent <= Duration::from_millis(50), "{case} took {spent:?} of processor time");
+}
+
+/// What this thread has used of the processor.
+fn cpu_time() -> Duration {
+    // The kernel brings its count up to date when a thread gives way.
+    std::thread::yield_now();
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    Duration::from_nanos(stat.split(' ').next().unwrap().parse().unwrap())
+}
+
+/// Catalogue S-02: however many authorities come with it, all of the right name or each signed by the next.
 #[test]
 fn a_heap_of_intermediates_does_not_help() {
     let (ca, other) = (Authority::default(), Authority::default());
-    let (key, mut chain) = other.issue(Leaf::named(CLIENT));
-    chain.extend((0..100).map(|_| Authority::default().certificate()));
-    let mut config = material(&ca, CLIENT).client(&[]).unwrap();
-    config.client_auth_cert_resolver = shows(key, chain);
-    let answer = handshake(config, material(&ca, WEB).server().unwrap(), WEB);
-    assert!(answer.as_ref().is_err_and(|error| error.starts_with("server: ")), "{answer:?}");
+    let config = |key, chain| {
+        let mut config = material(&ca, CLIENT).client(&[]).unwrap();
+        config.client_auth_cert_resolver = shows(key, chain);
+        config
+    };
+    let (key, mut same_name) = other.issue(Leaf::named(CLIENT));
+    same_name.extend((0..200).map(|_| Authority::default().certificate()));
+    refused("200 of the same name", config(key, same_name), material(&ca, WEB).server().unwrap());
+    let (key, deep) = other.issue_below(100, Leaf::named(CLIENT));
+    refused("100 deep", config(key, deep), material(&ca, WEB).server().unwrap());
+}
+
+/// What a peer's certificate was refused for is counted.
+#[test]
+fn a_refusal_has_a_label() {
+    use rustls::CertificateError as Why;
+    let other = |error| Why::Other(rustls::OtherError(Arc::new(error)));
+    for (why, label) in [
+        (rustls::Error::InvalidCertificate(Why::Expired), "tls_validity"),
+        (rustls::Error::InvalidCertificate(Why::NotValidYet), "tls_validity"),
+        (rustls::Error::InvalidCertificate(Why::UnknownIssuer), "tls_issuer"),
+        (rustls::Error::InvalidCertificate(other(NoIdentity::ManyNames)), "tls_identity"),
+        (rustls::Error::InvalidCertificate(Why::BadEncoding), "tls_certificate"),
+        (rustls::Error::DecryptError, "tls"),
+    ] {
+        assert_eq!(refusal(&std::io::Error::other(why.clone())), label, "{why}");
+    }
+    assert_eq!(refusal(&std::io::ErrorKind::ConnectionReset.into()), "tls");
 }
 
 #[test]
@@ -197,6 +243,97 @@ fn nothing_older_than_tls_1_3_is_spoken() {
         let read = server.read_tls(&mut hello.as_slice()).unwrap();
         assert_eq!(read, hello.len());
         assert_eq!(server.process_new_packets().is_ok(), spoken, "version 3.{minor}");
+    }
+}
+
+/// Catalogue S-04: how a ClientHello is cut into records changes nothing but the work.
+#[test]
+fn a_hello_in_records_of_one_byte_is_a_hello() {
+    let ca = Authority::default();
+    let client = material(&ca, CLIENT).client(&[]).unwrap();
+    let mut client = ClientConnection::new(Arc::new(client), WEB.try_into().unwrap()).unwrap();
+    let mut hello = vec![];
+    client.write_tls(&mut hello).unwrap();
+    let in_bytes: Vec<u8> = hello[5..].iter().flat_map(|byte| [0x16, 3, 1, 0, 1, *byte]).collect();
+    assert_eq!(crate::detect::sni(&in_bytes), crate::detect::Sni::Name(WEB.into()));
+    let mut server = ServerConnection::new(Arc::new(material(&ca, WEB).server().unwrap())).unwrap();
+    feed(&mut server, &in_bytes).unwrap();
+    while client.is_handshaking() || server.is_handshaking() {
+        pass(&mut server, &mut client).unwrap();
+        pass(&mut client, &mut server).unwrap();
+    }
+    assert_eq!(peer_identity(&server).as_deref(), Some(CLIENT));
+}
+
+/// Catalogue S-04: a record is 16 KiB, and 2 KiB more at most where it is encrypted (RFC 8446 §5, and TLS 1.2 before it).
+#[test]
+fn a_record_that_is_too_long_is_refused() {
+    for (length, spoken) in [(16_384, true), (18_433, false)] {
+        let [high, low] = u16::to_be_bytes(length);
+        let mut record = vec![0x16, 3, 1, high, low, 1, 0, 0xff, 0xff];
+        record.resize(5 + usize::from(length), 0);
+        let server = material(&Authority::default(), WEB).server().unwrap();
+        let mut server = ServerConnection::new(Arc::new(server)).unwrap();
+        assert_eq!(feed(&mut server, &record).is_ok(), spoken, "{length} bytes");
+    }
+}
+
+/// Catalogue S-04: keys are updated as often as there is something to say under them; for its own sake it is refused, and cheaply.
+#[test]
+fn updates_of_keys_are_followed_and_a_flood_of_them_is_refused() {
+    let ca = Authority::default();
+    let client = material(&ca, CLIENT).client(&[]).unwrap();
+    let mut client = ClientConnection::new(Arc::new(client), WEB.try_into().unwrap()).unwrap();
+    let mut server = ServerConnection::new(Arc::new(material(&ca, WEB).server().unwrap())).unwrap();
+    while client.is_handshaking() || server.is_handshaking() {
+        pass(&mut client, &mut server).unwrap();
+        pass(&mut server, &mut client).unwrap();
+    }
+    for number in 0..20_u8 {
+        client.refresh_traffic_keys().unwrap();
+        client.writer().write_all(&[number]).unwrap();
+        pass(&mut client, &mut server).unwrap();
+        pass(&mut server, &mut client).unwrap();
+        let mut byte = [0];
+        server.reader().read_exact(&mut byte).unwrap();
+        assert_eq!(byte, [number]);
+    }
+    let mut updates = vec![];
+    for _ in 0..10_000 {
+        client.refresh_traffic_keys().unwrap();
+        client.write_tls(&mut updates).unwrap();
+    }
+    let before = cpu_time();
+    let answer = feed(&mut server, &updates);
+    let spent = cpu_time() - before;
+    assert!(matches!(answer, Err(rustls::Error::PeerMisbehaved(_))), "{answer:?}");
+    assert!(spent <= Duration::from_millis(50), "{spent:?}");
+}
+
+/// Catalogue S-06: a client that would resume a session gets no ticket to do it with, so that every connection proves anew who it is.
+#[test]
+fn nothing_is_resumed() {
+    let ca = Authority::default();
+    let mut config = material(&ca, CLIENT).client(&[]).unwrap();
+    config.resumption = rustls::client::Resumption::in_memory_sessions(8);
+    config.enable_early_data = true;
+    let (config, server) = (Arc::new(config), Arc::new(material(&ca, WEB).server().unwrap()));
+    for connection in 1..=3 {
+        let mut client = ClientConnection::new(config.clone(), WEB.try_into().unwrap()).unwrap();
+        assert!(client.early_data().is_none(), "connection {connection}");
+        let mut server = ServerConnection::new(server.clone()).unwrap();
+        while client.is_handshaking() || server.is_handshaking() {
+            pass(&mut client, &mut server).unwrap();
+            pass(&mut server, &mut client).unwrap();
+        }
+        // A ticket would come with what the server says next.
+        server.writer().write_all(b"ready").unwrap();
+        pass(&mut server, &mut client).unwrap();
+        let full =
+            |kind| matches!(kind, Some(HandshakeKind::Full | HandshakeKind::FullWithHelloRetryRequest));
+        assert!(full(client.handshake_kind()) && full(server.handshake_kind()), "connection {connection}");
+        assert_eq!(client.tls13_tickets_received(), 0);
+        assert_eq!(peer_identity(&server).as_deref(), Some(CLIENT));
     }
 }
 

@@ -1,15 +1,19 @@
 //! `Identity.Certify`.
 
+use super::mtls::{no_proof, refuses};
 use mesh_tests::{
-    control_plane::{Certify, ControlPlane, certificate},
+    client::{self, Conn},
+    control_plane::{Certify, ControlPlane, certificate, message},
     grpc::Code,
-    pair::{Files, Pair, client_pod, describe, proxy},
-    pki::{Ca, Validity, requested_names},
+    origin::tcp,
+    pair::{Files, PORT, Pair, WEB, client_pod, describe, endpoint, proxy, server_pod},
+    peer::{self, ALPN, TransportHeader},
+    pki::{self, Ca, Validity, requested_names},
     pod::{Proxy, ProxyStart},
     story::run,
     wait::{self, SOON},
 };
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 #[test]
 fn a_proxy_asks_for_its_own_name_with_its_token_and_a_der_request() {
@@ -184,6 +188,67 @@ fn trust_anchors_are_read_again_when_their_file_changes() {
         let server: Proxy = proxy(&pod, &files).ready().await;
         let pair = Pair { client, server, origin, control_plane, files };
         pair.becomes("the client to trust the new authority", "/", 200).await;
+    });
+}
+
+/// Catalogue S-03: an authority that is taken out of the file vouches for nobody from then on; who is connected already has proved it.
+#[test]
+fn an_authority_that_is_removed_is_not_believed_any_more() {
+    run(async || {
+        let pair = Pair::start().await;
+        let (old, next) = (pair.control_plane.ca.clone(), Arc::new(Ca::new("the next authority")));
+        pair.files.write("trust-anchors.pem", &format!("{}{}", old.pem(), next.pem()));
+        // Of both proxies and of peers by hand.
+        pair.control_plane.certify(Certify::Sign { ca: next.clone(), validity: Validity::DAY });
+        let (server, me) = (server_pod().identity(), client_pod().identity());
+        let roots = || {
+            let mut roots = (*old.roots()).clone();
+            roots.extend(next.roots().roots.iter().cloned());
+            Arc::new(roots)
+        };
+        let by = |ca: &Ca| pki::client(roots(), Some(ca.leaf(&me, Validity::DAY)), ALPN);
+        let connect = async |config| {
+            let header = TransportHeader::to_port(PORT, None);
+            let stream = peer::through_header(pair.server.pod.inbound(), &server, config, header).await?;
+            Conn::http1_over(stream).await
+        };
+        let request = || client::to(&format!("http://web.demo:{PORT}/"));
+        let mut before = connect(by(&old)).await.unwrap();
+        before.send(request()).await.unwrap().is(200);
+        wait::until("the next authority to be believed", SOON, async || {
+            connect(by(&next)).await?.send(request()).await.map(drop)
+        })
+        .await;
+
+        pair.files.write("trust-anchors.pem", &next.pem());
+        wait::until("the old authority to be forgotten", SOON, async || {
+            match connect(by(&old)).await?.send(request()).await {
+                Err(_) => Ok(()),
+                Ok(reply) => Err(anyhow::anyhow!("answered {}", reply.status)),
+            }
+        })
+        .await;
+        refuses(pair.server.pod.inbound(), by(&old)).await.unwrap();
+        before.send(request()).await.unwrap().is(200);
+        connect(by(&next)).await.unwrap().send(request()).await.unwrap().is(200);
+
+        // The proxies have new certificates by themselves, so that they still believe each other; and nobody else.
+        pair.becomes("the proxies to go on", "/", 200).await;
+        let acceptor = tokio_rustls::TlsAcceptor::from(old.server(old.leaf(&server, Validity::DAY), ALPN));
+        let impostor = tcp::serve("127.0.3.5:4143".parse().unwrap(), move |stream, _| {
+            let acceptor = acceptor.clone();
+            async move {
+                let _ = acceptor.accept(stream).await;
+            }
+        })
+        .await;
+        let mut there = endpoint(&pair.server.pod);
+        there.addr = SocketAddr::new(impostor.addr.ip(), PORT);
+        let topic = pair.control_plane.destination(WEB);
+        topic.set(message::add([there]));
+        topic.push(&message::remove([endpoint(&pair.server.pod).addr]));
+        pair.becomes("the endpoint by the old authority to be refused", "/", 502).await;
+        no_proof(&pair).await;
     });
 }
 

@@ -19,13 +19,11 @@ use mesh_tests::{
     grpc::framed,
     origin::tcp,
     pair::{PORT, Pair, WEB, client_pod, server_pod},
-    peer::{self, TransportHeader},
+    peer::{self, ALPN, TransportHeader},
     story::run,
     wait::{self, SOON},
 };
 use std::time::{Duration, Instant};
-
-const ALPN: &[&[u8]] = &[mesh_api::names::TRANSPORT_ALPN];
 
 #[test]
 fn each_kind_of_match_matches_what_it_says_and_nothing_more() {

@@ -4,11 +4,12 @@ use linkerd2_proxy_api::inbound;
 use mesh_tests::{
     client::{self, Conn, raw},
     control_plane::message::{self, Client, authorization},
+    load::{Load, failures},
     origin::tcp,
     pair::{PORT, Pair, WEB, client_pod, endpoint, server_pod},
-    peer::{self, TransportHeader},
+    peer::{self, ALPN, TransportHeader},
     pki::{Ca, Leaf, Validity},
-    story::run,
+    story::{run, run_alone},
     wait::{self, SOON},
 };
 use rustls::ClientConfig;
@@ -18,8 +19,6 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-const ALPN: &[&[u8]] = &[mesh_api::names::TRANSPORT_ALPN];
 
 #[test]
 fn nothing_of_a_request_or_response_is_readable_between_two_proxies() {
@@ -51,7 +50,7 @@ fn an_endpoint_with_another_identity_gets_no_request() {
 }
 
 /// Requests to endpoints that all are not who they should be: each is told so, within a second; also while the proxy lets them rest.
-async fn no_proof(pair: &Pair) {
+pub(super) async fn no_proof(pair: &Pair) {
     for _ in 0..5 {
         let start = Instant::now();
         let reply = pair.get("/secret").await.is(502);
@@ -96,7 +95,7 @@ fn an_endpoint_without_identity_is_reached_in_plaintext_over_http1() {
 }
 
 /// A server that refuses our certificate says so only after the handshake: with an alert instead of an answer.
-async fn refuses(addr: SocketAddr, config: Arc<ClientConfig>) -> Result<(), String> {
+pub(super) async fn refuses(addr: SocketAddr, config: Arc<ClientConfig>) -> Result<(), String> {
     let header = TransportHeader::to_port(PORT, None);
     let Ok(mut stream) = peer::through_header(addr, &server_pod().identity(), config, header).await else {
         return Ok(());
@@ -123,15 +122,25 @@ fn certificates_that_are_wrong_in_any_one_way_are_refused() {
         let stranger = Ca::new("another mesh");
         let shows = |leaf: Leaf| pki_client(ca, leaf);
         let other_domain = "client.demo.serviceaccount.identity.mesh.other.local";
-        for (what, leaf) in [
-            ("an expired certificate", ca.leaf(&name, Validity::EXPIRED)),
-            ("a certificate of another trust domain's authority", stranger.leaf(other_domain, Validity::DAY)),
-            ("the right name by another authority", stranger.leaf(&name, Validity::DAY)),
-            ("a certificate that is not valid yet", ca.leaf(&name, Validity::NOT_YET)),
+        for (what, leaf, counted) in [
+            ("an expired certificate", ca.leaf(&name, Validity::EXPIRED), "tls_validity"),
+            (
+                "a certificate of another trust domain's authority",
+                stranger.leaf(other_domain, Validity::DAY),
+                "tls_issuer",
+            ),
+            ("the right name by another authority", stranger.leaf(&name, Validity::DAY), "tls_issuer"),
+            ("the right name by nobody", Leaf::self_signed(&name), "tls_issuer"),
+            ("a certificate that is not valid yet", ca.leaf(&name, Validity::NOT_YET), "tls_validity"),
+            ("a name that is none", ca.leaf("*.demo", Validity::DAY), "tls_identity"),
         ] {
+            let label = format!("error=\"{counted}\"");
+            let errors = async || pair.server.metric("inbound_tcp_errors_total", &[&label]).await;
+            let before = errors().await;
             if let Err(why) = refuses(inbound, shows(leaf)).await {
                 panic!("{what}: {why}");
             }
+            assert_eq!(errors().await, before + 1.0, "{what} is not counted as {counted}");
         }
         assert_eq!(pair.origin.count(), 0);
         // The same by the same hand with a right certificate works, so the refusals were about the certificates.
@@ -228,6 +237,115 @@ fn a_handshake_that_stalls_is_cut_off() {
         .await;
         assert!(start.elapsed() >= Duration::from_secs(9), "{:?}", start.elapsed());
         pair.get("/").await.is(200);
+    });
+}
+
+/// Half a ClientHello may be the beginning of one for us: it must not become the application's bytes by being slow.
+#[test]
+fn a_client_hello_that_stops_half_way_reaches_nobody() {
+    run(async || {
+        let pair = Pair::start().await;
+        drop(pair.origin);
+        let application = tcp::echo(server_pod().app(PORT)).await;
+        let config = pair.control_plane.ca.client(None, &[]);
+        for name in [server_pod().identity(), "shop.example".to_owned()] {
+            let mut hello = vec![];
+            let server = name.try_into().unwrap();
+            rustls::ClientConnection::new(config.clone(), server).unwrap().write_tls(&mut hello).unwrap();
+            let mut raw = raw::Raw::connect(pair.server.pod.port(PORT)).await.unwrap();
+            raw.write(&hello[..hello.len() / 2]).await.unwrap();
+            let start = Instant::now();
+            assert_eq!(raw.to_end().await.unwrap(), b"");
+            let took = start.elapsed();
+            assert!((9..=12).contains(&took.as_secs()), "cut off after {took:?}");
+        }
+        assert_eq!(application.received().len(), 0);
+        let stalled = pair.server.metric("inbound_tcp_errors_total", &["error=\"tls_timeout\""]).await;
+        assert_eq!(stalled, 2.0);
+    });
+}
+
+/// Whose policy says HTTP means it: bytes in TLS that is not ours are none.
+#[test]
+fn foreign_tls_is_no_way_around_the_rules_of_an_http_port() {
+    run(async || {
+        let pair = Pair::start().await;
+        drop(pair.origin);
+        let application = tcp::echo(server_pod().app(PORT)).await;
+        let routes = vec![message::inbound_route("default", message::path_prefix("/"), vec![])];
+        let http = inbound::proxy_protocol::Http1 { routes, local_rate_limit: None };
+        let kind = inbound::proxy_protocol::Kind::Http1(http);
+        let policy = message::server_of(kind, vec![authorization("anyone", Client::Anyone)]);
+        pair.control_plane.inbound(&server_pod().workload(), PORT).set(policy);
+        let mut hello = vec![];
+        let config = pair.control_plane.ca.client(None, &[]);
+        rustls::ClientConnection::new(config, "shop.example".try_into().unwrap())
+            .unwrap()
+            .write_tls(&mut hello)
+            .unwrap();
+        wait::until("the policy", SOON, async || {
+            let mut raw = raw::Raw::connect(pair.server.pod.port(PORT)).await.unwrap();
+            raw.write(&hello).await.unwrap();
+            match raw.exact(1).await {
+                Err(error) if error.to_string().starts_with("closed") => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
+        let reached = application.received().len();
+        let mut raw = raw::Raw::connect(pair.server.pod.port(PORT)).await.unwrap();
+        raw.write(&hello).await.unwrap();
+        assert_eq!(raw.to_end().await.unwrap(), b"");
+        assert_eq!(application.received().len(), reached);
+    });
+}
+
+/// Catalogue S-05, at the rate that a machine of tests can make: whoever only shakes hands does not get in the way of those who work.
+#[test]
+fn a_flood_of_handshakes_leaves_open_connections_alone() {
+    run_alone(async || {
+        const PER_S: u32 = 200;
+        let pair = Pair::start().await;
+        let pid = pair.server.process.pid();
+        let descriptors = || std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
+        let to_web = || client::to(&format!("http://web.demo:{PORT}/"));
+        let slowest = async |during: Duration| {
+            let load = Load::start(pair.client.pod.outbound(), 200, 4, to_web);
+            let outcomes = load.run_for(during).await;
+            assert_eq!(failures(&outcomes), []);
+            let mut took: Vec<_> = outcomes.iter().map(|outcome| outcome.took).collect();
+            took.sort();
+            took[took.len() * 99 / 100]
+        };
+        let calm = slowest(Duration::from_secs(2)).await;
+        let open = descriptors();
+        let (addr, name) = (pair.server.pod.inbound(), server_pod().identity());
+        let config = pki_client(
+            &pair.control_plane.ca,
+            pair.control_plane.ca.leaf(&client_pod().identity(), Validity::DAY),
+        );
+        let flood = tokio::spawn(async move {
+            let mut tick = tokio::time::interval(Duration::from_secs(1) / PER_S);
+            let mut made = 0_u32;
+            loop {
+                tick.tick().await;
+                if peer::tls(addr, &name, config.clone()).await.is_ok() {
+                    made += 1;
+                }
+                if made == 5 * PER_S {
+                    return;
+                }
+            }
+        });
+        let busy = slowest(Duration::from_secs(4)).await;
+        wait::within(SOON, "the flood to be over", flood).await.unwrap();
+        let bound = calm.max(Duration::from_millis(5)) * 5;
+        assert!(busy <= bound, "p99 was {calm:?} and became {busy:?}");
+        wait::until("the descriptors to be given back", SOON, async || match descriptors() {
+            now if now <= open + 2 => Ok(()),
+            now => Err(format!("{open} became {now}")),
+        })
+        .await;
     });
 }
 

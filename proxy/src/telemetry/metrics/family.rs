@@ -235,7 +235,7 @@ families! {
     INBOUND_TCP_AUTHZ_TERMINATE_TOTAL = Family::counter("inbound_tcp_authz_terminate_total", AUTHZS, "Open connections cut because their authorization was withdrawn.");
 
     INBOUND_HTTP_ERRORS_TOTAL = Family::counter("inbound_http_errors_total", ERROR, "Responses that the proxy made itself, inbound.");
-    INBOUND_TCP_ERRORS_TOTAL = Family::counter("inbound_tcp_errors_total", ERROR, "Inbound connections that failed in the proxy.");
+    INBOUND_TCP_ERRORS_TOTAL = Family::counter("inbound_tcp_errors_total", ERROR, "Inbound connections that failed in the proxy. Of a peer's certificate, `tls_issuer`, `tls_validity`, `tls_identity` and `tls_certificate` (anything else) say what was wrong; `tls_timeout` is a handshake that stalled.");
     OUTBOUND_HTTP_ERRORS_TOTAL = Family::counter("outbound_http_errors_total", ERROR, "Responses that the proxy made itself, outbound.");
     OUTBOUND_TCP_ERRORS_TOTAL = Family::counter("outbound_tcp_errors_total", ERROR, "Outbound connections that failed in the proxy.");
 

@@ -82,6 +82,17 @@ impl Family {
         Family { name, help, kind: Kind::Gauge, labels, pushed: false, per_worker_copy: false }
     }
 
+    pub const fn milliseconds(
+        name: &'static str,
+        total: &'static str,
+        labels: &'static [Part],
+        help: &'static str,
+    ) -> Family {
+        let kind =
+            Kind::Histogram { bounds_us: &LATENCY_BOUNDS_US, unit: Unit::Milliseconds, total: Some(total) };
+        Family { name, help, kind, labels, pushed: false, per_worker_copy: false }
+    }
+
     pub const fn seconds(
         name: &'static str,
         bounds_us: &'static [u64],
@@ -211,14 +222,7 @@ macro_rules! families {
 
 families! {
     REQUEST_TOTAL = Family::counter("request_total", PEERS_PROTOCOL, "HTTP requests; outbound: every try.");
-    RESPONSE_LATENCY_MS = Family {
-        name: "response_latency_ms",
-        help: "Time from a request's arrival to its response's end, in milliseconds.",
-        kind: Kind::Histogram { bounds_us: &LATENCY_BOUNDS_US, unit: Unit::Milliseconds, total: Some("response_total") },
-        labels: RESPONSE,
-        pushed: true,
-        per_worker_copy: false,
-    };
+    RESPONSE_LATENCY_MS = Family::milliseconds("response_latency_ms", "response_total", RESPONSE, "Time from a request's arrival to its response's end, in milliseconds.").pushed();
 
     TCP_OPEN_TOTAL = Family::counter("tcp_open_total", TCP, "Opaque connections opened.").pushed();
     TCP_OPEN_CONNECTIONS = Family::gauge("tcp_open_connections", TCP, "Opaque connections that are open.").pushed();
@@ -277,14 +281,7 @@ families! {
     OUTBOUND_TCP_BALANCER_QUEUE_GATE_SHUT_TOTAL = Family::counter("outbound_tcp_balancer_queue_gate_shut_total", BALANCER, "The same, opaque.");
 
     CONTROL_REQUEST_TOTAL = Family::counter("control_request_total", CONTROL, "Calls to the control plane: discovery streams, certificates, telemetry.");
-    CONTROL_RESPONSE_LATENCY_MS = Family {
-        name: "control_response_latency_ms",
-        help: "Time until the control plane began to answer a call, in milliseconds.",
-        kind: Kind::Histogram { bounds_us: &LATENCY_BOUNDS_US, unit: Unit::Milliseconds, total: Some("control_response_total") },
-        labels: CONTROL_RESPONSE,
-        pushed: false,
-        per_worker_copy: false,
-    };
+    CONTROL_RESPONSE_LATENCY_MS = Family::milliseconds("control_response_latency_ms", "control_response_total", CONTROL_RESPONSE, "Time until the control plane began to answer a call, in milliseconds.");
 
     IDENTITY_CERT_EXPIRATION_TIMESTAMP_SECONDS = Family::gauge("identity_cert_expiration_timestamp_seconds", &[], "When the proxy's certificate expires, in seconds since 1970; 0 before the first.").pushed().per_worker_copy();
     IDENTITY_CERT_REFRESHES_TOTAL = Family::counter("identity_cert_refreshes_total", &[], "Certificates received.");

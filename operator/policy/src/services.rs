@@ -212,7 +212,8 @@ impl Authority {
         if let Ok(addr) = text.parse::<SocketAddr>() {
             return Err(AuthorityError::Address(addr));
         }
-        if let Ok(ip) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
+        let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+        if let Ok(ip) = bare.parse::<IpAddr>() {
             return Err(AuthorityError::Address(SocketAddr::new(ip, 80)));
         }
         let (host, port) = match text.rsplit_once(':') {
@@ -297,6 +298,7 @@ mod tests {
         assert!(matches!(parse("10.0.0.1:80"), Err(Address(_))));
         assert!(matches!(parse("[::1]:80"), Err(Address(_))));
         assert!(matches!(parse("::1"), Err(Address(_))));
+        assert!(matches!(parse("[::1:80"), Err(NoName(_))));
         for text in [
             "",
             ":80",

@@ -2,7 +2,7 @@
 
 use crate::policy::outbound::Target;
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::Arc,
 };
 
@@ -20,7 +20,7 @@ pub struct Destination {
 pub fn parse(authority: &str, namespace: &str, suffix: &str, default_port: u16) -> Option<Destination> {
     let (host, port) = split(authority, default_port)?;
     let lower = host.trim_end_matches('.').to_ascii_lowercase();
-    if let Ok(ip) = lower.trim_matches(['[', ']']).parse::<IpAddr>() {
+    if let Ok(ip) = lower.parse::<IpAddr>() {
         let target = Target::Addr(SocketAddr::new(ip, port));
         return Some(Destination { target, host: lower.into(), port });
     }
@@ -34,10 +34,15 @@ pub fn parse(authority: &str, namespace: &str, suffix: &str, default_port: u16) 
     Some(Destination { target: Target::Authority(format!("{full}:{port}").into()), host: lower.into(), port })
 }
 
+/// Brackets stand around an IPv6 address, and nowhere else (RFC 3986 §3.2.2).
 fn split(authority: &str, default_port: u16) -> Option<(&str, u16)> {
-    let (host, port) = match authority.rfind([':', ']']) {
-        Some(at) if authority.as_bytes()[at] == b':' => (&authority[..at], &authority[at + 1..]),
-        Some(_) | None => (authority, ""),
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let (ip, port) = rest.split_once(']')?;
+            ip.parse::<Ipv6Addr>().ok()?;
+            (ip, if port.is_empty() { port } else { port.strip_prefix(':')? })
+        }
+        None => authority.split_once(':').unwrap_or((authority, "")),
     };
     let port = match port {
         "" => default_port,
@@ -69,17 +74,40 @@ mod tests {
 
     #[test]
     fn addresses_stay_addresses() {
-        for (authority, want) in
-            [("127.0.1.5:9080", "127.0.1.5:9080"), ("[::1]", "[::1]:80"), ("10.0.0.1", "10.0.0.1:80")]
-        {
+        for (authority, want) in [
+            ("127.0.1.5:9080", "127.0.1.5:9080"),
+            ("[::1]", "[::1]:80"),
+            ("[::1]:", "[::1]:80"),
+            ("[FD00::1]:9080", "[fd00::1]:9080"),
+            ("10.0.0.1", "10.0.0.1:80"),
+        ] {
             let got = parse(authority, "book", "svc.cluster.local", 80).unwrap();
             assert_eq!(got.target, Target::Addr(want.parse().unwrap()));
         }
     }
 
     #[test]
-    fn refuses_what_is_no_port() {
-        for authority in ["a:0", "a:x", "a:70000", ":80", ""] {
+    fn refuses_what_is_no_port_and_brackets_around_anything_else() {
+        for authority in [
+            "a:0",
+            "a:x",
+            "a:70000",
+            ":80",
+            "",
+            "a:b:80",
+            "[::1:80",
+            "::1]:80",
+            "::1:80",
+            "::1",
+            "[::1]80",
+            "[::1]]:80",
+            "[[::1]]",
+            "[]",
+            "[]:80",
+            "[10.0.0.1]",
+            "[a]",
+            "[::1.]:80",
+        ] {
             assert_eq!(parse(authority, "n", "svc.cluster.local", 80), None, "{authority}");
         }
     }

@@ -1,7 +1,10 @@
 //! How long a large mesh's map takes to draw: `cargo bench -p mesh-operator`. It is drawn when a node or an edge comes or goes.
 
+#[path = "../policy/benches/measure/mod.rs"]
+mod measure;
+
+use measure::measure;
 use mesh_operator::layout::{Before, Node, layout};
-use std::time::{Duration, Instant};
 
 const NODES: usize = 500;
 const EDGES: usize = 2_000;
@@ -17,19 +20,6 @@ fn mesh() -> (Vec<Node>, Vec<(usize, usize)>) {
     };
     let edge = |i: usize| (i * 7919 % NODES, i * 104_729 % (NODES - 1) + 1);
     ((0..NODES).map(node).collect(), (0..EDGES).map(edge).collect())
-}
-
-/// The median of some runs.
-fn measure<T>(what: &str, mut run: impl FnMut() -> T) {
-    let mut times: Vec<Duration> = (0..11)
-        .map(|_| {
-            let start = Instant::now();
-            std::hint::black_box(run());
-            start.elapsed()
-        })
-        .collect();
-    times.sort();
-    println!("{what:<60} {:>10.3?}", times[5]);
 }
 
 fn main() {

@@ -1,16 +1,16 @@
 //! How long a large mesh's tables take to build, and its answers to compute: `cargo bench -p mesh-policy`.
 //! A change of anything builds everything anew, so this is the operator's cost per change.
 
+mod measure;
+
 use k8s_openapi::api::{
     core::v1::{Pod, Service},
     discovery::v1::EndpointSlice,
 };
+use measure::measure;
 use mesh_policy::{Authority, Settings, Tables, World, outbound::Target};
 use serde_json::json;
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::sync::Arc;
 
 const SERVICES: usize = 1_000;
 const PODS_PER_SERVICE: usize = 20;
@@ -48,19 +48,6 @@ fn world() -> World {
 
 fn from<T: serde::de::DeserializeOwned>(value: serde_json::Value) -> T {
     serde_json::from_value(value).expect("the benchmark's own objects are valid")
-}
-
-/// The median of some runs.
-fn measure<T>(what: &str, mut run: impl FnMut() -> T) {
-    let mut times: Vec<Duration> = (0..11)
-        .map(|_| {
-            let start = Instant::now();
-            std::hint::black_box(run());
-            start.elapsed()
-        })
-        .collect();
-    times.sort();
-    println!("{what:<60} {:>10.3?}", times[5]);
 }
 
 fn main() {

@@ -169,18 +169,44 @@ fn server_said_nothing_else(ahead: &[u8], said: &[u8]) -> bool {
     ahead.is_empty() || ahead == said
 }
 
-#[test]
-fn reads_the_server_name_whole_or_in_pieces() {
+/// A ClientHello for this name.
+fn hello(name: &'static str) -> Vec<u8> {
     let config =
         rustls::ClientConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into())
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_root_certificates(rustls::RootCertStore::empty())
             .with_no_client_auth();
-    let name = "web.demo.example".try_into().unwrap();
-    let mut client = rustls::ClientConnection::new(config.into(), name).unwrap();
+    let mut client = rustls::ClientConnection::new(config.into(), name.try_into().unwrap()).unwrap();
     let mut hello = Vec::new();
     client.write_tls(&mut hello).unwrap();
+    hello
+}
+
+/// Catalogue S-07: what is no host name is no name, and so not ours.
+#[test]
+fn an_odd_server_name_is_none() {
+    let name = b"web.demo.example";
+    let plain = hello("web.demo.example");
+    let at = plain.windows(name.len()).position(|window| window == name).unwrap();
+    for odd in [
+        b"web.demo.exampl\xff",
+        b"web.demo.exampl\0",
+        b"web demo.example",
+        b"web..emo.example",
+        b"*.b.demo.example",
+    ] {
+        let mut odd_hello = plain.clone();
+        odd_hello[at..at + name.len()].copy_from_slice(odd);
+        let said = sni(&odd_hello);
+        assert!(matches!(said, Sni::Absent | Sni::Garbage), "{}: {said:?}", odd.escape_ascii());
+    }
+    assert_eq!(sni(&hello("127.0.0.1")), Sni::Absent);
+}
+
+#[test]
+fn reads_the_server_name_whole_or_in_pieces() {
+    let hello = hello("web.demo.example");
     assert_eq!(sni(&hello), Sni::Name("web.demo.example".into()));
     for end in 2..hello.len() {
         assert_eq!(sni(&hello[..end]), Sni::NeedMore, "{end}");

@@ -1,13 +1,19 @@
 //! The operator's command line. Every flag can also be set by the environment, as `MESH_OPERATOR_<FLAG>`.
 
+pub mod environment;
+pub mod reference;
+
 use clap::{ArgGroup, Parser};
 use mesh_policy::{DefaultPolicy, Settings};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+/// How all of our variables begin.
+const ENVIRONMENT: &str = "MESH_OPERATOR_";
+
 /// The control plane of the mesh: certificates, discovery, policy, telemetry, API and dashboard in one process.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "mesh-operator", version)]
-#[command(group(ArgGroup::new("source").required(true).args(["manifests", "cluster"])))]
+#[command(group(ArgGroup::new("source").required(true).args(["manifests", "cluster", "reference"])))]
 pub struct Config {
     /// Standalone mode: folder of Kubernetes objects as YAML (`*.yaml`, `*.yml`), watched for changes.
     #[arg(long, value_name = "DIR", requires = "state_dir", env = "MESH_OPERATOR_MANIFESTS")]
@@ -81,6 +87,10 @@ pub struct Config {
     /// What to log: error, warn, info, debug, trace, or a list of target=level.
     #[arg(long, value_name = "FILTER", default_value = "info", env = "MESH_OPERATOR_LOG")]
     pub log: String,
+
+    /// Print the reference page of these settings, and end.
+    #[arg(long, hide = true, exclusive = true)]
+    pub reference: bool,
 }
 
 impl Config {

@@ -10,6 +10,7 @@ pub mod grpc;
 pub mod layout;
 pub mod random;
 pub mod rate;
+mod spelling;
 pub mod telemetry;
 pub mod tokens;
 pub mod world;

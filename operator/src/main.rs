@@ -5,7 +5,7 @@ use clap::Parser;
 use mesh_operator::{
     api, ca,
     cluster::Cluster,
-    config::Config,
+    config::{Config, environment, reference},
     edges::Edges,
     grpc,
     telemetry::{self, Forward, Limits, Store},
@@ -21,7 +21,19 @@ use tokio::{
 };
 
 fn main() -> ExitCode {
+    let wrong =
+        environment::complaints(std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
+        }));
+    if !wrong.is_empty() {
+        eprintln!("mesh-operator: {}", wrong.join("\nmesh-operator: "));
+        return ExitCode::from(64);
+    }
     let config = Config::parse();
+    if config.reference {
+        print!("{}", reference::markdown());
+        return ExitCode::SUCCESS;
+    }
     if let Err(error) = init_log(&config.log) {
         eprintln!("mesh-operator: {error:#}");
         return ExitCode::from(64);

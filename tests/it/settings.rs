@@ -52,6 +52,30 @@ fn a_misspelled_setting_is_told_with_the_right_spelling() {
 }
 
 #[test]
+fn an_operator_names_every_wrong_variable_at_once_and_exits_64() {
+    run(async || {
+        let mut start = Start::new("operator", binaries::path("mesh-operator")).arg("--cluster");
+        let wrong = [
+            ("MESH_OPERATOR_GRPC_ADDR", "nowhere", "nowhere"),
+            ("MESH_OPERATOR_DEFAULT_POLICY", "open", "open"),
+            ("MESH_OPERATOR_LEAF_LIFETIM", "24h", "MESH_OPERATOR_LEAF_LIFETIME"),
+        ];
+        for (name, value, _) in wrong {
+            start = start.env(name, value);
+        }
+        // What Kubernetes says of our own Service is nobody's mistake.
+        let output = start.env("MESH_OPERATOR_SERVICE_PORT_GRPC", "8086").output(SOON).await;
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(64), "{said}");
+        for (name, _, told) in wrong {
+            let line = said.lines().find(|line| line.contains(name));
+            assert!(line.is_some_and(|line| line.contains(told)), "{name}: {said}");
+        }
+        assert_eq!(said.lines().count(), wrong.len(), "{said}");
+    });
+}
+
+#[test]
 fn wrong_flags_of_the_operator_and_the_command_line_are_named() {
     run(async || {
         for (program, args, named) in [

@@ -45,6 +45,7 @@ fn pages() -> Result<Vec<(&'static str, String)>> {
     Ok(vec![
         ("docs/reference/cli.md", says("mesh", &["reference"])?),
         ("docs/reference/values.md", says("mesh", &["reference", "values"])?),
+        ("docs/reference/operator.md", says("mesh-operator", &["--reference"])?),
         ("docs/reference/proxy-env.md", says("mesh-proxy", &["env", "--markdown"])?),
         ("docs/reference/proxy-metrics.md", says("mesh-proxy", &["metrics", "--markdown"])?),
         ("docs/reference/annotations.md", annotations()),

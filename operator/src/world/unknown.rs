@@ -1,6 +1,7 @@
 //! Fields of a manifest that no type of ours has: what they are called, on which line they stand, and what may have been meant.
 //! A cluster's API server would drop them; what a manifest then says is `parse`'s work.
 
+use crate::spelling::alike;
 use serde::de::{
     self, Deserialize, DeserializeSeed, Deserializer, IgnoredAny, IntoDeserializer, MapAccess, SeqAccess,
     Visitor, value::Error as Stop,
@@ -13,8 +14,6 @@ use std::{cell::Cell, fmt};
 const KNOWN_TO_ALL: [&str; 3] = ["apiVersion", "kind", "status"];
 /// Filters that the standard has and the mesh has not: the route's status says so.
 const OTHER_FILTERS: [&str; 5] = ["urlRewrite", "requestMirror", "cors", "externalAuth", "extensionRef"];
-/// More unlike than this is another word.
-const ALIKE: f64 = 0.8;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -60,7 +59,7 @@ pub fn read<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
             _ => false,
         };
         if !elsewhere {
-            let meant = alike(last, siblings::<T>(&steps[..steps.len() - 1]));
+            let meant = alike(last, siblings::<T>(&steps[..steps.len() - 1]).iter().copied());
             unknown.push(Field { steps, meant });
         }
     })
@@ -75,11 +74,6 @@ fn steps(path: &Path<'_>) -> Vec<Step> {
             steps(parent)
         }
     }
-}
-
-fn alike(name: &str, known: &'static [&'static str]) -> Option<&'static str> {
-    let scored = known.iter().map(|known| (strsim::jaro_winkler(name, known), *known));
-    scored.filter(|(score, _)| *score >= ALIKE).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, known)| known)
 }
 
 /// The line on which the field's key stands in a YAML document, from 1.

@@ -27,7 +27,7 @@ const CALLS: [(&str, &str); 8] = [
 /// Applies the demo's manifests as one `kubectl apply` would, and waits until all Pods are ready.
 async fn bookinfo(place: &Place) {
     let manifests = binaries::workspace().join("demo/manifests");
-    for file in ["namespace", "policies", "routes", "bookinfo", "traffic"] {
+    for file in ["00-namespace", "policies", "routes", "bookinfo", "traffic"] {
         let yaml = fs::read_to_string(manifests.join(format!("{file}.yaml"))).unwrap();
         place.apply(&yaml).await;
     }

@@ -7,6 +7,7 @@ mod bundle;
 mod duties;
 mod leader;
 pub(crate) mod leaf;
+mod lean;
 mod lease;
 mod maps;
 mod mirror;

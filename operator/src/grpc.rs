@@ -1,5 +1,5 @@
 //! What proxies ask, over gRPC (linkerd2-proxy-api 0.20): who they are, where requests may go, who may call. Answers are computed
-//! by `mesh_policy` from the current tables; here they are only encoded, and sent again when they change.
+//! by `mesh_policy` from the current tables; here they are shared among those who ask the same, encoded, and sent again when they change.
 
 mod admission;
 mod destination;
@@ -7,10 +7,12 @@ mod door;
 mod encode;
 mod identity;
 mod inbound;
+mod method;
 mod outbound;
 mod refusal;
 mod replay;
 mod stream;
+mod topics;
 mod workload;
 
 pub use admission::Streams;
@@ -20,26 +22,20 @@ pub use identity::Certifier;
 pub use refusal::Certificates;
 
 use crate::{accounts::Accounts, ca::Authority};
-use linkerd2_proxy_api::{
-    destination::destination_server::DestinationServer, identity::identity_server::IdentityServer,
-    inbound::inbound_server_policies_server::InboundServerPoliciesServer,
-    outbound::outbound_policies_server::OutboundPoliciesServer,
-};
+use linkerd2_proxy_api::identity::identity_server::IdentityServer;
 use mesh_policy::Tables;
 use std::{sync::Arc, time::Duration};
-use stream::Watcher;
 use tokio::{sync::watch, time};
 use tonic::{
     service::Routes,
     transport::{Server, server::TcpIncoming},
 };
+use topics::Topics;
 
-/// A peer that says nothing is asked whether it lives, and cut when it does not answer: so ends a subscriber that vanished
-/// without a word.
-const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
+/// A peer that says nothing is asked whether it lives, and cut when it does not answer: so ends, within ten seconds, a subscriber that
+/// vanished without a word or reads no more.
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Questions are names; telemetry and certificate requests have limits of their own.
-const MAX_REQUEST_BYTES: usize = 64 << 10;
 /// Headers of all requests on a connection that are not yet answered.
 const MAX_HEADER_BYTES: u32 = 16 << 10;
 /// When we stop, streams end at once; a connection that lingers is dropped after this.
@@ -56,20 +52,16 @@ pub fn services(
 ) -> Routes {
     let settings = tables.borrow().settings().clone();
     let certifier = Certifier::new(authority, accounts, settings.identities(), asked_for);
-    let watcher = Watcher { tables, streams, stop };
+    let endpoints = Topics::new(tables.clone(), streams.clone(), stop.clone());
+    let profiles = Topics::new(tables.clone(), streams.clone(), stop.clone());
+    let outbound = Topics::new(tables.clone(), streams.clone(), stop.clone());
+    let inbound = Topics::new(tables, streams, stop);
     Routes::new(IdentityServer::new(certifier))
-        .add_service(
-            DestinationServer::new(destination::Destinations(watcher.clone()))
-                .max_decoding_message_size(MAX_REQUEST_BYTES),
-        )
-        .add_service(
-            OutboundPoliciesServer::new(outbound::Policies(watcher.clone()))
-                .max_decoding_message_size(MAX_REQUEST_BYTES),
-        )
-        .add_service(
-            InboundServerPoliciesServer::new(inbound::Policies(watcher))
-                .max_decoding_message_size(MAX_REQUEST_BYTES),
-        )
+        .into_axum_router()
+        .merge(destination::routes(endpoints, profiles))
+        .merge(outbound::routes(outbound))
+        .merge(inbound::routes(inbound))
+        .into()
 }
 
 /// Serves until `stop` is true, then lets what is under way end.

@@ -1,4 +1,4 @@
-//! Keeps [`Tables`] current: a source of watch events feeds reflector stores; when they have changed, the tables are built anew
+//! Keeps [`Tables`] current: a source of watch events feeds reflector stores; when they have changed, the next tables are built
 //! and published. Where events come from (a folder, a cluster) ends at [`Batch`].
 
 pub mod manifests;
@@ -8,9 +8,12 @@ pub mod stores;
 mod unknown;
 
 use crate::{cluster::reconcile, tokens::Tokens};
-use k8s_openapi::jiff::Timestamp;
-use mesh_policy::{Diagnostic, Origin, Settings, Tables};
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use k8s_openapi::{
+    api::core::v1::{Namespace, Pod},
+    jiff::Timestamp,
+};
+use mesh_policy::{Diagnostic, List, Origin, Settings, Tables, World};
+use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc, time::Duration};
 use stores::{Change, Stores};
 use tokio::{
     sync::{mpsc, watch},
@@ -36,9 +39,9 @@ pub struct Batch {
     pub unreadable: Vec<Diagnostic>,
 }
 
-/// After a change we wait this long for more, and at most `DEBOUNCE_MOST` in all.
-const DEBOUNCE: Duration = Duration::from_millis(20);
-const DEBOUNCE_MOST: Duration = Duration::from_millis(200);
+/// A change is published at once. Then what comes is gathered for as long as building took, so that a storm of changes takes no more
+/// than half a processor, and within these bounds.
+const GATHER: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_millis(100);
 
 /// Builds tables from `batches` until they end.
 pub async fn run(
@@ -48,36 +51,25 @@ pub async fn run(
     source: Source,
     tables: watch::Sender<Arc<Tables>>,
 ) {
-    let mut origins = BTreeMap::new();
-    let mut unreadable = vec![];
-    let mut partial = false;
-    while let Some(first) = batches.recv().await {
-        let mut next = Some(first);
-        let deadline = time::Instant::now() + DEBOUNCE_MOST;
-        while let Some(batch) = next {
-            for change in &batch.changes {
-                stores.apply(change);
-            }
-            origins = batch.origins;
-            unreadable = batch.unreadable;
-            partial = batch.partial;
-            let wait = (time::Instant::now() + DEBOUNCE).min(deadline);
-            next = time::timeout_at(wait, batches.recv()).await.ok().flatten();
+    let mut unmeshed = Unmeshed::default();
+    while let Some(mut batch) = batches.recv().await {
+        batch.changes.iter().for_each(|change| stores.apply(change));
+        while let Ok(more) = batches.try_recv() {
+            more.changes.iter().for_each(|change| stores.apply(change));
+            batch = more;
         }
-        if partial {
+        if batch.partial {
             continue;
         }
-        let mut world = stores.world();
-        world.origins = origins.clone();
-        world.unreadable = unreadable.clone();
+        let start = time::Instant::now();
+        let mut world = World { origins: batch.origins.into(), ..stores.world() };
         match &source {
             Source::Manifests(_) => slices::complete(&mut world, &settings.control_namespace),
-            Source::Cluster => {
-                let unmeshed = reconcile::unmeshed(&world.namespaces, &world.pods, Timestamp::now());
-                world.unreadable.extend(unmeshed.iter().map(reconcile::Unmeshed::finding));
-            }
+            Source::Cluster => batch.unreadable.extend_from_slice(unmeshed.look(&world, start)),
         }
-        let built = Tables::build(&world, &settings);
+        world.unreadable = batch.unreadable.into();
+        let before = tables.borrow().clone();
+        let built = Arc::new(before.next(&world));
         if let Source::Manifests(tokens) = &source
             && let Err(error) = tokens.keep(built.service_accounts())
         {
@@ -86,13 +78,42 @@ pub async fn run(
                 "tokens of new service accounts could not be written"
             );
         }
-        log(&tables.borrow(), &built);
-        tables.send_replace(Arc::new(built));
+        tables.send_replace(built.clone());
+        log(&before, &built);
+        drop((before, built));
+        time::sleep(start.elapsed().clamp(*GATHER.start(), *GATHER.end())).await;
     }
 }
 
-/// Logs what became wrong and what became right again, once.
+/// What is said of Pods that should have a proxy and have none.
+#[derive(Default)]
+struct Unmeshed {
+    of: (List<Namespace>, List<Pod>),
+    looked: Option<time::Instant>,
+    findings: Vec<Diagnostic>,
+}
+
+impl Unmeshed {
+    /// The same Pods are looked at again after this long: young ones have grown up, of which nothing was said.
+    const AGAIN: Duration = Duration::from_secs(5);
+
+    fn look(&mut self, world: &World, now: time::Instant) -> &[Diagnostic] {
+        let same = Arc::ptr_eq(&self.of.0, &world.namespaces) && Arc::ptr_eq(&self.of.1, &world.pods);
+        if !same || self.looked.is_none_or(|looked| now - looked >= Unmeshed::AGAIN) {
+            let found = reconcile::unmeshed(&world.namespaces, &world.pods, Timestamp::now());
+            self.findings = found.iter().map(reconcile::Unmeshed::finding).collect();
+            self.of = (world.namespaces.clone(), world.pods.clone());
+            self.looked = Some(now);
+        }
+        &self.findings
+    }
+}
+
+/// Logs what became wrong and what became right again, once. Endpoints come and go without a word.
 fn log(before: &Tables, after: &Tables) {
+    if after.differs_in_endpoints_only(before) {
+        return;
+    }
     for finding in after.diagnostics().iter().filter(|finding| !before.diagnostics().contains(finding)) {
         tracing::warn!("{finding}");
     }
@@ -107,3 +128,6 @@ fn log(before: &Tables, after: &Tables) {
         "configuration applied"
     );
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,6 +32,7 @@ use serde::{Deserialize, Serialize};
     version = "v1alpha1",
     kind = "AuthorizationPolicy",
     namespaced,
+    derive = "PartialEq",
     status = "AuthorizationPolicyStatus",
     doc = "Who may call a Service or a workload.",
     shortname = "authz",

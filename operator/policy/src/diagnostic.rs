@@ -1,5 +1,6 @@
 //! What is wrong with the configuration, where, and what to do about it.
 
+use crate::{World, routes};
 use serde::Serialize;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -49,4 +50,36 @@ impl std::fmt::Display for Diagnostic {
         }
         Ok(())
     }
+}
+
+/// All findings about a world, the gravest first, each with the place where its object stands.
+pub(crate) fn of_world<'a>(
+    world: &World,
+    problems: impl Iterator<Item = &'a (String, String)>,
+    routes: &[routes::Checked],
+) -> Vec<Diagnostic> {
+    let mut diagnostics = world.unreadable.to_vec();
+    let place = |severity: Severity, object: String, message: String| {
+        let origin = world.origins.get(&object);
+        Diagnostic {
+            severity,
+            path: origin.map(|origin| origin.path.clone()).unwrap_or_default(),
+            document: origin.map_or(0, |origin| origin.document),
+            line: origin.map_or(0, |origin| origin.line),
+            object,
+            message,
+            remedy: String::new(),
+        }
+    };
+    diagnostics
+        .extend(problems.map(|(object, message)| place(Severity::Warning, object.clone(), message.clone())));
+    for route in routes {
+        for (error, message) in route.findings() {
+            let severity = if error { Severity::Error } else { Severity::Warning };
+            diagnostics.push(place(severity, route.object(), message));
+        }
+    }
+    diagnostics.sort_by(|a, b| (b.severity, a).cmp(&(a.severity, b)));
+    diagnostics.dedup();
+    diagnostics
 }

@@ -92,23 +92,69 @@ impl Endpoint {
     }
 }
 
-/// EndpointSlices by `(namespace, Service)`, in the order of their names.
-pub(crate) type Slices = HashMap<(String, String), Vec<Arc<EndpointSlice>>>;
+/// EndpointSlices by namespace and Service, in the order of their names.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Slices(HashMap<String, Arc<OfNamespace>>);
 
-pub(crate) fn index(slices: &[Arc<EndpointSlice>]) -> Slices {
-    let mut index = Slices::new();
-    for slice in slices {
+type OfNamespace = HashMap<String, Arc<Vec<Arc<EndpointSlice>>>>;
+
+impl Slices {
+    /// The index of `now`, where ours is that of `before`. Services whose slices did not change share theirs with us.
+    pub fn next(&self, before: &[Arc<EndpointSlice>], now: &[Arc<EndpointSlice>]) -> Slices {
+        let mut next = self.clone();
+        let differs = |at: &usize| match (before.get(*at), now.get(*at)) {
+            (Some(before), Some(now)) => !Arc::ptr_eq(before, now),
+            _ => true,
+        };
+        let moved: Vec<usize> = (0..before.len().max(now.len())).filter(differs).collect();
+        for slice in moved.iter().filter_map(|at| before.get(*at)) {
+            next.edit(slice, |slices| slices.retain(|own| !Arc::ptr_eq(own, slice)));
+        }
+        for slice in moved.iter().filter_map(|at| now.get(*at)) {
+            next.edit(slice, |slices| {
+                let at = slices.partition_point(|own| own.metadata.name <= slice.metadata.name);
+                slices.insert(at, slice.clone());
+            });
+        }
+        next
+    }
+
+    fn edit(&mut self, slice: &EndpointSlice, edit: impl FnOnce(&mut Vec<Arc<EndpointSlice>>)) {
         let labels = slice.metadata.labels.as_ref();
         let Some(service) = labels.and_then(|labels| labels.get("kubernetes.io/service-name")) else {
-            continue;
+            return;
         };
-        let namespace = slice.metadata.namespace.clone().unwrap_or_else(|| "default".into());
-        index.entry((namespace, service.clone())).or_default().push(slice.clone());
+        let namespace = slice.metadata.namespace.as_deref().unwrap_or("default");
+        let of_namespace = match self.0.get_mut(namespace) {
+            Some(known) => known,
+            None => self.0.entry(namespace.to_owned()).or_default(),
+        };
+        let of_namespace = Arc::make_mut(of_namespace);
+        edit(Arc::make_mut(of_namespace.entry(service.clone()).or_default()));
     }
-    for slices in index.values_mut() {
-        slices.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
+
+    pub fn of(&self, namespace: &str, service: &str) -> &[Arc<EndpointSlice>] {
+        let found = self.0.get(namespace).and_then(|services| services.get(service));
+        found.map(|slices| slices.as_slice()).unwrap_or_default()
     }
-    index
+
+    /// Whether this Service certainly has the same slices there. Looks at no slice.
+    pub fn shares(&self, other: &Slices, namespace: &str, service: &str) -> bool {
+        match (self.0.get(namespace), other.0.get(namespace)) {
+            (Some(ours), Some(theirs)) if !Arc::ptr_eq(ours, theirs) => {
+                match (ours.get(service), theirs.get(service)) {
+                    (Some(ours), Some(theirs)) => Arc::ptr_eq(ours, theirs),
+                    (ours, theirs) => ours.is_none() && theirs.is_none(),
+                }
+            }
+            (ours, theirs) => ours.is_some() == theirs.is_some(),
+        }
+    }
+}
+
+/// The address that consumers of an endpoint take: all of its addresses are the same pod, and the API says that the first counts.
+pub(crate) fn address(endpoint: &k8s_openapi::api::discovery::v1::Endpoint) -> Option<IpAddr> {
+    endpoint.addresses.first()?.parse().ok()
 }
 
 /// The endpoints of `authority`. `opaque` tells which ports of which pods are forwarded unread; `node` is the client's.
@@ -139,10 +185,7 @@ pub(crate) fn resolve<'a>(
             if !ready || elsewhere || other_host {
                 continue;
             }
-            // All addresses of one endpoint are the same pod; the API says consumers take the first.
-            let Some(ip) = endpoint.addresses.first().and_then(|ip| ip.parse::<IpAddr>().ok()) else {
-                continue;
-            };
+            let Some(ip) = address(endpoint) else { continue };
             let addr = SocketAddr::new(ip, port);
             let mut resolved = match pod_by_ip(ip) {
                 Some(pod) => Endpoint::on_pod(pod, addr, opaque(pod, port)),

@@ -13,6 +13,7 @@ pub const GROUP: &str = "gateway.networking.k8s.io";
     version = "v1",
     kind = "HTTPRoute",
     namespaced,
+    derive = "PartialEq",
     status = "WrittenStatus",
     schema = "disabled"
 )]
@@ -33,6 +34,7 @@ pub struct HTTPRouteSpec {
     version = "v1",
     kind = "GRPCRoute",
     namespaced,
+    derive = "PartialEq",
     status = "WrittenStatus",
     schema = "disabled"
 )]

@@ -27,7 +27,7 @@ pub use meta::{Meta, Resource};
 pub use pods::PodInfo;
 pub use services::{Authority, AuthorityError, PortProtocol, Service, ServiceKind, ServicePort};
 pub use tables::{PolicyStatus, RouteStatus, Tables};
-pub use world::{Origin, Settings, World};
+pub use world::{List, Origin, Settings, World};
 
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@ use crate::{DefaultPolicy, World, identity::Identities, ports::PortSet, world::S
 use k8s_openapi::api::core::v1 as core;
 use mesh_api::names;
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     net::IpAddr,
     sync::Arc,
 };
@@ -49,30 +49,93 @@ impl PodInfo {
     }
 }
 
-/// All pods of the world by `(namespace, name)`, and what is wrong with their annotations.
-pub(crate) fn read(world: &World, settings: &Settings) -> (Vec<PodInfo>, Vec<(String, String)>) {
-    let namespaces: BTreeMap<&str, &BTreeMap<String, String>> = world
-        .namespaces
-        .iter()
-        .filter_map(|ns| Some((ns.metadata.name.as_deref()?, ns.metadata.annotations.as_ref()?)))
-        .collect();
-    let identities = settings.identities();
-    let well_known = PortSet::of(names::DEFAULT_OPAQUE_PORTS);
-    let mut problems = vec![];
-    for ns in &world.namespaces {
-        let name = ns.metadata.name.as_deref().unwrap_or_default();
-        check_annotations(|| format!("Namespace {name}"), ns.metadata.annotations.as_ref(), &mut problems);
+/// All Pods of a world.
+#[derive(Debug, Default)]
+pub(crate) struct Pods {
+    /// Those that have an address, by `(namespace, name)`.
+    pub sorted: Vec<Arc<PodInfo>>,
+    /// An address that two Pods claim belongs to neither.
+    pub by_ip: HashMap<IpAddr, Option<Arc<PodInfo>>>,
+    pub problems: Vec<(String, String)>,
+    /// What was read of each object, in the world's order.
+    read: Vec<Option<Arc<PodInfo>>>,
+}
+
+impl Pods {
+    /// The Pods of `now`, where ours are those of `before`. An object that is still the same is not read again.
+    pub fn next(&self, before: &World, now: &World, settings: &Settings) -> Pods {
+        let namespaces: BTreeMap<&str, &BTreeMap<String, String>> = now
+            .namespaces
+            .iter()
+            .filter_map(|ns| Some((ns.metadata.name.as_deref()?, ns.metadata.annotations.as_ref()?)))
+            .collect();
+        let mut problems = vec![];
+        for ns in now.namespaces.iter() {
+            let name = ns.metadata.name.as_deref().unwrap_or_default();
+            check_annotations(
+                || format!("Namespace {name}"),
+                ns.metadata.annotations.as_ref(),
+                &mut problems,
+            );
+        }
+        // A Namespace says something about each of its Pods.
+        let known: &[Arc<core::Pod>] = match Arc::ptr_eq(&before.namespaces, &now.namespaces) {
+            true => &before.pods,
+            false => &[],
+        };
+        let mut elsewhere = None;
+        let mut already_read = |at: usize, pod: &Arc<core::Pod>| {
+            if known.get(at).is_some_and(|known| Arc::ptr_eq(known, pod)) {
+                return self.read.get(at);
+            }
+            let index = || known.iter().map(Arc::as_ptr).zip(&self.read).collect::<HashMap<_, _>>();
+            elsewhere.get_or_insert_with(index).get(&Arc::as_ptr(pod)).copied()
+        };
+        let identities = settings.identities();
+        let well_known = PortSet::of(names::DEFAULT_OPAQUE_PORTS);
+        let mut read = Vec::with_capacity(now.pods.len());
+        let mut new = vec![];
+        for (at, pod) in now.pods.iter().enumerate() {
+            let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
+            let object = || format!("Pod {namespace}/{}", pod.metadata.name.as_deref().unwrap_or_default());
+            check_annotations(object, pod.metadata.annotations.as_ref(), &mut problems);
+            if let Some(already) = already_read(at, pod) {
+                read.push(already.clone());
+                continue;
+            }
+            let annotations = namespaces.get(namespace).copied();
+            let info = read_one(pod, annotations, settings, &identities, &well_known).map(Arc::new);
+            new.extend(info.clone());
+            read.push(info);
+        }
+        // Those that stay are in order: sorting them again costs one look at each.
+        let staying: HashSet<_> = read.iter().flatten().map(Arc::as_ptr).collect();
+        let stays = |info: &&Arc<PodInfo>| staying.contains(&Arc::as_ptr(info));
+        let mut sorted: Vec<Arc<PodInfo>> = self.sorted.iter().filter(stays).cloned().chain(new).collect();
+        sorted.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+        sorted.dedup_by(|a, b| a.namespace == b.namespace && a.name == b.name);
+        let by_ip = by_ip(&sorted, &mut problems);
+        Pods { sorted, by_ip, problems, read }
     }
-    let mut pods = vec![];
-    for pod in &world.pods {
-        let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
-        let object = || format!("Pod {namespace}/{}", pod.metadata.name.as_deref().unwrap_or_default());
-        check_annotations(object, pod.metadata.annotations.as_ref(), &mut problems);
-        pods.extend(read_one(pod, namespaces.get(namespace).copied(), settings, &identities, &well_known));
+}
+
+fn by_ip(
+    pods: &[Arc<PodInfo>],
+    problems: &mut Vec<(String, String)>,
+) -> HashMap<IpAddr, Option<Arc<PodInfo>>> {
+    let mut by_ip: HashMap<IpAddr, Option<Arc<PodInfo>>> = HashMap::with_capacity(pods.len());
+    for pod in pods {
+        for ip in &pod.ips {
+            let Some(claimed) = by_ip.insert(*ip, Some(pod.clone())) else { continue };
+            by_ip.insert(*ip, None);
+            let other = claimed.as_ref().map(|other| other.name.as_str()).unwrap_or_default();
+            problems.push((
+                format!("Pod {}/{}", pod.namespace, pod.name),
+                format!("address {ip} is also that of Pod {other}"),
+            ));
+        }
     }
-    pods.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
-    pods.dedup_by(|a, b| a.namespace == b.namespace && a.name == b.name);
-    (pods, problems)
+    by_ip
 }
 
 fn read_one(

@@ -9,10 +9,10 @@ mod http;
 pub(crate) mod options;
 mod view;
 
-pub(crate) use attach::{Index, attach};
+use attach::{Index, attach};
 
 use crate::{
-    Meta,
+    Meta, Service, World,
     gateway::{GRPCRoute, HTTPRoute, ParentRef},
     inbound,
     outbound::{Backend, Filter, Match, Retry, Timeouts},
@@ -90,8 +90,35 @@ impl Checked {
     }
 }
 
+/// All routes of a world, and which of them govern which port.
+#[derive(Debug, Default)]
+pub(crate) struct Attached {
+    pub routes: Vec<Checked>,
+    index: Index,
+}
+
+impl Attached {
+    pub fn read(world: &World, services: &Services, settings: &Settings) -> Attached {
+        let mut routes = read(&world.http_routes, &world.grpc_routes, services, settings);
+        let index = attach(&mut routes, services);
+        Attached { routes, index }
+    }
+
+    /// The routes that govern a port, in their order.
+    pub fn on(&self, service: &Service, port: u16) -> impl Iterator<Item = &Checked> {
+        let found = self.index.get(&(service.namespace.clone(), service.name.clone(), port));
+        found.into_iter().flatten().map(|at| &self.routes[*at])
+    }
+
+    /// For an AuthorizationPolicy that names a route.
+    pub fn named(&self, kind: &str, namespace: &str, name: &str) -> Option<inbound::Named> {
+        let mut found = self.routes.iter().filter(|route| route.kind == kind && route.namespace == namespace);
+        found.find(|route| route.name == name).and_then(Checked::named)
+    }
+}
+
 /// Reads all routes, the oldest first, then by `namespace/name`: Gateway API's order among equals.
-pub(crate) fn read(
+fn read(
     http_routes: &[Arc<HTTPRoute>],
     grpc_routes: &[Arc<GRPCRoute>],
     services: &Services,

@@ -1,6 +1,7 @@
 //! What the mesh knows about a Service, and how it is named in an authority.
 
 use crate::{
+    World,
     outbound::{Accrual, Retry, Timeouts},
     ports::PortSet,
     routes::options,
@@ -8,7 +9,7 @@ use crate::{
 use k8s_openapi::{api::core::v1 as core, apimachinery::pkg::util::intstr::IntOrString};
 use mesh_api::names;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     fmt,
     net::{IpAddr, SocketAddr},
     sync::Arc,
@@ -77,26 +78,61 @@ impl ServicePort {
 
 pub(crate) type Services = BTreeMap<(String, String), Arc<Service>>;
 
-pub(crate) fn read(
-    services: &[Arc<core::Service>],
-    namespaces: &[Arc<core::Namespace>],
-    problems: &mut Vec<(String, String)>,
-) -> Services {
-    let by_namespace: BTreeMap<&str, &str> = namespaces
-        .iter()
-        .filter_map(|ns| {
-            let annotations = ns.metadata.annotations.as_ref()?;
-            Some((ns.metadata.name.as_deref()?, annotations.get(names::OPAQUE_PORTS)?.as_str()))
-        })
-        .collect();
-    let mut read = Services::new();
-    for service in services {
-        let namespace = service.metadata.namespace.clone().unwrap_or_else(|| "default".into());
-        let inherited = by_namespace.get(namespace.as_str()).copied();
-        let Some(service) = read_one(service, namespace, inherited, problems) else { continue };
-        read.insert((service.namespace.clone(), service.name.clone()), Arc::new(service));
+/// All Services of a world.
+#[derive(Debug, Default)]
+pub(crate) struct Directory {
+    pub services: Services,
+    pub by_cluster_ip: HashMap<IpAddr, Arc<Service>>,
+    /// Those of a namespace that declare a port opaque: few, so that asking costs little.
+    with_opaque_ports: Arc<HashMap<String, Vec<Arc<Service>>>>,
+    pub problems: Vec<(String, String)>,
+}
+
+impl Directory {
+    /// The Services of this world; those that are what they were are shared with ours.
+    pub fn next(&self, world: &World) -> Directory {
+        let by_namespace: BTreeMap<&str, &str> = world
+            .namespaces
+            .iter()
+            .filter_map(|ns| {
+                let annotations = ns.metadata.annotations.as_ref()?;
+                Some((ns.metadata.name.as_deref()?, annotations.get(names::OPAQUE_PORTS)?.as_str()))
+            })
+            .collect();
+        let mut next = Directory::default();
+        for service in world.services.iter() {
+            let namespace = service.metadata.namespace.clone().unwrap_or_else(|| "default".into());
+            let inherited = by_namespace.get(namespace.as_str()).copied();
+            let Some(service) = read_one(service, namespace, inherited, &mut next.problems) else { continue };
+            let key = (service.namespace.clone(), service.name.clone());
+            let service = match self.services.get(&key) {
+                Some(known) if **known == service => known.clone(),
+                _ => Arc::new(service),
+            };
+            next.services.insert(key, service);
+        }
+        let mut with_opaque_ports: HashMap<String, Vec<Arc<Service>>> = HashMap::new();
+        for service in next.services.values() {
+            next.by_cluster_ip.extend(service.cluster_ips.iter().map(|ip| (*ip, service.clone())));
+            if service.ports.iter().any(|port| port.protocol == PortProtocol::Opaque) {
+                with_opaque_ports.entry(service.namespace.clone()).or_default().push(service.clone());
+            }
+        }
+        next.with_opaque_ports = match *self.with_opaque_ports == with_opaque_ports {
+            true => self.with_opaque_ports.clone(),
+            false => Arc::new(with_opaque_ports),
+        };
+        next
     }
-    read
+
+    pub fn with_opaque_ports(&self, namespace: &str) -> &[Arc<Service>] {
+        self.with_opaque_ports.get(namespace).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Whether the same Services certainly declare ports opaque there.
+    pub fn shares_opaque_ports(&self, other: &Directory) -> bool {
+        Arc::ptr_eq(&self.with_opaque_ports, &other.with_opaque_ports)
+    }
 }
 
 fn read_one(

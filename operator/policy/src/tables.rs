@@ -1,10 +1,12 @@
-//! The world, indexed: built anew at every change, never patched, shared as an `Arc`. Every answer is computed from it on demand.
+//! The world, indexed: immutable, shared as an `Arc`. Every answer is computed from it on demand.
+
+mod unchanged;
 
 use crate::{
     Authority, AuthorityError, Diagnostic, Endpoint, EndpointSet, Meta, PodInfo, PortProtocol, Service,
-    ServiceKind, Settings, Severity, World,
+    ServiceKind, Settings, World,
     authorization::AuthorizationPolicy,
-    endpoints,
+    diagnostic, endpoints,
     gateway::ParentRef,
     inbound,
     outbound::{self, Backend, Forward, Match, Routes, ServicePolicy, Target, Timeouts},
@@ -16,31 +18,26 @@ use mesh_api::{
     route::{Condition, Route},
 };
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashSet},
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
-/// Immutable. Two builds from the same world are equal in every answer.
+/// Immutable. Two builds from the same world are equal in every answer, whatever was built before.
+///
+/// Each part is a pure function of some lists of the world, and is shared with the tables before where these lists are the same.
 #[derive(Debug)]
 pub struct Tables {
     settings: Settings,
-    /// By `(namespace, name)`.
-    pods: Vec<PodInfo>,
-    /// An address that two Pods claim belongs to neither.
-    pod_by_ip: HashMap<IpAddr, Option<usize>>,
-    services: services::Services,
-    /// Those of a namespace that declare a port opaque: few, so that asking costs little.
-    with_opaque_ports: HashMap<String, Vec<Arc<Service>>>,
-    by_cluster_ip: HashMap<IpAddr, Arc<Service>>,
-    slices: endpoints::Slices,
-    routes: Vec<routes::Checked>,
-    attached: routes::Index,
-    authorizations: inbound::Authorizations,
+    world: World,
+    pods: Arc<pods::Pods>,
+    services: Arc<services::Directory>,
+    slices: Arc<endpoints::Slices>,
+    routes: Arc<routes::Attached>,
+    authorizations: Arc<inbound::Authorizations>,
     /// `(namespace, name)`, sorted.
-    service_accounts: Vec<(String, String)>,
-    policy_statuses: Vec<PolicyStatus>,
-    diagnostics: Vec<Diagnostic>,
+    service_accounts: Arc<Vec<(String, String)>>,
+    diagnostics: Arc<Vec<Diagnostic>>,
 }
 
 /// What a route's status says of it, by our controller.
@@ -68,67 +65,81 @@ pub struct PolicyStatus {
 
 impl Tables {
     pub fn build(world: &World, settings: &Settings) -> Tables {
-        let mut problems = vec![];
-        let (pods, pod_problems) = pods::read(world, settings);
-        problems.extend(pod_problems);
-        let services = services::read(&world.services, &world.namespaces, &mut problems);
-        let mut routes = routes::read(&world.http_routes, &world.grpc_routes, &services, settings);
-        let attached = routes::attach(&mut routes, &services);
-        let named = |kind: &str, namespace: &str, name: &str| {
-            let mut found = routes.iter().filter(|route| route.kind == kind && route.namespace == namespace);
-            found.find(|route| route.name == name).and_then(routes::Checked::named)
+        let nothing = Tables {
+            settings: settings.clone(),
+            world: World::default(),
+            pods: Arc::default(),
+            services: Arc::default(),
+            slices: Arc::default(),
+            routes: Arc::default(),
+            authorizations: Arc::default(),
+            service_accounts: Arc::default(),
+            diagnostics: Arc::default(),
         };
-        let identities = settings.identities();
-        let authorizations =
-            inbound::read(&world.authorization_policies, &services, &identities, named, &mut problems);
+        nothing.next(world)
+    }
 
-        let mut pod_by_ip: HashMap<IpAddr, Option<usize>> = HashMap::with_capacity(pods.len());
-        for (at, pod) in pods.iter().enumerate() {
-            for ip in &pod.ips {
-                let claimed = pod_by_ip.insert(*ip, Some(at));
-                if let Some(other) = claimed {
-                    pod_by_ip.insert(*ip, None);
-                    let other = other.map(|other| pods[other].name.as_str()).unwrap_or_default();
-                    problems.push((
-                        format!("Pod {}/{}", pod.namespace, pod.name),
-                        format!("address {ip} is also that of Pod {other}"),
-                    ));
-                }
-            }
-        }
-        let mut by_cluster_ip = HashMap::new();
-        for service in services.values() {
-            by_cluster_ip.extend(service.cluster_ips.iter().map(|ip| (*ip, service.clone())));
-        }
-        let mut with_opaque_ports: HashMap<String, Vec<Arc<Service>>> = HashMap::new();
-        for service in services
-            .values()
-            .filter(|service| service.ports.iter().any(|port| port.protocol == PortProtocol::Opaque))
-        {
-            with_opaque_ports.entry(service.namespace.clone()).or_default().push(service.clone());
-        }
-        let mut service_accounts: BTreeSet<(&str, &str)> =
-            pods.iter().map(|pod| (&*pod.namespace, &*pod.service_account)).collect();
-        for account in &world.service_accounts {
-            let namespace = account.metadata.namespace.as_deref().unwrap_or("default");
-            service_accounts.extend(account.metadata.name.as_deref().map(|name| (namespace, name)));
-        }
+    /// The tables of another world: the same as [`Tables::build`] makes, and for less where the two worlds have lists in common.
+    pub fn next(&self, world: &World) -> Tables {
+        let (before, settings) = (&self.world, &self.settings);
+        let same_namespaces = Arc::ptr_eq(&before.namespaces, &world.namespaces);
+        let pods = match same_namespaces && Arc::ptr_eq(&before.pods, &world.pods) {
+            true => self.pods.clone(),
+            false => Arc::new(self.pods.next(before, world, settings)),
+        };
+        let services = match same_namespaces && Arc::ptr_eq(&before.services, &world.services) {
+            true => self.services.clone(),
+            false => Arc::new(self.services.next(world)),
+        };
+        let slices = match Arc::ptr_eq(&before.endpoint_slices, &world.endpoint_slices) {
+            true => self.slices.clone(),
+            false => Arc::new(self.slices.next(&before.endpoint_slices, &world.endpoint_slices)),
+        };
+        let same_services = Arc::ptr_eq(&self.services, &services);
+        let same_routes = same_services
+            && Arc::ptr_eq(&before.http_routes, &world.http_routes)
+            && Arc::ptr_eq(&before.grpc_routes, &world.grpc_routes);
+        let routes = match same_routes {
+            true => self.routes.clone(),
+            false => Arc::new(routes::Attached::read(world, &services.services, settings)),
+        };
+        let same_authorizations =
+            same_routes && Arc::ptr_eq(&before.authorization_policies, &world.authorization_policies);
+        let authorizations = match same_authorizations {
+            true => self.authorizations.clone(),
+            false => Arc::new(inbound::read(
+                &world.authorization_policies,
+                &services.services,
+                &settings.identities(),
+                |kind, namespace, name| routes.named(kind, namespace, name),
+            )),
+        };
+        let same_pods = Arc::ptr_eq(&self.pods, &pods);
         let service_accounts =
-            service_accounts.into_iter().map(|(namespace, name)| (namespace.into(), name.into())).collect();
-        let diagnostics = diagnose(world, problems, &routes);
+            match same_pods && Arc::ptr_eq(&before.service_accounts, &world.service_accounts) {
+                true => self.service_accounts.clone(),
+                false => Arc::new(service_accounts(&pods, world)),
+            };
+        let same_findings = same_pods
+            && same_authorizations
+            && before.origins == world.origins
+            && before.unreadable == world.unreadable;
+        let diagnostics = match same_findings {
+            true => self.diagnostics.clone(),
+            false => {
+                let parts = [&pods.problems, &services.problems, &authorizations.problems];
+                Arc::new(diagnostic::of_world(world, parts.into_iter().flatten(), &routes.routes))
+            }
+        };
         Tables {
             settings: settings.clone(),
-            pod_by_ip,
-            by_cluster_ip,
-            with_opaque_ports,
-            slices: endpoints::index(&world.endpoint_slices),
-            services,
+            world: world.clone(),
             pods,
+            services,
+            slices,
             routes,
-            attached,
             authorizations,
             service_accounts,
-            policy_statuses: policy_statuses(&world.authorization_policies, &diagnostics),
             diagnostics,
         }
     }
@@ -138,32 +149,41 @@ impl Tables {
     }
 
     /// All Pods with an address, by namespace and name.
-    pub fn pods(&self) -> &[PodInfo] {
-        &self.pods
+    pub fn pods(&self) -> &[Arc<PodInfo>] {
+        &self.pods.sorted
     }
 
     pub fn pod(&self, namespace: &str, name: &str) -> Option<&PodInfo> {
-        let found = self.pods.binary_search_by(|pod| (&*pod.namespace, &*pod.name).cmp(&(namespace, name)));
-        found.ok().map(|at| &self.pods[at])
+        self.shared_pod(namespace, name).map(Arc::as_ref)
+    }
+
+    fn shared_pod(&self, namespace: &str, name: &str) -> Option<&Arc<PodInfo>> {
+        let pods = &self.pods.sorted;
+        let found = pods.binary_search_by(|pod| (&*pod.namespace, &*pod.name).cmp(&(namespace, name)));
+        found.ok().map(|at| &pods[at])
     }
 
     /// `None` too where two Pods claim the address.
     pub fn pod_by_ip(&self, ip: IpAddr) -> Option<&PodInfo> {
-        self.pod_by_ip.get(&ip)?.map(|at| &self.pods[at])
+        self.pods.by_ip.get(&ip)?.as_deref()
     }
 
     /// Whether more than one Pod claims the address.
     pub fn is_conflicting(&self, ip: IpAddr) -> bool {
-        matches!(self.pod_by_ip.get(&ip), Some(None))
+        matches!(self.pods.by_ip.get(&ip), Some(None))
     }
 
     pub fn service(&self, namespace: &str, name: &str) -> Option<&Service> {
-        self.services.get(&(namespace.to_owned(), name.to_owned())).map(Arc::as_ref)
+        self.shared_service(namespace, name).map(Arc::as_ref)
+    }
+
+    fn shared_service(&self, namespace: &str, name: &str) -> Option<&Arc<Service>> {
+        self.services.services.get(&(namespace.to_owned(), name.to_owned()))
     }
 
     /// The Service at a cluster IP.
     pub fn service_by_ip(&self, ip: IpAddr) -> Option<&Service> {
-        self.by_cluster_ip.get(&ip).map(Arc::as_ref)
+        self.services.by_cluster_ip.get(&ip).map(Arc::as_ref)
     }
 
     /// `(namespace, name)` of every service account that exists or runs a Pod.
@@ -178,7 +198,12 @@ impl Tables {
 
     /// Routes on Service parents with their status, figures empty.
     pub fn routes(&self) -> Vec<Route> {
-        self.routes.iter().filter(|route| !route.parents.is_empty()).map(routes::Checked::view).collect()
+        self.routes
+            .routes
+            .iter()
+            .filter(|route| !route.parents.is_empty())
+            .map(routes::Checked::view)
+            .collect()
     }
 
     /// What is to stand in the status of every route, those without a Service parent included.
@@ -194,12 +219,31 @@ impl Tables {
                 .map(|parent| (parent.written.clone(), parent.conditions.clone()))
                 .collect(),
         };
-        self.routes.iter().map(status).collect()
+        self.routes.routes.iter().map(status).collect()
     }
 
-    /// What is to stand in the status of every AuthorizationPolicy.
-    pub fn policy_statuses(&self) -> &[PolicyStatus] {
-        &self.policy_statuses
+    /// What is to stand in the status of every AuthorizationPolicy: it is accepted when there is nothing to say against it.
+    pub fn policy_statuses(&self) -> Vec<PolicyStatus> {
+        let status = |policy: &Arc<AuthorizationPolicy>| {
+            let namespace = policy.metadata.namespace.as_deref().unwrap_or("default");
+            let name = policy.metadata.name.as_deref().unwrap_or_default();
+            let object = format!("AuthorizationPolicy {namespace}/{name}");
+            let against = self.diagnostics.iter().filter(|finding| finding.object == object);
+            let message = against.map(|finding| finding.message.as_str()).collect::<Vec<_>>().join("; ");
+            let accepted = message.is_empty();
+            PolicyStatus {
+                namespace: namespace.into(),
+                name: name.into(),
+                generation: policy.metadata.generation.unwrap_or(0),
+                conditions: vec![Condition {
+                    kind: "Accepted".into(),
+                    status: accepted,
+                    reason: if accepted { "Accepted" } else { "Invalid" }.into(),
+                    message,
+                }],
+            }
+        };
+        self.world.authorization_policies.iter().map(status).collect()
     }
 
     /// Whether a Pod's port is forwarded unread: its own annotation says so, or a Service that leads to it.
@@ -209,8 +253,7 @@ impl Tables {
             opaque.any(|own| own.target_on(&pod.named_ports) == Some(port))
                 && crate::selector::selects(&service.selector, pod.labels())
         };
-        pod.opaque_ports.contains(port)
-            || self.with_opaque_ports.get(&pod.namespace).is_some_and(|all| all.iter().any(leads))
+        pod.opaque_ports.contains(port) || self.services.with_opaque_ports(&pod.namespace).iter().any(leads)
     }
 
     /// The endpoints behind an authority. `node` is the client's, for Services that keep traffic on it.
@@ -220,10 +263,9 @@ impl Tables {
             service: authority.service.clone(),
             ..EndpointSet::default()
         };
-        let key = (authority.namespace.clone(), authority.service.clone());
-        let Some(service) = self.services.get(&key) else { return set };
+        let Some(service) = self.service(&authority.namespace, &authority.service) else { return set };
         set.exists = service.kind != ServiceKind::ExternalName && service.port(authority.port).is_some();
-        let slices = self.slices.get(&key).map(Vec::as_slice).unwrap_or_default();
+        let slices = self.slices.of(&authority.namespace, &authority.service);
         let pod_by_ip = |ip: IpAddr| self.pod_by_ip(ip);
         let opaque = |pod: &PodInfo, port: u16| self.is_opaque(pod, port);
         if set.exists {
@@ -303,10 +345,8 @@ impl Tables {
 
     /// A client's own namespace's routes replace those that the Service's namespace offers to everybody. Of one kind only.
     fn attached_to(&self, service: &Service, port: u16, source_namespace: &str) -> Vec<&routes::Checked> {
-        let key = (service.namespace.clone(), service.name.clone(), port);
-        let all = self.attached.get(&key).map(Vec::as_slice).unwrap_or_default();
         let of = |namespace: &str| -> Vec<&routes::Checked> {
-            all.iter().map(|at| &self.routes[*at]).filter(|route| route.namespace == namespace).collect()
+            self.routes.on(service, port).filter(|route| route.namespace == namespace).collect()
         };
         let consumer = match source_namespace == service.namespace {
             true => vec![],
@@ -322,7 +362,12 @@ impl Tables {
     /// What the proxy of a Pod is told about one of its ports. `None`: no such Pod.
     pub fn inbound(&self, namespace: &str, pod: &str, port: u16) -> Option<inbound::Policy> {
         let pod = self.pod(namespace, pod)?;
-        Some(inbound::build(pod, port, self.is_opaque(pod, port), &self.services, &self.authorizations))
+        Some(self.inbound_of(pod, port))
+    }
+
+    fn inbound_of(&self, pod: &PodInfo, port: u16) -> inbound::Policy {
+        let opaque = self.is_opaque(pod, port);
+        inbound::build(pod, port, opaque, &self.services.services, &self.authorizations)
     }
 
     /// Who may call the workload `to` (`namespace/name`), and why; with `from`, only that workload.
@@ -330,10 +375,10 @@ impl Tables {
     pub fn authz(&self, to: &str, from: Option<&str>) -> AuthzList {
         let workload = |wanted: &str| -> Vec<&PodInfo> {
             let Some((namespace, name)) = wanted.split_once('/') else { return vec![] };
-            self.pods
-                .iter()
-                .filter(|pod| pod.namespace == namespace && (pod.workload == name || pod.name == name))
-                .collect()
+            let is_it = |pod: &&Arc<PodInfo>| {
+                pod.namespace == namespace && (pod.workload == name || pod.name == name)
+            };
+            self.pods().iter().filter(is_it).map(Arc::as_ref).collect()
         };
         let mut callers = vec![];
         if let Some(from) = from {
@@ -348,25 +393,16 @@ impl Tables {
         for server in workload(to) {
             let mut ports: BTreeSet<u16> = server.ports.iter().copied().collect();
             ports.extend(
-                self.services.values().filter(|service| service.namespace == server.namespace).flat_map(
-                    |service| {
-                        let leads = crate::selector::selects(&service.selector, server.labels());
-                        service
-                            .ports
-                            .iter()
-                            .filter(move |_| leads)
-                            .filter_map(|own| own.target_on(&server.named_ports))
-                    },
-                ),
+                self.services
+                    .services
+                    .values()
+                    .filter(|service| service.namespace == server.namespace)
+                    .filter(|service| crate::selector::selects(&service.selector, server.labels()))
+                    .flat_map(|service| &service.ports)
+                    .filter_map(|own| own.target_on(&server.named_ports)),
             );
             for port in ports {
-                let policy = inbound::build(
-                    server,
-                    port,
-                    self.is_opaque(server, port),
-                    &self.services,
-                    &self.authorizations,
-                );
+                let policy = self.inbound_of(server, port);
                 for row in
                     inbound::answer(server, port, &policy, &callers, &self.service_accounts, &identities)
                 {
@@ -440,6 +476,19 @@ impl Tables {
     }
 }
 
+fn service_accounts(pods: &pods::Pods, world: &World) -> Vec<(String, String)> {
+    let mut accounts: HashSet<(&str, &str)> =
+        pods.sorted.iter().map(|pod| (&*pod.namespace, &*pod.service_account)).collect();
+    for account in world.service_accounts.iter() {
+        let namespace = account.metadata.namespace.as_deref().unwrap_or("default");
+        accounts.extend(account.metadata.name.as_deref().map(|name| (namespace, name)));
+    }
+    let mut accounts: Vec<(String, String)> =
+        accounts.into_iter().map(|(namespace, name)| (namespace.into(), name.into())).collect();
+    accounts.sort();
+    accounts
+}
+
 fn default_route(service: &Service, backend: &Backend) -> outbound::Route {
     outbound::Route {
         meta: Meta::Default("http"),
@@ -502,56 +551,4 @@ fn nowhere(parent: &Backend) -> outbound::WeightedBackend {
         Backend::Service { meta, .. } | Backend::Invalid { meta, .. } => meta.clone(),
     };
     whole(&Backend::Invalid { meta, reason: "every backend has weight 0".into() })
-}
-
-/// Puts findings in order and says where each object stands.
-/// A policy is accepted when there is nothing to say against it.
-fn policy_statuses(policies: &[Arc<AuthorizationPolicy>], diagnostics: &[Diagnostic]) -> Vec<PolicyStatus> {
-    let status = |policy: &Arc<AuthorizationPolicy>| {
-        let namespace = policy.metadata.namespace.as_deref().unwrap_or("default");
-        let name = policy.metadata.name.as_deref().unwrap_or_default();
-        let object = format!("AuthorizationPolicy {namespace}/{name}");
-        let against = diagnostics.iter().filter(|finding| finding.object == object);
-        let message = against.map(|finding| finding.message.as_str()).collect::<Vec<_>>().join("; ");
-        let accepted = message.is_empty();
-        PolicyStatus {
-            namespace: namespace.into(),
-            name: name.into(),
-            generation: policy.metadata.generation.unwrap_or(0),
-            conditions: vec![Condition {
-                kind: "Accepted".into(),
-                status: accepted,
-                reason: if accepted { "Accepted" } else { "Invalid" }.into(),
-                message,
-            }],
-        }
-    };
-    policies.iter().map(status).collect()
-}
-
-fn diagnose(world: &World, problems: Vec<(String, String)>, routes: &[routes::Checked]) -> Vec<Diagnostic> {
-    let mut diagnostics = world.unreadable.clone();
-    let place = |severity: Severity, object: String, message: String| {
-        let origin = world.origins.get(&object);
-        Diagnostic {
-            severity,
-            path: origin.map(|origin| origin.path.clone()).unwrap_or_default(),
-            document: origin.map_or(0, |origin| origin.document),
-            line: origin.map_or(0, |origin| origin.line),
-            object,
-            message,
-            remedy: String::new(),
-        }
-    };
-    diagnostics
-        .extend(problems.into_iter().map(|(object, message)| place(Severity::Warning, object, message)));
-    for route in routes {
-        for (error, message) in route.findings() {
-            let severity = if error { Severity::Error } else { Severity::Warning };
-            diagnostics.push(place(severity, route.object(), message));
-        }
-    }
-    diagnostics.sort_by(|a, b| (b.severity, a).cmp(&(a.severity, b)));
-    diagnostics.dedup();
-    diagnostics
 }

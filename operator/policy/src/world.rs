@@ -13,21 +13,24 @@ use k8s_openapi::api::{
 };
 use std::{collections::BTreeMap, sync::Arc};
 
-/// Everything that [`Tables::build`](crate::Tables::build) reads.
+/// The objects of one kind. A list that is shared is the same list: by that, what did not change is told from what did.
+pub type List<T> = Arc<Vec<Arc<T>>>;
+
+/// Everything that [`Tables::build`](crate::Tables::build) reads. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct World {
-    pub namespaces: Vec<Arc<Namespace>>,
-    pub service_accounts: Vec<Arc<ServiceAccount>>,
-    pub services: Vec<Arc<Service>>,
-    pub endpoint_slices: Vec<Arc<EndpointSlice>>,
-    pub pods: Vec<Arc<Pod>>,
-    pub http_routes: Vec<Arc<HTTPRoute>>,
-    pub grpc_routes: Vec<Arc<GRPCRoute>>,
-    pub authorization_policies: Vec<Arc<AuthorizationPolicy>>,
+    pub namespaces: List<Namespace>,
+    pub service_accounts: List<ServiceAccount>,
+    pub services: List<Service>,
+    pub endpoint_slices: List<EndpointSlice>,
+    pub pods: List<Pod>,
+    pub http_routes: List<HTTPRoute>,
+    pub grpc_routes: List<GRPCRoute>,
+    pub authorization_policies: List<AuthorizationPolicy>,
     /// Where objects were read from, by `Kind namespace/name`; empty on a cluster.
-    pub origins: BTreeMap<String, Origin>,
+    pub origins: Arc<BTreeMap<String, Origin>>,
     /// What the source of the objects could not read.
-    pub unreadable: Vec<Diagnostic>,
+    pub unreadable: Arc<Vec<Diagnostic>>,
 }
 
 /// Where in the manifests an object stands.

@@ -84,7 +84,7 @@ impl Duties {
             if self.holding.wait_for(|holding| *holding).await.is_err() {
                 return;
             }
-            self.tables.borrow_and_update();
+            let seen = self.tables.borrow_and_update().clone();
             let authority = self.authority.borrow_and_update().clone();
             maps_changed.borrow_and_update();
             self.lead().await;
@@ -109,7 +109,7 @@ impl Duties {
                 }
             }
             tokio::select! {
-                changed = self.tables.changed() => if changed.is_err() { return },
+                changed = change(&mut self.tables, &seen) => if changed.is_err() { return },
                 changed = self.authority.changed() => if changed.is_err() { return },
                 _ = maps_changed.changed() => {}
                 _ = self.holding.changed() => {}
@@ -236,7 +236,7 @@ impl Duties {
         let tables = self.tables.borrow().clone();
         let Some(resource) = self.served.borrow().get("AuthorizationPolicy").cloned() else { return };
         let mut writes = vec![];
-        for wanted in tables.policy_statuses() {
+        for wanted in &tables.policy_statuses() {
             let Some(written) = self.readers.policy_conditions(wanted) else { continue };
             let Some(conditions) = status::conditions(&written, wanted, Timestamp::now()) else { continue };
             let PolicyStatus { namespace, name, .. } = wanted.clone();
@@ -283,6 +283,19 @@ where
     });
     let ours = PatchParams::apply(names::OPERATOR).force();
     api.patch(names::OPERATOR, &ours, &Patch::Apply(&patch)).await.map(drop)
+}
+
+/// Returns when something has changed that a round looks at: endpoints come and go all the time.
+async fn change(
+    tables: &mut watch::Receiver<Arc<Tables>>,
+    seen: &Tables,
+) -> Result<(), watch::error::RecvError> {
+    loop {
+        tables.changed().await?;
+        if !tables.borrow_and_update().differs_in_endpoints_only(seen) {
+            return Ok(());
+        }
+    }
 }
 
 async fn together(writes: Vec<BoxFuture<'static, ()>>) {

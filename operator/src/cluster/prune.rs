@@ -137,6 +137,7 @@ pub fn labelled(mut all: ObjectMeta) -> ObjectMeta {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::lean;
     use mesh_policy::{Settings, Tables, World};
     use serde_json::{Value, json};
     use std::sync::Arc;
@@ -170,7 +171,7 @@ mod tests {
     }
 
     fn tables(pod: Pod) -> Tables {
-        let world = World { pods: vec![Arc::new(pod)], ..World::default() };
+        let world = World { pods: vec![Arc::new(pod)].into(), ..World::default() };
         Tables::build(&world, &Settings::default())
     }
 
@@ -181,6 +182,8 @@ mod tests {
     fn policy_sees_all_that_it_needs() {
         let whole = read(serde_json::from_str(PROXY).unwrap());
         let kept = pod(whole.clone(), "mesh");
+        let lean: lean::Pod = serde_json::from_value(serde_json::to_value(&whole).unwrap()).unwrap();
+        assert_eq!(pod(lean.0, "mesh"), kept, "what is read from the API server is enough");
         let text = serde_json::to_string(&kept).unwrap();
         assert!(!text.contains("secret") && !text.contains("kubelet") && text.len() < 900, "{text}");
         let (whole, kept) = (tables(whole), tables(kept));

@@ -1,11 +1,11 @@
 //! A cluster as a source of watch events: one watch per kind, all of them into one sequence of batches. Nothing is passed on as
 //! complete before every kind has been listed once; while the API server is away, what was known stays.
 
-use super::{backoff::Backoff, prune, served};
+use super::{backoff::Backoff, lean, prune, served};
 use crate::world::{Batch, stores::Change};
 use futures_util::{Stream, StreamExt};
 use k8s_openapi::api::{
-    core::v1::{Namespace, Pod, Service, ServiceAccount},
+    core::v1::{Namespace, Service, ServiceAccount},
     discovery::v1::EndpointSlice,
 };
 use kube::{
@@ -57,8 +57,8 @@ const KINDS: usize = 8;
 const BACKLOG: usize = 512;
 /// The API server ends a watch after this long, and it is begun again: so long can one that has silently died be believed.
 const WATCH_S: u32 = 60;
-/// Objects in one page of a list.
-const PAGE: u32 = 500;
+/// Objects in one page of a list: a page of Pods is a megabyte or two, which is there twice while it is read.
+const PAGE: u32 = 100;
 
 /// Watches until nobody listens to `batches`.
 pub async fn run(
@@ -85,7 +85,7 @@ pub async fn run(
     watch!(ServiceAccount, PartialObjectMeta<ServiceAccount>, |all| prune::service_account(all.metadata));
     watch!(Service, Service, prune::service);
     watch!(EndpointSlice, EndpointSlice, prune::endpoint_slice);
-    watch!(Pod, Pod, |all| prune::pod(all, &namespace));
+    watch!(Pod, lean::Pod, |all| prune::pod(all.0, &namespace));
     served::start(&client, &heard, &served, &mut watches);
     drop(heard);
 

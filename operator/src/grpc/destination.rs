@@ -1,77 +1,140 @@
 //! `Destination`: the endpoints of Services, and profiles for proxies that ask for them.
 
 use super::{
-    encode,
-    stream::{Answers, Watcher},
+    encode, method,
+    topics::{Question, Topics},
     workload::Context,
 };
 use crate::rate::Peer;
-use linkerd2_proxy_api::destination::{
-    DestinationProfile, GetDestination, Update, destination_server::Destination,
+use axum::Router;
+use bytes::Bytes;
+use linkerd2_proxy_api::destination::{DestinationProfile, GetDestination};
+use mesh_policy::{
+    Authority, AuthorityError, EndpointSet, PortProtocol, ServiceKind, Tables, outbound::Target,
 };
-use mesh_policy::{Authority, AuthorityError, EndpointSet, PortProtocol, ServiceKind, Tables};
+use prost::Message;
 use std::net::SocketAddr;
-use tonic::{Request, Response, Status, async_trait};
+use tonic::{Request, Status};
 
-#[derive(Clone, Debug)]
-pub struct Destinations(pub Watcher);
+const GET: &str = "/io.linkerd.proxy.destination.Destination/Get";
+const GET_PROFILE: &str = "/io.linkerd.proxy.destination.Destination/GetProfile";
 
-#[async_trait]
-impl Destination for Destinations {
-    type GetStream = Answers<Update>;
-
-    /// The first message is complete, or says that there are no endpoints. A Service that vanishes later leaves the stream open:
-    /// it may come back.
-    async fn get(&self, request: Request<GetDestination>) -> Result<Response<Self::GetStream>, Status> {
+pub fn routes(endpoints: Topics<Endpoints>, profiles: Topics<Profile>) -> Router {
+    let get = move |request: Request<GetDestination>| {
         let peer = Peer::of(&request);
         let request = request.into_inner();
-        let tables = self.0.now();
-        let authority = Authority::parse(&request.path, &tables.settings().cluster_domain)
+        let context = Context::parse(&request.context_token);
+        let question = Endpoints::parse(&request.path, &context, &endpoints.now())?;
+        endpoints.watch(peer, &question, move |tables| tables.pod(&context.ns, &context.pod)?.zone.clone())
+    };
+    let get_profile = move |request: Request<GetDestination>| {
+        let question = Profile::parse(&request.get_ref().path, &profiles.now())?;
+        profiles.watch(Peer::of(&request), &question, |_| ())
+    };
+    method::streaming(GET, get).merge(method::streaming(GET_PROFILE, get_profile))
+}
+
+/// The endpoints of a Service's port. The first message is complete, or says that there are none. A Service that vanishes later leaves
+/// the stream open: it may come back.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Endpoints {
+    authority: Authority,
+    view: View,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum View {
+    Everywhere,
+    /// Of a Service that keeps traffic on its client's node.
+    OnNode(Option<String>),
+}
+
+impl Endpoints {
+    fn parse(path: &str, context: &Context, tables: &Tables) -> Result<Endpoints, Status> {
+        let authority = Authority::parse(path, &tables.settings().cluster_domain)
             .map_err(|error| Status::invalid_argument(format!("path: {error}")))?;
         match tables.service(&authority.namespace, &authority.service) {
             Some(service) if service.kind == ServiceKind::ExternalName => {
-                return Err(Status::invalid_argument(format!(
-                    "path: Service {authority} is an ExternalName"
-                )));
+                Err(Status::invalid_argument(format!("path: Service {authority} is an ExternalName")))
             }
-            Some(service) if service.port(authority.port).is_some() => {}
-            _ => {
-                return Err(Status::not_found(format!(
-                    "path: no Service {authority} with port {}",
-                    authority.port
-                )));
+            Some(service) if service.port(authority.port).is_some() => {
+                let node = Some(context.node_name.clone()).filter(|node| !node.is_empty());
+                let node = || node.or_else(|| tables.pod(&context.ns, &context.pod)?.node.clone());
+                let view = if service.node_local { View::OnNode(node()) } else { View::Everywhere };
+                Ok(Endpoints { authority, view })
             }
+            _ => Err(Status::not_found(format!("path: no Service {authority} with port {}", authority.port))),
         }
-        let context = Context::parse(&request.context_token);
-        let answer = move |tables: &Tables| -> Result<(EndpointSet, Option<String>), Status> {
-            let client = tables.pod(&context.ns, &context.pod);
-            let node = Some(context.node_name.as_str()).filter(|node| !node.is_empty());
-            let node = node.or(client.and_then(|pod| pod.node.as_deref()));
-            Ok((tables.resolve(&authority, node), client.and_then(|pod| pod.zone.clone())))
-        };
-        let updates = self.0.follow(peer, answer, |before, (now, zone)| {
-            encode::destination::updates(before.map(|(set, _)| set), now, zone.as_deref())
-        })?;
-        Ok(Response::new(updates))
+    }
+}
+
+#[cfg(test)]
+impl Endpoints {
+    pub fn everywhere(path: &str) -> Endpoints {
+        let authority = Authority::parse(path, "cluster.local").expect("a valid path");
+        Endpoints { authority, view: View::Everywhere }
+    }
+}
+
+impl Question for Endpoints {
+    type Answer = EndpointSet;
+    /// The zone that it is in.
+    type Listener = Option<String>;
+
+    fn is_unchanged(&self, before: &Tables, now: &Tables) -> bool {
+        now.has_same_endpoints(before, &self.authority)
     }
 
-    type GetProfileStream = Answers<DestinationProfile>;
+    fn answer(&self, tables: &Tables) -> Result<EndpointSet, Status> {
+        let node_local = matches!(self.view, View::OnNode(_));
+        match tables.service(&self.authority.namespace, &self.authority.service) {
+            Some(service) if service.node_local != node_local => {
+                Err(Status::aborted("where the Service keeps its traffic has changed"))
+            }
+            _ => Ok(match &self.view {
+                View::Everywhere => tables.resolve(&self.authority, None),
+                View::OnNode(node) => tables.resolve(&self.authority, node.as_deref()),
+            }),
+        }
+    }
 
-    async fn get_profile(
-        &self,
-        request: Request<GetDestination>,
-    ) -> Result<Response<Self::GetProfileStream>, Status> {
-        let peer = Peer::of(&request);
-        let path = request.into_inner().path;
-        let tables = self.0.now();
-        // A proxy holds its connection until this is answered, so whatever can be answered is.
-        let profile: Box<dyn Fn(&Tables) -> Result<DestinationProfile, Status> + Send> =
-            match Authority::parse(&path, &tables.settings().cluster_domain) {
-                Ok(authority) => Box::new(move |tables| Ok(of_authority(tables, &authority))),
-                Err(AuthorityError::Address(addr)) => Box::new(move |tables| of_address(tables, addr)),
-                Err(error) => return Err(Status::invalid_argument(format!("path: {error}"))),
-            };
-        self.0.watch(peer, profile).map(Response::new)
+    fn messages(before: Option<&EndpointSet>, now: &EndpointSet, zone: &Option<String>) -> Vec<Bytes> {
+        let updates = encode::destination::updates(before, now, zone.as_deref());
+        updates.iter().map(|update| update.encode_to_vec().into()).collect()
+    }
+}
+
+/// What to do with a target. A proxy holds its connection until this is answered, so whatever can be answered is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Profile(Target);
+
+impl Profile {
+    fn parse(path: &str, tables: &Tables) -> Result<Profile, Status> {
+        match Authority::parse(path, &tables.settings().cluster_domain) {
+            Ok(authority) => Ok(Profile(Target::Authority(authority))),
+            Err(AuthorityError::Address(addr)) => Ok(Profile(Target::Addr(addr))),
+            Err(error) => Err(Status::invalid_argument(format!("path: {error}"))),
+        }
+    }
+}
+
+impl Question for Profile {
+    type Answer = DestinationProfile;
+    type Listener = ();
+
+    fn is_unchanged(&self, before: &Tables, now: &Tables) -> bool {
+        now.has_same_outbound(before, &self.0)
+    }
+
+    fn answer(&self, tables: &Tables) -> Result<DestinationProfile, Status> {
+        match &self.0 {
+            Target::Authority(authority) => Ok(of_authority(tables, authority)),
+            Target::Addr(addr) => of_address(tables, *addr),
+        }
+    }
+
+    fn messages(_: Option<&DestinationProfile>, now: &DestinationProfile, _: &()) -> Vec<Bytes> {
+        vec![now.encode_to_vec().into()]
     }
 }
 

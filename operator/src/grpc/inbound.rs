@@ -1,46 +1,65 @@
 //! `InboundServerPolicies`: who may call a Pod's port.
 
 use super::{
-    encode,
-    stream::{Answers, Watcher},
+    encode, method,
+    topics::{Question, Topics},
     workload::Workload,
 };
 use crate::rate::Peer;
-use linkerd2_proxy_api::inbound::{PortSpec, Server, inbound_server_policies_server::InboundServerPolicies};
-use mesh_policy::Tables;
-use tonic::{Request, Response, Status, async_trait};
+use axum::Router;
+use bytes::Bytes;
+use linkerd2_proxy_api::inbound::PortSpec;
+use mesh_policy::{Tables, inbound::Policy};
+use prost::Message;
+use tonic::{Request, Status};
 
-#[derive(Clone, Debug)]
-pub struct Policies(pub Watcher);
+const GET_PORT: &str = "/io.linkerd.proxy.inbound.InboundServerPolicies/GetPort";
+const WATCH_PORT: &str = "/io.linkerd.proxy.inbound.InboundServerPolicies/WatchPort";
 
-fn question(spec: &PortSpec) -> Result<impl Fn(&Tables) -> Result<Server, Status> + Send + 'static, Status> {
-    let workload = Workload::parse(&spec.workload)?;
-    if workload.pod.is_empty() {
-        return Err(Status::invalid_argument("workload names no pod"));
-    }
-    let port = u16::try_from(spec.port).ok().filter(|port| *port > 0);
-    let port = port
-        .ok_or_else(|| Status::invalid_argument(format!("port {} is none (want 1 to 65535)", spec.port)))?;
-    Ok(move |tables: &Tables| match tables.inbound(&workload.ns, &workload.pod, port) {
-        Some(policy) => Ok(encode::inbound::server(&policy)),
-        None => Err(Status::not_found(format!("no Pod {}/{}", workload.ns, workload.pod))),
-    })
+pub fn routes(policies: Topics<Inbound>) -> Router {
+    let ours = policies.clone();
+    let get = move |request: Request<PortSpec>| ours.ask(&Inbound::parse(request.get_ref())?, &());
+    let watch = move |request: Request<PortSpec>| {
+        policies.watch(Peer::of(&request), &Inbound::parse(request.get_ref())?, |_| ())
+    };
+    method::unary(GET_PORT, get).merge(method::streaming(WATCH_PORT, watch))
 }
 
-#[async_trait]
-impl InboundServerPolicies for Policies {
-    async fn get_port(&self, request: Request<PortSpec>) -> Result<Response<Server>, Status> {
-        let answer = question(request.get_ref())?;
-        answer(&self.0.now()).map(Response::new)
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Inbound {
+    namespace: String,
+    pod: String,
+    port: u16,
+}
+
+impl Inbound {
+    fn parse(spec: &PortSpec) -> Result<Inbound, Status> {
+        let workload = Workload::parse(&spec.workload)?;
+        if workload.pod.is_empty() {
+            return Err(Status::invalid_argument("workload names no pod"));
+        }
+        let port = u16::try_from(spec.port).ok().filter(|port| *port > 0);
+        let port = port.ok_or_else(|| {
+            Status::invalid_argument(format!("port {} is none (want 1 to 65535)", spec.port))
+        })?;
+        Ok(Inbound { namespace: workload.ns, pod: workload.pod, port })
+    }
+}
+
+impl Question for Inbound {
+    type Answer = Policy;
+    type Listener = ();
+
+    fn is_unchanged(&self, before: &Tables, now: &Tables) -> bool {
+        now.has_same_inbound(before, &self.namespace, &self.pod)
     }
 
-    type WatchPortStream = Answers<Server>;
+    fn answer(&self, tables: &Tables) -> Result<Policy, Status> {
+        let policy = tables.inbound(&self.namespace, &self.pod, self.port);
+        policy.ok_or_else(|| Status::not_found(format!("no Pod {}/{}", self.namespace, self.pod)))
+    }
 
-    async fn watch_port(
-        &self,
-        request: Request<PortSpec>,
-    ) -> Result<Response<Self::WatchPortStream>, Status> {
-        let answer = question(request.get_ref())?;
-        self.0.watch(Peer::of(&request), answer).map(Response::new)
+    fn messages(_: Option<&Policy>, now: &Policy, _: &()) -> Vec<Bytes> {
+        vec![encode::inbound::server(now).encode_to_vec().into()]
     }
 }

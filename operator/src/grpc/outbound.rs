@@ -1,28 +1,47 @@
 //! `OutboundPolicies`: where a proxy's application may go.
 
 use super::{
-    encode,
-    stream::{Answers, Watcher},
+    encode, method,
+    topics::{Question, Topics},
     workload::Workload,
 };
 use crate::rate::Peer;
-use linkerd2_proxy_api::outbound::{
-    OutboundPolicy, TrafficSpec, outbound_policies_server::OutboundPolicies,
-    traffic_spec::Target as ApiTarget,
+use axum::Router;
+use bytes::Bytes;
+use linkerd2_proxy_api::outbound::{TrafficSpec, traffic_spec::Target as ApiTarget};
+use mesh_policy::{
+    Authority, AuthorityError, Tables,
+    outbound::{Policy, Target},
 };
-use mesh_policy::{Authority, AuthorityError, Tables, outbound::Target};
+use prost::Message;
 use std::net::SocketAddr;
-use tonic::{Request, Response, Status, async_trait};
+use tonic::{Request, Status};
 
-#[derive(Clone, Debug)]
-pub struct Policies(pub Watcher);
+const GET: &str = "/io.linkerd.proxy.outbound.OutboundPolicies/Get";
+const WATCH: &str = "/io.linkerd.proxy.outbound.OutboundPolicies/Watch";
 
-impl Policies {
-    /// Reads a question and returns what answers it from any tables.
-    fn question(
-        &self,
-        spec: TrafficSpec,
-    ) -> Result<impl Fn(&Tables) -> Result<OutboundPolicy, Status> + Send + 'static, Status> {
+pub fn routes(policies: Topics<Outbound>) -> Router {
+    let ours = policies.clone();
+    let get = move |request: Request<TrafficSpec>| {
+        let question = Outbound::parse(request.into_inner(), &ours.now())?;
+        ours.ask(&question, &())
+    };
+    let watch = move |request: Request<TrafficSpec>| {
+        let peer = Peer::of(&request);
+        let question = Outbound::parse(request.into_inner(), &policies.now())?;
+        policies.watch(peer, &question, |_| ())
+    };
+    method::unary(GET, get).merge(method::streaming(WATCH, watch))
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Outbound {
+    target: Target,
+    from_namespace: String,
+}
+
+impl Outbound {
+    fn parse(spec: TrafficSpec, tables: &Tables) -> Result<Outbound, Status> {
         let source = Workload::parse(&spec.source_workload)?;
         let target = match spec.target.ok_or_else(|| Status::invalid_argument("target is missing"))? {
             // The conversion below would take 65536 for 0.
@@ -35,7 +54,6 @@ impl Policies {
                 Target::Addr(addr)
             }
             ApiTarget::Authority(text) => {
-                let tables = self.0.now();
                 match Authority::parse(&text, &tables.settings().cluster_domain) {
                     Ok(authority) => Target::Authority(authority),
                     Err(AuthorityError::Address(addr)) => Target::Addr(addr),
@@ -50,25 +68,24 @@ impl Policies {
         if matches!(target, Target::Addr(addr) if addr.port() == 0) {
             return Err(Status::invalid_argument("target port is 0"));
         }
-        Ok(move |tables: &Tables| match tables.outbound(&target, &source.ns) {
-            Some(policy) => Ok(encode::outbound::policy(&policy)),
-            None => Err(Status::not_found("no such Service")),
-        })
+        Ok(Outbound { target, from_namespace: source.ns })
     }
 }
 
-#[async_trait]
-impl OutboundPolicies for Policies {
-    async fn get(&self, request: Request<TrafficSpec>) -> Result<Response<OutboundPolicy>, Status> {
-        let answer = self.question(request.into_inner())?;
-        answer(&self.0.now()).map(Response::new)
+impl Question for Outbound {
+    type Answer = Policy;
+    type Listener = ();
+
+    fn is_unchanged(&self, before: &Tables, now: &Tables) -> bool {
+        now.has_same_outbound(before, &self.target)
     }
 
-    type WatchStream = Answers<OutboundPolicy>;
+    fn answer(&self, tables: &Tables) -> Result<Policy, Status> {
+        let policy = tables.outbound(&self.target, &self.from_namespace);
+        policy.ok_or_else(|| Status::not_found("no such Service"))
+    }
 
-    async fn watch(&self, request: Request<TrafficSpec>) -> Result<Response<Self::WatchStream>, Status> {
-        let peer = Peer::of(&request);
-        let answer = self.question(request.into_inner())?;
-        self.0.watch(peer, answer).map(Response::new)
+    fn messages(_: Option<&Policy>, now: &Policy, _: &()) -> Vec<Bytes> {
+        vec![encode::outbound::policy(now).encode_to_vec().into()]
     }
 }

@@ -13,6 +13,7 @@ use linkerd2_proxy_api::{
     outbound::{TrafficSpec, outbound_policies_client::OutboundPoliciesClient, traffic_spec::Target},
 };
 use mesh_policy::Settings;
+use prost::Message;
 use std::{net::SocketAddr, time::SystemTime};
 use tokio::net::TcpListener;
 use tonic::{Code, Status, Streaming, transport::Channel};
@@ -264,6 +265,41 @@ async fn who_does_not_read_delays_nobody_and_catches_up_at_once() {
             };
         }
     }
+}
+
+/// Many ask the same from zones of their own; one of them misses that an endpoint came and went.
+#[tokio::test]
+async fn who_asks_the_same_shares_one_encoding_per_zone_and_step() {
+    let cart = |zone: &str| {
+        let question = destination::Endpoints::everywhere("cart.shop.svc.cluster.local:80");
+        (question, Some(zone.to_owned()))
+    };
+    let (publish, tables_rx) = watch::channel(tables(SHOP));
+    let (_stop, stop) = watch::channel(false);
+    let topics = Topics::new(tables_rx, Arc::default(), stop);
+    let open = |zone: &str| {
+        let (question, zone) = cart(zone);
+        topics.watch(crate::rate::Peer::Unknown, &question, move |_| zone.clone()).unwrap()
+    };
+    let next = async |stream: &mut topics::Answers| {
+        use futures_util::StreamExt;
+        time::timeout(Duration::from_secs(5), stream.next()).await.expect("in time").unwrap().unwrap()
+    };
+    let read = |message: bytes::Bytes| Update::decode(message).unwrap();
+    let (mut one, mut same, mut other) = (open("a"), open("a"), open("b"));
+    let (first, second, third) = (next(&mut one).await, next(&mut same).await, next(&mut other).await);
+    assert_eq!((first.as_ptr(), first.len()), (second.as_ptr(), second.len()), "the same bytes");
+    assert_ne!(first.as_ptr(), third.as_ptr(), "for another zone they say something else");
+
+    publish.send_replace(tables(&SHOP.replace("10.0.0.3", "10.0.0.4")));
+    assert_eq!(words(read(next(&mut one).await)), ["+10.0.0.4:8080"]);
+    publish.send_replace(tables(SHOP));
+    assert_eq!(words(read(next(&mut one).await)), ["-10.0.0.3:8080"], "of the step that it has begun");
+    assert_eq!(words(read(next(&mut one).await)), ["+10.0.0.3:8080"]);
+    let silence = time::timeout(Duration::from_millis(100), futures_util::StreamExt::next(&mut same));
+    assert!(silence.await.is_err(), "there and back again is nothing");
+    publish.send_replace(tables(&SHOP.replace("10.0.0.3", "10.0.0.5")));
+    assert_eq!(words(read(next(&mut same).await)), ["+10.0.0.5:8080"]);
 }
 
 #[tokio::test]

@@ -21,9 +21,9 @@ type NamedPorts = Vec<(String, u16)>;
 
 /// Adds to a world from manifests what a cluster's controllers and our injector would add.
 pub fn complete(world: &mut World, control_namespace: &str) {
-    world.pods = mark_meshed(std::mem::take(&mut world.pods), &world.namespaces, control_namespace);
+    world.pods = mark_meshed(world.pods.to_vec(), &world.namespaces, control_namespace).into();
     let made = synthesize(&world.services, &world.pods, &world.endpoint_slices);
-    world.endpoint_slices.extend(made.into_iter().map(Arc::new));
+    Arc::make_mut(&mut world.endpoint_slices).extend(made.into_iter().map(Arc::new));
 }
 
 const SERVICE_NAME: &str = "kubernetes.io/service-name";

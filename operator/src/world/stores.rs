@@ -5,11 +5,11 @@ use k8s_openapi::api::{
     discovery::v1::EndpointSlice,
 };
 use kube::runtime::{
-    reflector::{ObjectRef, Store, store::Writer},
+    reflector::{Lookup, ObjectRef, Store, store::Writer},
     watcher::Event,
 };
 use mesh_policy::{
-    PolicyStatus, RouteStatus, World,
+    List, PolicyStatus, RouteStatus, World,
     authorization::AuthorizationPolicy,
     gateway::{GRPCRoute, HTTPRoute},
 };
@@ -29,16 +29,53 @@ pub enum Change {
     AuthorizationPolicy(Event<AuthorizationPolicy>),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Stores {
-    namespaces: Writer<Namespace>,
-    service_accounts: Writer<ServiceAccount>,
-    services: Writer<Service>,
-    endpoint_slices: Writer<EndpointSlice>,
-    pods: Writer<Pod>,
-    http_routes: Writer<HTTPRoute>,
-    grpc_routes: Writer<GRPCRoute>,
-    authorization_policies: Writer<AuthorizationPolicy>,
+    namespaces: Kind<Namespace>,
+    service_accounts: Kind<ServiceAccount>,
+    services: Kind<Service>,
+    endpoint_slices: Kind<EndpointSlice>,
+    pods: Kind<Pod>,
+    http_routes: Kind<HTTPRoute>,
+    grpc_routes: Kind<GRPCRoute>,
+    authorization_policies: Kind<AuthorizationPolicy>,
+}
+
+/// The store of one kind, and its objects as a list that stays the same until one of them changes.
+#[derive(Debug)]
+struct Kind<K: Lookup<DynamicType = ()> + Clone + 'static> {
+    writer: Writer<K>,
+    reader: Store<K>,
+    list: Option<List<K>>,
+}
+
+impl<K: Lookup<DynamicType = ()> + Clone + 'static> Default for Kind<K> {
+    fn default() -> Self {
+        let writer = Writer::new(());
+        Kind { reader: writer.as_reader(), writer, list: None }
+    }
+}
+
+impl<K: Lookup<DynamicType = ()> + Clone + PartialEq + 'static> Kind<K> {
+    fn apply(&mut self, event: &Event<K>) {
+        match event {
+            // Most changes of a Pod are none in what is kept of it.
+            Event::Apply(object) => {
+                let known = self.reader.get(&object.to_object_ref(()));
+                if known.is_some_and(|known| *known == *object) {
+                    return;
+                }
+                self.list = None;
+            }
+            Event::Delete(_) | Event::InitDone => self.list = None,
+            Event::Init | Event::InitApply(_) => {}
+        }
+        self.writer.apply_watcher_event(event);
+    }
+
+    fn list(&mut self) -> List<K> {
+        self.list.get_or_insert_with(|| self.reader.state().into()).clone()
+    }
 }
 
 /// What others may read of the stores. Cheap to clone.
@@ -58,14 +95,14 @@ impl Readers {
     /// A snapshot.
     pub fn world(&self) -> World {
         World {
-            namespaces: self.namespaces.state(),
-            service_accounts: self.service_accounts.state(),
-            services: self.services.state(),
-            endpoint_slices: self.endpoint_slices.state(),
-            pods: self.pods.state(),
-            http_routes: self.http_routes.state(),
-            grpc_routes: self.grpc_routes.state(),
-            authorization_policies: self.authorization_policies.state(),
+            namespaces: self.namespaces.state().into(),
+            service_accounts: self.service_accounts.state().into(),
+            services: self.services.state().into(),
+            endpoint_slices: self.endpoint_slices.state().into(),
+            pods: self.pods.state().into(),
+            http_routes: self.http_routes.state().into(),
+            grpc_routes: self.grpc_routes.state().into(),
+            authorization_policies: self.authorization_policies.state().into(),
             ..World::default()
         }
     }
@@ -97,50 +134,45 @@ impl Readers {
     }
 }
 
-impl Default for Stores {
-    fn default() -> Self {
-        Stores {
-            namespaces: Writer::new(()),
-            service_accounts: Writer::new(()),
-            services: Writer::new(()),
-            endpoint_slices: Writer::new(()),
-            pods: Writer::new(()),
-            http_routes: Writer::new(()),
-            grpc_routes: Writer::new(()),
-            authorization_policies: Writer::new(()),
-        }
-    }
-}
-
 impl Stores {
     pub fn apply(&mut self, change: &Change) {
         match change {
-            Change::Namespace(event) => self.namespaces.apply_watcher_event(event),
-            Change::ServiceAccount(event) => self.service_accounts.apply_watcher_event(event),
-            Change::Service(event) => self.services.apply_watcher_event(event),
-            Change::EndpointSlice(event) => self.endpoint_slices.apply_watcher_event(event),
-            Change::Pod(event) => self.pods.apply_watcher_event(event),
-            Change::HttpRoute(event) => self.http_routes.apply_watcher_event(event),
-            Change::GrpcRoute(event) => self.grpc_routes.apply_watcher_event(event),
-            Change::AuthorizationPolicy(event) => self.authorization_policies.apply_watcher_event(event),
+            Change::Namespace(event) => self.namespaces.apply(event),
+            Change::ServiceAccount(event) => self.service_accounts.apply(event),
+            Change::Service(event) => self.services.apply(event),
+            Change::EndpointSlice(event) => self.endpoint_slices.apply(event),
+            Change::Pod(event) => self.pods.apply(event),
+            Change::HttpRoute(event) => self.http_routes.apply(event),
+            Change::GrpcRoute(event) => self.grpc_routes.apply(event),
+            Change::AuthorizationPolicy(event) => self.authorization_policies.apply(event),
         }
     }
 
     pub fn readers(&self) -> Readers {
         Readers {
-            namespaces: self.namespaces.as_reader(),
-            service_accounts: self.service_accounts.as_reader(),
-            services: self.services.as_reader(),
-            endpoint_slices: self.endpoint_slices.as_reader(),
-            pods: self.pods.as_reader(),
-            http_routes: self.http_routes.as_reader(),
-            grpc_routes: self.grpc_routes.as_reader(),
-            authorization_policies: self.authorization_policies.as_reader(),
+            namespaces: self.namespaces.reader.clone(),
+            service_accounts: self.service_accounts.reader.clone(),
+            services: self.services.reader.clone(),
+            endpoint_slices: self.endpoint_slices.reader.clone(),
+            pods: self.pods.reader.clone(),
+            http_routes: self.http_routes.reader.clone(),
+            grpc_routes: self.grpc_routes.reader.clone(),
+            authorization_policies: self.authorization_policies.reader.clone(),
         }
     }
 
-    /// A snapshot.
-    pub fn world(&self) -> World {
-        self.readers().world()
+    /// A snapshot. Lists of kinds that have not changed are those of the last one.
+    pub fn world(&mut self) -> World {
+        World {
+            namespaces: self.namespaces.list(),
+            service_accounts: self.service_accounts.list(),
+            services: self.services.list(),
+            endpoint_slices: self.endpoint_slices.list(),
+            pods: self.pods.list(),
+            http_routes: self.http_routes.list(),
+            grpc_routes: self.grpc_routes.list(),
+            authorization_policies: self.authorization_policies.list(),
+            ..World::default()
+        }
     }
 }

@@ -13,9 +13,12 @@ use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
-/// The AuthorizationPolicies of a namespace, checked, by name.
+/// All AuthorizationPolicies, checked, by namespace and name; what cannot be read of them grants nothing and is a problem.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Authorizations(Vec<Checked>);
+pub(crate) struct Authorizations {
+    checked: Vec<Checked>,
+    pub problems: Vec<(String, String)>,
+}
 
 #[derive(Clone, Debug)]
 struct Checked {
@@ -44,14 +47,14 @@ pub(crate) struct Named {
     pub matches: Vec<HttpMatch>,
 }
 
-/// Reads all policies; what cannot be read grants nothing and is said in `problems`. `route` finds a route by kind, namespace, name.
+/// Reads all policies. `route` finds a route by kind, namespace, name.
 pub(crate) fn read(
     policies: &[Arc<AuthorizationPolicy>],
     services: &Services,
     identities: &Identities,
     route: impl Fn(&str, &str, &str) -> Option<Named>,
-    problems: &mut Vec<(String, String)>,
 ) -> Authorizations {
+    let mut problems = vec![];
     let mut checked = vec![];
     for policy in policies {
         let Some(name) = policy.metadata.name.clone() else { continue };
@@ -101,7 +104,7 @@ pub(crate) fn read(
     }
     checked.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
     checked.dedup_by(|a, b| a.namespace == b.namespace && a.name == b.name);
-    Authorizations(checked)
+    Authorizations { checked, problems }
 }
 
 fn check(
@@ -188,8 +191,9 @@ pub(crate) fn build(
     services: &Services,
     all: &Authorizations,
 ) -> Policy {
-    let start = all.0.partition_point(|policy| policy.namespace < pod.namespace);
-    let own = all.0[start..].iter().take_while(|policy| policy.namespace == pod.namespace);
+    let all = &all.checked;
+    let start = all.partition_point(|policy| policy.namespace < pod.namespace);
+    let own = all[start..].iter().take_while(|policy| policy.namespace == pod.namespace);
     let selecting: Vec<&Checked> = own.filter(|policy| policy.targets(pod, port, services)).collect();
     let enforcing: Vec<&Checked> =
         selecting.iter().copied().filter(|policy| policy.mode == Mode::Enforce).collect();

@@ -231,7 +231,7 @@ spec:
         )
     };
     let tables = tables(&format!("{SHOP}\n---{}\n---{}", policy("good", "cart"), policy("bad", "nowhere")));
-    let [good, bad] = tables.policy_statuses() else { panic!("two policies") };
+    let [good, bad] = &tables.policy_statuses()[..] else { panic!("two policies") };
     assert_eq!((good.generation, good.conditions[0].status), (7, true), "{good:?}");
     assert!(!bad.conditions[0].status && bad.conditions[0].message.contains("nowhere"), "{bad:?}");
 }

@@ -1,6 +1,6 @@
 //! Objects from YAML, as a watch would deliver them (with EndpointSlices written out).
 
-use crate::{Settings, Tables, World};
+use crate::{List, Settings, Tables, World};
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 
@@ -10,18 +10,22 @@ pub fn world(yaml: &str) -> World {
     for text in yaml.split("\n---").map(|text| text.trim_start_matches("---")) {
         let head: serde_json::Value = read(text);
         match head["kind"].as_str().unwrap_or_default() {
-            "Namespace" => world.namespaces.push(Arc::new(read(text))),
-            "ServiceAccount" => world.service_accounts.push(Arc::new(read(text))),
-            "Service" => world.services.push(Arc::new(read(text))),
-            "EndpointSlice" => world.endpoint_slices.push(Arc::new(read(text))),
-            "Pod" => world.pods.push(Arc::new(read(text))),
-            "HTTPRoute" => world.http_routes.push(Arc::new(read(text))),
-            "GRPCRoute" => world.grpc_routes.push(Arc::new(read(text))),
-            "AuthorizationPolicy" => world.authorization_policies.push(Arc::new(read(text))),
+            "Namespace" => put(&mut world.namespaces, text),
+            "ServiceAccount" => put(&mut world.service_accounts, text),
+            "Service" => put(&mut world.services, text),
+            "EndpointSlice" => put(&mut world.endpoint_slices, text),
+            "Pod" => put(&mut world.pods, text),
+            "HTTPRoute" => put(&mut world.http_routes, text),
+            "GRPCRoute" => put(&mut world.grpc_routes, text),
+            "AuthorizationPolicy" => put(&mut world.authorization_policies, text),
             other => panic!("kind {other:?} in the fixture:\n{text}"),
         }
     }
     world
+}
+
+fn put<T: Clone + DeserializeOwned>(list: &mut List<T>, text: &str) {
+    Arc::make_mut(list).push(Arc::new(read(text)));
 }
 
 fn read<T: DeserializeOwned>(text: &str) -> T {

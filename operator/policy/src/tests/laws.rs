@@ -2,10 +2,11 @@
 
 use super::fixture::{SHOP, tables, world};
 use crate::{
-    Authority, Settings, Tables, World,
+    Authority, List, Settings, Tables, World,
     inbound::{Client, Decision},
     outbound::{Backend, Policy, Routes, Target},
 };
+use kube::Resource;
 use proptest::{collection::vec, prelude::*, sample::Index};
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
@@ -66,14 +67,118 @@ fn answers(tables: &Tables) -> serde_json::Value {
     all.into()
 }
 
-fn shuffle<T>(list: &mut [T], seeds: &[Index]) {
-    if list.is_empty() {
+fn shuffle<T>(list: &mut List<T>, seeds: &[Index]) {
+    let list: &mut Vec<Arc<T>> = Arc::make_mut(list);
+    let length = list.len();
+    if length == 0 {
         return;
     }
     for (at, seed) in seeds.iter().enumerate() {
-        let at = at % list.len();
-        list.swap(at, seed.index(list.len()));
+        list.swap(at % length, seed.index(length));
     }
+}
+
+/// Something that happens to a world. The lists that it does not touch stay the same.
+#[derive(Clone, Debug)]
+enum Edit {
+    /// An object goes, or comes back.
+    Toggle(u8, Index),
+    /// A Pod has another address.
+    Move(Index, u8),
+    /// A slice's endpoints become ready, or not ready.
+    Ready(Index, bool),
+    /// A Service declares its ports opaque, or takes that back.
+    Opaque(Index, bool),
+}
+
+fn edit() -> impl Strategy<Value = Edit> {
+    prop_oneof![
+        3 => (0u8..8, any::<Index>()).prop_map(|(kind, at)| Edit::Toggle(kind, at)),
+        2 => (any::<Index>(), 1u8..9).prop_map(|(at, last)| Edit::Move(at, last)),
+        2 => (any::<Index>(), any::<bool>()).prop_map(|(at, ready)| Edit::Ready(at, ready)),
+        1 => (any::<Index>(), any::<bool>()).prop_map(|(at, opaque)| Edit::Opaque(at, opaque)),
+    ]
+}
+
+impl Edit {
+    fn apply(&self, world: &mut World, all: &World) {
+        match self {
+            Edit::Toggle(0, at) => toggle(&mut world.namespaces, &all.namespaces, at),
+            Edit::Toggle(1, at) => toggle(&mut world.service_accounts, &all.service_accounts, at),
+            Edit::Toggle(2, at) => toggle(&mut world.services, &all.services, at),
+            Edit::Toggle(3, at) => toggle(&mut world.endpoint_slices, &all.endpoint_slices, at),
+            Edit::Toggle(4, at) => toggle(&mut world.pods, &all.pods, at),
+            Edit::Toggle(5, at) => toggle(&mut world.http_routes, &all.http_routes, at),
+            Edit::Toggle(6, at) => toggle(&mut world.grpc_routes, &all.grpc_routes, at),
+            Edit::Toggle(_, at) => toggle(&mut world.authorization_policies, &all.authorization_policies, at),
+            Edit::Move(at, last) => change(&mut world.pods, at, |pod| {
+                pod.status.get_or_insert_default().pod_ip = Some(format!("10.0.0.{last}"));
+            }),
+            Edit::Ready(at, ready) => change(&mut world.endpoint_slices, at, |slice| {
+                for endpoint in &mut slice.endpoints {
+                    endpoint.conditions.get_or_insert_default().ready = Some(*ready);
+                }
+            }),
+            Edit::Opaque(at, opaque) => change(&mut world.services, at, |service| {
+                let ports = opaque.then(|| ("mesh.dev/opaque-ports".to_owned(), "80,81".to_owned()));
+                service.metadata.annotations = Some(ports.into_iter().collect());
+            }),
+        }
+    }
+}
+
+fn toggle<T: Clone + Resource>(list: &mut List<T>, all: &List<T>, at: &Index) {
+    if all.is_empty() {
+        return;
+    }
+    let object = at.get(all.as_slice());
+    let name = |own: &T| (own.meta().namespace.clone(), own.meta().name.clone());
+    let list = Arc::make_mut(list);
+    match list.iter().position(|own| name(own) == name(object)) {
+        // Others move up to its place, as in a hash table that is a little smaller.
+        Some(there) => drop(list.swap_remove(there)),
+        None => list.push(object.clone()),
+    }
+}
+
+fn change<T: Clone>(list: &mut List<T>, at: &Index, change: impl FnOnce(&mut T)) {
+    if !list.is_empty() {
+        let at = at.index(list.len());
+        let object = &mut Arc::make_mut(list)[at];
+        let mut changed = (**object).clone();
+        change(&mut changed);
+        *object = Arc::new(changed);
+    }
+}
+
+/// Questions that `next` claims to answer as `before` does, and does not.
+fn broken_promises(before: &Tables, next: &Tables) -> Vec<String> {
+    let mut broken = vec![];
+    let mut promise = |what: String, said: bool, kept: bool| broken.extend((said && !kept).then_some(what));
+    let mut targets: Vec<Target> =
+        (1..10).map(|last| Target::Addr(SocketAddr::from(([10, 0, 0, last], 8080)))).collect();
+    targets.push(Target::Addr(SocketAddr::from(([10, 96, 0, 1], 80))));
+    for name in ["cart", "cart-v1", "db", "db-0.db", "elsewhere", "nobody"] {
+        for port in [80, 81, 5000] {
+            let text = format!("{name}.shop.svc.cluster.local:{port}");
+            let authority = Authority::parse(&text, "cluster.local").unwrap();
+            let same = next.resolve(&authority, None) == before.resolve(&authority, None);
+            promise(format!("endpoints of {text}"), next.has_same_endpoints(before, &authority), same);
+            targets.push(Target::Authority(authority));
+        }
+    }
+    for target in &targets {
+        let same =
+            ["shop", "other"].iter().all(|from| next.outbound(target, from) == before.outbound(target, from));
+        promise(format!("outbound {target:?}"), next.has_same_outbound(before, target), same);
+    }
+    for pod in ["web", "cart-1", "cart-2", "db-0", "legacy", "twin"] {
+        let same = [80, 8080, 5000]
+            .iter()
+            .all(|port| next.inbound("shop", pod, *port) == before.inbound("shop", pod, *port));
+        promise(format!("inbound {pod}"), next.has_same_inbound(before, "shop", pod), same);
+    }
+    broken
 }
 
 proptest! {
@@ -91,6 +196,23 @@ proptest! {
         shuffle(&mut shuffled.authorization_policies, &seeds);
         let again = Tables::build(&shuffled, &Settings::default());
         prop_assert_eq!(answers(&straight), answers(&again));
+    }
+
+    /// Whatever happened before, tables say what tables of the same world say that were built at once; and an answer that is
+    /// called unchanged is.
+    #[test]
+    fn tables_after_changes_are_tables_of_the_world(edits in vec(edit(), 1..24)) {
+        let all = world(&format!("{SHOP}\n---{MORE}"));
+        let mut now = all.clone();
+        let mut tables = Tables::build(&now, &Settings::default());
+        for edit in &edits {
+            edit.apply(&mut now, &all);
+            let next = tables.next(&now);
+            prop_assert_eq!(answers(&next), answers(&Tables::build(&now, &Settings::default())));
+            let broken = broken_promises(&tables, &next);
+            prop_assert!(broken.is_empty(), "{:?}: {:?}", edit, broken);
+            tables = next;
+        }
     }
 
     #[test]
@@ -133,7 +255,7 @@ spec: {{ parentRefs: [{{ group: '', kind: Service, name: cart }}], rules: [{{ ba
     #[test]
     fn endpoints_are_what_the_slices_say(slices in vec(slice(), 0..6)) {
         let mut world = world(SHOP);
-        world.endpoint_slices = slices.iter().enumerate().map(|(number, slice)| Arc::new(slice.object(number))).collect();
+        world.endpoint_slices = Arc::new(slices.iter().enumerate().map(|(number, slice)| Arc::new(slice.object(number))).collect());
         let tables = Tables::build(&world, &Settings::default());
         let cart = Authority::parse("cart.shop.svc.cluster.local", "cluster.local").unwrap();
         let resolved: Vec<SocketAddr> = tables.resolve(&cart, None).endpoints.into_keys().collect();

@@ -8,7 +8,7 @@ use kube::{
     api::DynamicObject,
     core::admission::{AdmissionResponse, Operation},
 };
-use mesh_policy::{Settings, Tables, World};
+use mesh_policy::{List, Settings, Tables, World};
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ pub fn answer(request: &Request, readers: &Readers, settings: &Settings) -> Admi
     let name = format!("{kind} {namespace}/{}", object.name_any());
     let mut world = readers.world();
     // They say nothing about a route, and are most of the world.
-    (world.pods, world.endpoint_slices) = (vec![], vec![]);
+    (world.pods, world.endpoint_slices) = Default::default();
     match put(&mut world, kind, object) {
         Ok(true) => {}
         Ok(false) => return response,
@@ -67,11 +67,12 @@ fn put(world: &mut World, kind: &str, object: DynamicObject) -> Result<bool, Str
     Ok(true)
 }
 
-fn replace<K: ResourceExt + DeserializeOwned>(
-    all: &mut Vec<Arc<K>>,
+fn replace<K: Clone + ResourceExt + DeserializeOwned>(
+    all: &mut List<K>,
     object: DynamicObject,
 ) -> Result<(), String> {
     let object: K = object.try_parse().map_err(|error| error.to_string())?;
+    let all = Arc::make_mut(all);
     all.retain(|own| (own.namespace(), own.name_any()) != (object.namespace(), object.name_any()));
     all.push(Arc::new(object));
     Ok(())

@@ -40,8 +40,8 @@ impl Dir {
             self.stores.apply(change);
         }
         let mut world = self.stores.world();
-        world.origins = batch.origins;
-        world.unreadable = batch.unreadable;
+        world.origins = batch.origins.into();
+        world.unreadable = batch.unreadable.into();
         let tables = Tables::build(&world, &Settings::default());
         let pods = tables.pods().iter().map(|pod| pod.name.clone()).collect();
         Some((pods, tables.diagnostics().iter().map(ToString::to_string).collect()))

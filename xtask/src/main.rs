@@ -1,5 +1,6 @@
 //! The project's own tasks: `cargo xtask demo`, `cargo xtask test` and what they are made of.
 
+mod bench;
 mod check;
 mod cluster;
 mod conformance;
@@ -39,6 +40,8 @@ enum Task {
     E2e(e2e::Options),
     /// The Gateway API's own suite for meshes, on a node that runs.
     Conformance(conformance::Options),
+    /// What the operator costs at scale, as a table.
+    Bench(bench::Options),
     /// Build the dashboard into dashboard/dist/.
     Dashboard(dashboard::Args),
     /// Write docs/reference/ and the chart's values from the code.
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Task::Cluster(options) => cluster::run(options),
         Task::E2e(options) => e2e::run(options),
         Task::Conformance(options) => conformance::run(options),
+        Task::Bench(options) => bench::run(options),
         Task::Dashboard(args) => dashboard::build(args),
         Task::Docs(options) => docs::run(options),
         Task::Tidy => tidy::run(),

@@ -119,3 +119,39 @@ fn leaf_certificates_are_renewed_under_load_and_no_request_fails() {
         mesh.install(&[]).await;
     });
 }
+
+#[test]
+#[ignore = "wants a node: cargo xtask e2e"]
+fn root_and_issuer_are_replaced_under_load_without_a_restart() {
+    tell_alone("identity-root", async |place| {
+        let mesh: Mesh = mesh::meshed(place).await;
+        place.apply(&app::server("shop", 2)).await;
+        place.apply(&app::client("client")).await;
+        place.rolled_out("shop").await;
+        let client = place.running("client").await;
+        let (inside, shop) = (place.inside(&client).await, place.service("shop", 80).await);
+        let anchors = async || {
+            let map = place.api::<ConfigMap>().get(names::TRUST_ANCHORS_CONFIG_MAP).await.unwrap();
+            map.data.unwrap().remove(names::TRUST_ANCHORS_KEY).unwrap()
+        };
+        let before = anchors().await;
+        let ask = || client::to("http://shop/");
+        let (outcomes, told) = load::during(&inside, shop, 100, ask, mesh.cli(&["identity", "rotate"])).await;
+        println!("{told}");
+        assert_eq!(failures(&outcomes), [], "of {}", outcomes.len());
+
+        let after = anchors().await;
+        let count = |pem: &str| pem.matches("BEGIN CERTIFICATE").count();
+        assert_eq!((count(&before), count(&after)), (1, 1));
+        assert_ne!(before, after, "the root is another one, and the old one is trusted no more");
+        for pod in place.pods("").await {
+            let status = pod.status.unwrap();
+            let all = status.container_statuses.iter().chain(&status.init_container_statuses).flatten();
+            assert!(all.clone().all(|container| container.restart_count == 0), "{all:?}");
+        }
+        // What is new gets a certificate of the new one, and is believed.
+        place.restart("shop").await;
+        let answer = inside.run(async move || client::get(shop, "/").await.unwrap().status()).await;
+        assert_eq!(answer, 200);
+    });
+}

@@ -42,7 +42,7 @@ pub struct Load {
 }
 
 impl Load {
-    const LONGEST: Duration = Duration::from_secs(90);
+    const LONGEST: Duration = Duration::from_secs(240);
 
     /// `rate_per_s` requests over `connections` HTTP/1 connections to `via`. A connection waits for its answer before it sends
     /// again, and catches up at once when it has fallen behind.

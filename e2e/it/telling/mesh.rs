@@ -15,8 +15,8 @@ use tokio::sync::Mutex;
 /// Which of the chart's values stories change: the node has no way to pull.
 pub const VALUES: [&str; 2] = ["--set", "images.pullPolicy=Never"];
 
-/// The longest command: an installation.
-const COMMAND: Duration = Duration::from_secs(120);
+/// The longest command: a rotation, which waits for kubelet to bring the anchors to every Pod, twice.
+const COMMAND: Duration = Duration::from_secs(180);
 
 /// Whether the mesh is there. Held while it is being installed, so that others wait.
 static INSTALLED: OnceLock<Mutex<bool>> = OnceLock::new();

@@ -16,6 +16,7 @@ pub struct PodInfo {
     pub name: String,
     /// Owner's name (a ReplicaSet's hash stripped), else `app-version`, else the Pod's own name.
     pub workload: String,
+    /// As its label says, else the workload.
     pub app: String,
     pub version: Option<String>,
     pub ip: IpAddr,
@@ -183,9 +184,10 @@ fn read_one(
         None => well_known.clone(),
     };
     let probes = probes(spec, &named_ports);
+    let workload = workload(pod, &name, labels);
     Some(PodInfo {
-        workload: workload(pod, &name, labels),
-        app: label(labels, &["app", "app.kubernetes.io/name"]).unwrap_or(&name).to_owned(),
+        app: label(labels, &["app", "app.kubernetes.io/name"]).unwrap_or(&workload).to_owned(),
+        workload,
         version: label(labels, &["version", "app.kubernetes.io/version"]).map(str::to_owned),
         zone: labels.get("topology.kubernetes.io/zone").cloned(),
         node: spec.node_name.clone(),

@@ -7,6 +7,7 @@ pub mod endpoints;
 pub mod golden;
 pub mod graph;
 pub mod health;
+pub mod identities;
 pub mod identity;
 pub mod names;
 pub mod overview;

@@ -19,6 +19,8 @@ pub const OPERATOR_ADMIN_PORT: u16 = 9990;
 pub const OPERATOR: &str = "mesh-operator";
 /// Secret of the operator's namespace: `tls.crt` and `tls.key` of the issuer, `ca.crt` and `ca.key` of the root.
 pub const IDENTITY_SECRET: &str = "mesh-identity";
+/// On the Secret with root and issuer: whoever sets it, to whatever, asks for a new root. The operator takes it away when it begins.
+pub const ROTATE: &str = "mesh.dev/rotate";
 /// ConfigMap with what proxies trust, in every namespace that is meshed or has a meshed Pod. Owned by the operator's ClusterRole,
 /// so that it goes when the mesh is uninstalled.
 pub const TRUST_ANCHORS_CONFIG_MAP: &str = "mesh-trust-anchors";

@@ -46,6 +46,8 @@ pub enum Command {
     Policy(PolicyOptions),
     /// Who may call a workload, and which policy says so.
     Authz(AuthzOptions),
+    /// Certificates: who has which, what a Pod shows, and a change to a new root.
+    Identity(IdentityOptions),
     /// Version of this program and of the operator.
     Version(VersionOptions),
     /// Print a completion script for a shell.
@@ -244,6 +246,47 @@ pub struct AuthzOptions {
     /// Only this client: `namespace/name` of a workload.
     #[arg(long)]
     pub from: Option<String>,
+    #[arg(long, short, value_enum, default_value = "table")]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct IdentityOptions {
+    #[command(subcommand)]
+    pub action: IdentityAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum IdentityAction {
+    /// Change to a new root without a restart, and show how far that is. The operator does it, in some minutes; the Secret with the
+    /// keys is annotated to ask for it.
+    Rotate(RotateOptions),
+    /// Meshed Pods, what is left of their certificates, and whether they are of the current issuer.
+    List(IdentityListOptions),
+    /// The certificates that a Pod's proxy shows, as the operator sees them when it connects.
+    Show(IdentityShowOptions),
+}
+
+#[derive(Debug, Args)]
+pub struct RotateOptions {
+    /// How long to look on, in seconds.
+    #[arg(long, default_value = "900", value_parser = seconds, value_name = "SECONDS")]
+    pub timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub struct IdentityListOptions {
+    /// Only this namespace.
+    #[arg(long, short)]
+    pub namespace: Option<String>,
+    #[arg(long, short, value_enum, default_value = "table")]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct IdentityShowOptions {
+    /// `namespace/pod`.
+    pub pod: String,
     #[arg(long, short, value_enum, default_value = "table")]
     pub output: Output,
 }

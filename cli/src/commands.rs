@@ -6,6 +6,7 @@ pub mod check;
 pub mod dashboard;
 pub mod edges;
 pub mod endpoints;
+pub mod identity;
 pub mod inject;
 pub mod install;
 pub mod policy;

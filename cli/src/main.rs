@@ -44,6 +44,7 @@ async fn run(Arguments { operator, cluster, command }: Arguments) -> anyhow::Res
         Command::Endpoints(options) => commands::endpoints::run(&reach.operator().await?, options).await?,
         Command::Policy(options) => commands::policy::run(&reach.operator().await?, options).await?,
         Command::Authz(options) => commands::authz::run(&reach.operator().await?, options).await?,
+        Command::Identity(options) => commands::identity::run(&reach, options).await?,
         Command::Version(options) => commands::version::run(&reach, options).await?,
         Command::Completion { shell } => {
             let mut script = vec![];

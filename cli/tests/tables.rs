@@ -10,6 +10,7 @@ use mesh_api::{
     golden::Golden,
     graph::{Edge, EdgeMetrics, Graph, Metrics, Node, NodeKind, Protocol, Topology},
     health::Health,
+    identities::{Certificate, IdentityList, Phase, PodIdentity, Rotation, Served, Standing},
     route::{Backend, Condition, Parent, Route, RouteList, Rule},
     stream::ApiError,
     workload::{WorkloadList, WorkloadRow},
@@ -249,6 +250,86 @@ fn authz() {
     bookinfo/ratings-v1  9080  -      bookinfo/bookinfo-reviews  √ allowed  AuthorizationPolicy bookinfo/ratings  its ServiceAccount is named
     bookinfo/ratings-v1  9080  -      anyone in the mesh         × denied   AuthorizationPolicy bookinfo/ratings  no rule matches
     ");
+}
+
+fn identities(phase: Phase, reason: &str) -> IdentityList {
+    let pod = |name: &str, issuer| PodIdentity {
+        namespace: "shop".into(),
+        name: name.into(),
+        workload: name.into(),
+        identity: Some(format!("{name}.shop.serviceaccount.identity.mesh-system.cluster.local")),
+        certificate_left_s: (issuer != Standing::Unknown).then_some(60_000),
+        issuer,
+        trust_anchors: issuer,
+    };
+    IdentityList {
+        at_ms: 0,
+        trust_anchor_left_s: 3_650 * 86_400,
+        issuer_left_s: 365 * 86_400,
+        trust_anchors_hash: 1,
+        rotation: Rotation {
+            phase,
+            reason: reason.into(),
+            secret: String::new(),
+            followed: 0,
+            of: 0,
+            waiting: vec![],
+        },
+        pods: vec![pod("web", Standing::Current), pod("cart", Standing::Other), pod("db", Standing::Unknown)],
+    }
+}
+
+#[test]
+fn identity_list() {
+    let list = identities(Phase::Idle, "");
+    let (request, text, _) = ask(200, &list, &["identity", "list", "-n", "shop"]);
+    assert_eq!(request, "GET /api/v1/identities?ns=shop HTTP/1.1");
+    insta::assert_snapshot!(text, @r"
+    NAMESPACE  POD   LEFT    ISSUER     TRUST_ANCHORS  IDENTITY
+    shop       web   16h40m  √ current  √ current      web.shop.serviceaccount.identity.mesh-system.cluster.local
+    shop       cart  16h40m  ‼ other    ‼ other        cart.shop.serviceaccount.identity.mesh-system.cluster.local
+    shop       db    -       - unknown  - unknown      db.shop.serviceaccount.identity.mesh-system.cluster.local
+
+    trust anchor: 3650d0h left; issuer: 365d0h left
+    ");
+}
+
+#[test]
+fn identity_show() {
+    let served = Served {
+        chain: vec![Certificate {
+            subject: String::new(),
+            names: vec!["web.shop.serviceaccount.identity.mesh-system.cluster.local".into()],
+            issuer: "CN=issuer.cluster.local".into(),
+            serial: "01:02".into(),
+            not_before: "2026-01-01T00:00:00Z".into(),
+            not_after: "2026-01-02T00:00:00Z".into(),
+            left_s: 3_600,
+            key: "ECDSA, 256 bits".into(),
+            sha256: "ab12".into(),
+        }],
+        problem: String::new(),
+    };
+    let (request, text, _) = ask(200, &served, &["identity", "show", "shop/web"]);
+    assert_eq!(request, "GET /api/v1/identities/shop/web HTTP/1.1");
+    insta::assert_snapshot!(text, @r"
+    certificate
+      names   web.shop.serviceaccount.identity.mesh-system.cluster.local
+      issuer  CN=issuer.cluster.local
+      serial  01:02
+      from    2026-01-01T00:00:00Z
+      until   2026-01-02T00:00:00Z (1h0m left)
+      key     ECDSA, 256 bits
+      sha256  ab12
+    √ the mesh believes it
+    ");
+}
+
+#[test]
+fn a_root_that_is_not_changed_here_is_refused_with_the_reason() {
+    let list = identities(Phase::Refused, "the issuer's Secret is somebody else's");
+    let (_, text, succeeded) = ask(200, &list, &["identity", "rotate"]);
+    assert!(!succeeded && text.contains("the issuer's Secret is somebody else's"), "{text}");
 }
 
 #[test]

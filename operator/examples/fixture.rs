@@ -11,10 +11,16 @@ mod traffic;
 use clap::Parser;
 use mesh_operator::{
     api::{self, Config, Dashboard, State},
+    ca::{Authority, Keys},
     telemetry::{Limits, Store, now_ms},
 };
 use mesh_policy::{Settings, Tables};
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 use tokio::{net::TcpListener, sync::watch};
 
 #[derive(Parser)]
@@ -47,12 +53,15 @@ async fn main() -> anyhow::Result<()> {
     let (_keep, tables) = watch::channel(Arc::new(tables));
     let store = Arc::new(Store::new(Limits::default(), None));
     let started_ms = now_ms();
+    let now = SystemTime::now();
+    let authority = Authority::new(&Keys::generate("cluster.local", now)?, Duration::from_secs(86_400), now)?;
+    let (_keys, authority) = watch::channel(Arc::new(authority));
     let config = Config {
         version: env!("CARGO_PKG_VERSION").into(),
         cluster: "fixture".into(),
         dashboard: args.dashboard_dir.map_or(Dashboard::Embedded, |dir| Dashboard::Folder(Arc::new(dir))),
         allowed_hosts: Vec::new(),
-        trust_anchor_expires_s: Some(started_ms / 1000 + 3_641 * 86_400),
+        identity_secret: None,
         started_ms,
     };
     let listener = TcpListener::bind(args.http_addr).await?;
@@ -66,6 +75,7 @@ async fn main() -> anyhow::Result<()> {
             std::thread::sleep(Duration::from_secs(1));
         }
     });
-    api::serve(listener, State { tables, telemetry: store, streams: Arc::default(), config }).await?;
+    api::serve(listener, State { tables, telemetry: store, streams: Arc::default(), authority, config })
+        .await?;
     Ok(())
 }

@@ -8,12 +8,14 @@ mod directory;
 mod flows;
 mod graph;
 mod guard;
+mod identities;
 mod mesh;
 mod overview;
 mod reason;
 mod refusal;
 mod routes;
 mod series;
+mod served;
 mod stream;
 mod tally;
 mod traces;
@@ -22,10 +24,10 @@ mod workloads;
 
 pub use assets::Dashboard;
 
-use crate::{grpc::Streams, telemetry::Store};
+use crate::{ca::Authority, grpc::Streams, telemetry::Store};
 use app::App;
 use axum::{
-    Router,
+    Json, Router,
     extract::{Query, Request, State as Shared},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -50,6 +52,7 @@ pub struct State {
     pub tables: watch::Receiver<Arc<Tables>>,
     pub telemetry: Arc<Store>,
     pub streams: Arc<Streams>,
+    pub authority: watch::Receiver<Arc<Authority>>,
     pub config: Config,
 }
 
@@ -61,8 +64,8 @@ pub struct Config {
     pub dashboard: Dashboard,
     /// `--dashboard-allowed-host`: names beside loopback under which browsers may ask.
     pub allowed_hosts: Vec<String>,
-    /// Unix time at which the trust anchor ends.
-    pub trust_anchor_expires_s: Option<u64>,
+    /// Where root and issuer are kept, as `namespace/name` of a Secret; `None` in standalone mode.
+    pub identity_secret: Option<String>,
     /// Unix time of the operator's start.
     pub started_ms: u64,
 }
@@ -142,6 +145,10 @@ async fn api(hub: Arc<Hub>, uri: &Uri) -> Result<Response, Refusal> {
         return Err(Refusal::not_found("the API is at /api/v1"));
     };
     view::check_length(uri.query())?;
+    if let Some((namespace, name)) = path.strip_prefix("identities/").and_then(|pod| pod.split_once('/')) {
+        let served = hub.app().served(namespace, name).await?;
+        return Ok(Json(served).into_response());
+    }
     let Query(query) = Query::<Vec<(String, String)>>::try_from_uri(uri)
         .map_err(|error| Refusal::bad_request(format!("the query cannot be read: {error}")))?;
     if let Some(path) = path.strip_suffix("/stream") {

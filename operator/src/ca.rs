@@ -2,8 +2,10 @@
 //! Where its keys come from is `keys`' business; where they are kept, `folder`'s (standalone) or `cluster`'s.
 
 mod csr;
+mod fingerprint;
 mod folder;
 mod keys;
+pub mod rotation;
 
 pub use csr::{Csr, CsrError};
 pub(crate) use folder::write;
@@ -14,6 +16,7 @@ use rcgen::{
     CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, Issuer, KeyPair, KeyUsagePurpose,
     PublicKeyData, SanType, SerialNumber,
 };
+use rotation::{Phase, Wanted};
 use rustls::{RootCertStore, server::WebPkiClientVerifier};
 use rustls_pki_types::{CertificateDer, UnixTime, pem::PemObject};
 use std::{
@@ -35,6 +38,8 @@ pub struct Authority {
     anchors_pem: String,
     anchors_end: SystemTime,
     leaf_lifetime: Duration,
+    phase: Phase,
+    wanted: Wanted,
 }
 
 impl std::fmt::Debug for Authority {
@@ -43,10 +48,11 @@ impl std::fmt::Debug for Authority {
     }
 }
 
-/// The same keys and the same anchors.
+/// The same keys, the same anchors, and as far in changing them.
 impl PartialEq for Authority {
     fn eq(&self, other: &Authority) -> bool {
-        (&self.chain, &self.anchors_pem) == (&other.chain, &other.anchors_pem)
+        let facts = |own: &Authority| (own.wanted, own.phase.clone());
+        (&self.chain, &self.anchors_pem) == (&other.chain, &other.anchors_pem) && facts(self) == facts(other)
     }
 }
 
@@ -76,6 +82,12 @@ impl Authority {
         let chain = CertificateDer::pem_slice_iter(keys.issuer_pem.as_bytes()).collect::<Result<Vec<_>, _>>();
         let chain = chain.context("the issuer's certificate cannot be read")?;
         let issuer = chain.first().context("the issuer has no certificate")?;
+        let anchors =
+            CertificateDer::pem_slice_iter(keys.anchors_pem.as_bytes()).collect::<Result<Vec<_>, _>>();
+        let wanted = Wanted {
+            anchors: fingerprint::of(&anchors.context("a trust anchor is no PEM")?),
+            issuer: fingerprint::of([issuer]),
+        };
         let authority = Authority {
             issuer: Issuer::from_ca_cert_der(issuer, key)
                 .context("the issuer's certificate cannot be read")?,
@@ -84,6 +96,8 @@ impl Authority {
             anchors_pem: keys.anchors_pem.clone(),
             anchors_end: keys::ends(&keys.anchors_pem)?,
             leaf_lifetime,
+            phase: keys.phase(),
+            wanted,
         };
         authority.prove(now).context("a certificate of this issuer would not be believed")?;
         Ok(authority)
@@ -92,6 +106,21 @@ impl Authority {
     /// What proxies must trust.
     pub fn trust_anchors_pem(&self) -> &str {
         &self.anchors_pem
+    }
+
+    /// The same, whose root cannot be changed here.
+    pub fn without_rotation(self, why: &'static str) -> Authority {
+        Authority { phase: Phase::Refused(why), ..self }
+    }
+
+    /// How far the change to a new root is.
+    pub fn phase(&self) -> &Phase {
+        &self.phase
+    }
+
+    /// What proxies report that have followed.
+    pub fn wanted(&self) -> Wanted {
+        self.wanted
     }
 
     pub fn trust_anchor_ends(&self) -> SystemTime {

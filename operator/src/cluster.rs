@@ -28,6 +28,7 @@ use crate::{
     config::Config,
     edges::Edges,
     grpc::{Certificates, Door},
+    telemetry,
     world::{Source, stores::Readers},
 };
 use anyhow::Context;
@@ -131,6 +132,7 @@ impl Cluster {
         &mut self,
         config: &Config,
         tables: watch::Receiver<Arc<Tables>>,
+        telemetry: Arc<telemetry::Store>,
         stop: watch::Receiver<bool>,
     ) -> anyhow::Result<()> {
         let listener = listen(config.webhook_addr, "--webhook-addr").await?;
@@ -156,6 +158,7 @@ impl Cluster {
             served: self.served.subscribe(),
             tables,
             authority: self.authority.clone(),
+            telemetry,
             holding: self.hold.subscribe(),
         };
         self.tasks.spawn(duties.run());

@@ -2,8 +2,9 @@
 
 use anyhow::Context;
 use clap::Parser;
+use mesh_api::names;
 use mesh_operator::{
-    api, ca,
+    api,
     cluster::Cluster,
     config::{Config, environment, reference},
     edges::Edges,
@@ -12,7 +13,7 @@ use mesh_operator::{
     world::{self, stores::Stores},
 };
 use mesh_policy::{Tables, World};
-use std::{process::ExitCode, sync::Arc, time::SystemTime};
+use std::{process::ExitCode, sync::Arc};
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
@@ -105,7 +106,8 @@ async fn start(
     let mut first = tables.clone();
     first.changed().await.context("reading the configuration")?;
 
-    let api_config = api_config(config, edges.cluster, &edges.authority.borrow());
+    let api_config = api_config(config, edges.cluster);
+    let authority = edges.authority.clone();
     let (metrics, spans) = telemetry::otlp_services(store.clone());
     let streams = Arc::new(grpc::Streams::default());
     let routes = grpc::services(
@@ -118,22 +120,23 @@ async fn start(
     );
     let routes = routes.add_service(metrics).add_service(spans);
     let serving = tokio::spawn(grpc::serve(edges.door, routes, stop.clone()));
-    let api = api::serve(http_listener, api::State { tables, telemetry: store, streams, config: api_config });
+    let state = api::State { tables, telemetry: store.clone(), streams, authority, config: api_config };
+    let api = api::serve(http_listener, state);
     tasks.spawn(async {
         if let Err(error) = api.await {
             tracing::error!(%error, "the HTTP server has ended");
         }
     });
     if let Some(cluster) = &mut cluster {
-        cluster.work(config, first, stop).await?;
+        cluster.work(config, first, store, stop).await?;
     }
     ready.send_replace(true);
     tracing::info!(grpc = %config.grpc_addr, http = %config.http_addr, "operator is ready");
     Ok(Started { serving, cluster })
 }
 
-fn api_config(config: &Config, cluster: String, authority: &ca::Authority) -> api::Config {
-    let anchor_ends = authority.trust_anchor_ends().duration_since(SystemTime::UNIX_EPOCH);
+fn api_config(config: &Config, cluster: String) -> api::Config {
+    let secret = config.issuer_secret.as_deref().unwrap_or(names::IDENTITY_SECRET);
     api::Config {
         version: env!("CARGO_PKG_VERSION").into(),
         cluster,
@@ -142,7 +145,7 @@ fn api_config(config: &Config, cluster: String, authority: &ca::Authority) -> ap
             None => api::Dashboard::Embedded,
         },
         allowed_hosts: config.dashboard_allowed_host.clone(),
-        trust_anchor_expires_s: anchor_ends.ok().map(|since| since.as_secs()),
+        identity_secret: config.cluster.then(|| format!("{}/{secret}", config.namespace)),
         started_ms: telemetry::now_ms(),
     }
 }

@@ -106,6 +106,11 @@ impl Store {
         lock(&self.metrics).snapshot(now_ms, window_s, horizon_s)
     }
 
+    /// What every proxy last said of itself.
+    pub fn proxies(&self) -> Vec<Proxy> {
+        lock(&self.metrics).proxies()
+    }
+
     /// See `Metrics::history`.
     pub fn history(
         &self,

@@ -2,6 +2,7 @@
 
 pub mod anchors;
 mod certify;
+mod fingerprint;
 mod renewal;
 #[cfg(test)]
 mod story;
@@ -37,6 +38,10 @@ pub struct Credentials {
     /// Our name: the DNS name in our certificate, and the SNI on which we terminate TLS.
     pub name: Arc<str>,
     pub expires: SystemTime,
+    /// Fingerprint of the trust anchors that peers are held against.
+    pub anchors: u64,
+    /// Fingerprint of the certificate that signed ours; 0 where a root did.
+    pub issuer: u64,
     /// Accepts with client certificates optional but verified; ALPN `transport.l5d.io/v1` and `h2` offered.
     pub server: Arc<rustls::ServerConfig>,
     /// Connects with our certificate, ALPN `transport.l5d.io/v1`; the peer must chain to the trust anchors and bear the SNI's name.
@@ -50,6 +55,8 @@ pub struct Credentials {
 struct Issued {
     material: Material,
     expires: SystemTime,
+    /// Fingerprint of the certificate that signed it.
+    issuer: u64,
 }
 
 impl Issued {
@@ -59,10 +66,16 @@ impl Issued {
 }
 
 impl Credentials {
-    fn new(name: &Arc<str>, issued: &Issued) -> Result<Credentials, rustls::Error> {
+    fn new(
+        name: &Arc<str>,
+        issued: &Issued,
+        anchors: &anchors::Anchors,
+    ) -> Result<Credentials, rustls::Error> {
         Ok(Credentials {
             name: name.clone(),
             expires: issued.expires,
+            anchors: anchors.fingerprint,
+            issuer: issued.issuer,
             server: Arc::new(issued.material.server()?),
             client_transport: Arc::new(issued.material.client(&[mesh_api::names::TRANSPORT_ALPN])?),
             client_plain: Arc::new(issued.material.client(&[])?),

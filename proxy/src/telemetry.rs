@@ -74,32 +74,44 @@ pub fn start(
     let worker = telemetry.worker();
     let push = config.telemetry.push.as_ref();
     let operator = push.map(|service| control::channel(service, credentials.clone(), &worker));
-    let expires = worker.gauge(&family::IDENTITY_CERT_EXPIRATION_TIMESTAMP_SECONDS, Labels::default());
-    let refreshes = worker.counter(&family::IDENTITY_CERT_REFRESHES_TOTAL, Labels::default());
-    task::spawn_local(count_certificates(credentials, expires, refreshes));
+    let certificate = Certificate {
+        expires: worker.gauge(&family::IDENTITY_CERT_EXPIRATION_TIMESTAMP_SECONDS, Labels::default()),
+        anchors: worker.gauge(&family::MESH_TRUST_ANCHORS_HASH, Labels::default()),
+        issuer: worker.gauge(&family::MESH_CERTIFICATE_ISSUER_HASH, Labels::default()),
+        refreshes: worker.counter(&family::IDENTITY_CERT_REFRESHES_TOTAL, Labels::default()),
+    };
+    task::spawn_local(certificate.follow(credentials));
     let sender = otlp::Sender::of(config);
     otlp::start(telemetry.clone(), spans, sender, operator, config.telemetry.retain_idle)
 }
 
-/// Ends with the identity's task.
-async fn count_certificates(
-    mut credentials: watch::Receiver<Option<Arc<Credentials>>>,
+/// What is told of our certificate.
+struct Certificate {
     expires: Gauge,
+    anchors: Gauge,
+    issuer: Gauge,
     refreshes: Counter,
-) {
-    loop {
-        let expiry = credentials.borrow_and_update().as_ref().map(|credentials| credentials.expires);
-        let expiry_s =
-            expiry.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok()).map(|since| since.as_secs());
-        if let Some(expiry_s) = expiry_s {
-            // Credentials change with the trust anchors, too; a new certificate is one that ends later.
-            if expires.get() != expiry_s as i64 {
-                refreshes.inc();
+}
+
+impl Certificate {
+    /// Ends with the identity's task.
+    async fn follow(self, mut credentials: watch::Receiver<Option<Arc<Credentials>>>) {
+        loop {
+            let now = credentials.borrow_and_update().clone();
+            if let Some(now) = now {
+                let since = now.expires.duration_since(SystemTime::UNIX_EPOCH);
+                let expires_s = since.map_or(0, |since| since.as_secs() as i64);
+                // Credentials change with the trust anchors, too; a new certificate is one that ends later.
+                if self.expires.get() != expires_s {
+                    self.refreshes.inc();
+                }
+                self.expires.set(expires_s);
+                self.anchors.set(now.anchors as i64);
+                self.issuer.set(now.issuer as i64);
             }
-            expires.set(expiry_s as i64);
-        }
-        if credentials.changed().await.is_err() {
-            return;
+            if credentials.changed().await.is_err() {
+                return;
+            }
         }
     }
 }

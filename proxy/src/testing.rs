@@ -182,6 +182,8 @@ fn credentials(authority: &Authority, name: &str) -> Arc<Credentials> {
     Arc::new(Credentials {
         name: name.into(),
         expires: SystemTime::now() + Duration::from_secs(3_600),
+        anchors: 0,
+        issuer: 0,
         server: Arc::new(material.server().unwrap()),
         client_transport: Arc::new(material.client(&[mesh_api::names::TRANSPORT_ALPN]).unwrap()),
         client_plain: Arc::new(material.client(&[]).unwrap()),

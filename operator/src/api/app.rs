@@ -4,22 +4,23 @@
 use super::{
     Config, State, checks,
     flows::{Flows, Reader},
-    graph,
+    graph, identities,
     mesh::Mesh,
     overview::{self, About},
     refusal::{Refusal, quoted},
     routes,
     series::{self, Subject},
-    traces,
+    served, traces,
     view::View,
     workloads,
 };
 use crate::{
+    ca::Authority,
     grpc::Streams,
     telemetry::{self, Snapshot, Store},
 };
 use axum::body::Bytes;
-use mesh_api::{golden::Window, trace::TraceList};
+use mesh_api::{golden::Window, identities::Served, trace::TraceList};
 use mesh_policy::Tables;
 use serde::Serialize;
 use std::{
@@ -39,6 +40,7 @@ const RECENT_TRACES: usize = 10;
 pub struct App {
     tables: watch::Receiver<Arc<Tables>>,
     telemetry: Arc<Store>,
+    authority: watch::Receiver<Arc<Authority>>,
     streams: Arc<Streams>,
     pub config: Config,
     mesh: Mutex<Option<(Arc<Tables>, Arc<Mesh>)>>,
@@ -86,6 +88,7 @@ impl App {
             tables: state.tables,
             telemetry: state.telemetry,
             streams: state.streams,
+            authority: state.authority,
             config: state.config,
             mesh: Mutex::default(),
             frames: Mutex::default(),
@@ -186,6 +189,12 @@ impl App {
                 }
                 encode(&tables.authz(to, from.as_deref()))
             }
+            View::Identities { ns } => {
+                let authority = self.authority.borrow().clone();
+                let secret = self.config.identity_secret.as_deref();
+                let (tables, proxies) = (self.tables.borrow().clone(), self.telemetry.proxies());
+                encode(&identities::list(&tables, &authority, secret, &proxies, ns, now_ms))
+            }
             View::Version => encode(
                 &serde_json::json!({ "version": self.config.version, "build": self.config.dashboard.build() }),
             ),
@@ -206,8 +215,14 @@ impl App {
         series::series(of.to_owned(), window, now_ms, &steps)
     }
 
+    /// Asks the Pod itself: not a view, as nothing of it is shared.
+    pub async fn served(&self, namespace: &str, name: &str) -> Result<Served, Refusal> {
+        let (tables, authority) = (self.tables.borrow().clone(), self.authority.borrow().clone());
+        served::served(&tables, &authority, namespace, name, telemetry::now_ms()).await
+    }
+
     fn trust_anchor_s(&self, now_ms: u64) -> Option<u64> {
-        Some(self.config.trust_anchor_expires_s?.saturating_sub(now_ms / 1000))
+        Some(identities::left_s(self.authority.borrow().trust_anchor_ends(), now_ms))
     }
 
     fn mesh(&self) -> (Arc<Tables>, Arc<Mesh>) {

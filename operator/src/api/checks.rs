@@ -217,7 +217,7 @@ fn trust_anchor(facts: &Facts) -> Option<Check> {
         "the trust anchor is valid for more than 30 days",
         bad,
         finding.into_iter().collect(),
-        "add a new anchor beside the old one, wait until every proxy has read it, then sign with the new one",
+        "on a cluster: `mesh identity rotate` changes to a new root without a restart",
     ))
 }
 

@@ -1,9 +1,15 @@
 //! The server from outside, over real connections: who may ask, what garbage is answered, how streams behave.
 
 use super::{Config, Dashboard, State, serve};
+use crate::ca::{Authority, Keys};
 use crate::telemetry::{Limits, Store, fixture::Report, now_ms};
 use mesh_policy::{Settings, Tables, World};
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
@@ -28,17 +34,21 @@ impl Server {
         let (sender, tables) =
             watch::channel(Arc::new(Tables::build(&World::default(), &Settings::default())));
         let store = Arc::new(Store::new(Limits::default(), None));
+        let now = SystemTime::now();
+        let keys = Keys::generate("cluster.local", now).unwrap();
+        let (_, authority) =
+            watch::channel(Arc::new(Authority::new(&keys, Duration::from_secs(60), now).unwrap()));
         let config = Config {
             version: "0.1.0".into(),
             cluster: "test".into(),
             dashboard,
             allowed_hosts: vec!["mesh.example".into()],
-            trust_anchor_expires_s: None,
+            identity_secret: None,
             started_ms: now_ms(),
         };
         tokio::spawn(serve(
             listener,
-            State { tables, telemetry: store.clone(), streams: Arc::default(), config },
+            State { tables, telemetry: store.clone(), streams: Arc::default(), authority, config },
         ));
         Server { addr, store, _tables: sender }
     }

@@ -30,6 +30,7 @@ pub enum View {
     OutboundPolicy { authority: String, from: String },
     InboundPolicy { namespace: String, pod: String, port: u16 },
     Authz { to: String, from: Option<String> },
+    Identities { ns: Vec<String> },
     Version,
 }
 
@@ -49,6 +50,7 @@ impl View {
             View::Endpoints { .. } => "endpoints",
             View::OutboundPolicy { .. } | View::InboundPolicy { .. } => "policy",
             View::Authz { .. } => "authz",
+            View::Identities { .. } => "identities",
             View::Version => "version",
         }
     }
@@ -81,6 +83,7 @@ impl View {
                 to: query.object("to")?.ok_or_else(|| missing("to", "namespace/workload"))?,
                 from: query.object("from")?,
             },
+            ["identities"] => View::Identities { ns: query.namespaces()? },
             ["version"] => View::Version,
             _ => return Err(Refusal::not_found(format!("nothing is served at /api/v1/{}", quoted(path)))),
         };

@@ -3,6 +3,7 @@
 use super::{
     Authority, Keys, csr,
     keys::{self, ends},
+    rotation::Rotation,
 };
 use anyhow::{Context, bail};
 use rcgen::KeyPair;
@@ -50,6 +51,7 @@ impl Authority {
             root_key_pem: Some(root_key),
             issuer_pem: String::new(),
             issuer_key_pem: String::new(),
+            rotation: Rotation::None,
         };
         if let Some((key, pem)) = kept {
             (keys.issuer_key_pem, keys.issuer_pem) = (key, pem);
@@ -59,7 +61,10 @@ impl Authority {
             write_pair(&dir, "issuer", &(keys.issuer_key_pem.clone(), keys.issuer_pem.clone()))?;
         }
         write(&state_dir.join("trust-anchors.pem"), keys.anchors_pem.as_bytes(), 0o644)?;
-        Authority::new(&keys, leaf_lifetime, now)
+        let authority = Authority::new(&keys, leaf_lifetime, now)?;
+        Ok(authority.without_rotation(
+            "in standalone mode, remove the folder ca of --state-dir and start again: that makes a new root, and proxies too start anew",
+        ))
     }
 }
 

@@ -1,6 +1,6 @@
 //! What an authority is made of, as PEM, wherever it is kept: made once, renewed before it ends. Pure but for the random keys.
 
-use super::{CLOCK_SKEW, serial};
+use super::{CLOCK_SKEW, rotation::Rotation, serial};
 use anyhow::{Context, ensure};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
@@ -24,13 +24,20 @@ pub struct Keys {
     /// The issuer first, then what leads from it to a root.
     pub issuer_pem: String,
     pub issuer_key_pem: String,
+    pub rotation: Rotation,
 }
 
 impl Keys {
     pub fn generate(trust_domain: &str, now: SystemTime) -> anyhow::Result<Keys> {
         let (root_key, root_pem) = root(trust_domain, now)?;
         let (issuer_key_pem, issuer_pem) = issuer(trust_domain, &root_pem, &root_key, now)?;
-        Ok(Keys { anchors_pem: root_pem, root_key_pem: Some(root_key), issuer_pem, issuer_key_pem })
+        Ok(Keys {
+            anchors_pem: root_pem,
+            root_key_pem: Some(root_key),
+            issuer_pem,
+            issuer_key_pem,
+            rotation: Rotation::None,
+        })
     }
 
     /// Whether the issuer ends soon.

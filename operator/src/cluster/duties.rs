@@ -11,7 +11,14 @@ use super::{
     served::Served,
     status,
 };
-use crate::{ca::Authority, world::stores::Readers};
+use crate::{
+    ca::{
+        Authority,
+        rotation::{self, Phase, Scene},
+    },
+    telemetry,
+    world::stores::Readers,
+};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use futures_util::{StreamExt, future::BoxFuture, stream};
 use k8s_openapi::{
@@ -54,6 +61,8 @@ const BETWEEN_RESTARTS: Duration = Duration::from_secs(10);
 const RESTARTED: Duration = Duration::from_secs(6 * 3600);
 /// The issuer is renewed two months before its end.
 const LOOK_AT_ISSUER: Duration = Duration::from_secs(3600);
+/// While the root is changed, proxies are looked at this often.
+const LOOK_AT_PROXIES: Duration = Duration::from_secs(2);
 /// Writes under way.
 const AT_ONCE: usize = 8;
 
@@ -68,6 +77,7 @@ pub struct Duties {
     pub served: watch::Receiver<Served>,
     pub tables: watch::Receiver<Arc<Tables>>,
     pub authority: watch::Receiver<Arc<Authority>>,
+    pub telemetry: Arc<telemetry::Store>,
     /// Whether this replica is the one.
     pub holding: watch::Receiver<bool>,
 }
@@ -80,6 +90,7 @@ impl Duties {
         let mut looked: Option<Instant> = None;
         let mut trusted: Option<(Arc<Authority>, Instant)> = None;
         let mut owner = Owner::default();
+        let mut unchanged = (self.authority.borrow().clone(), time::Instant::now());
         loop {
             if self.holding.wait_for(|holding| *holding).await.is_err() {
                 return;
@@ -90,15 +101,20 @@ impl Duties {
             self.lead().await;
             self.mirror().await;
             owner.look(&self.client).await;
-            self.bundle(&owner).await;
+            let spread = self.bundle(&owner).await;
             self.routes(&mut settled).await;
             self.policies().await;
             self.reconcile(&mut restarted).await;
             // Nothing tells us when somebody else has changed these.
             if trusted.as_ref().is_none_or(|(by, at)| *by != authority || at.elapsed() >= AGAIN) {
-                self.trust_webhooks(&authority).await;
-                trusted = Some((authority, Instant::now()));
+                let told = self.trust_webhooks(&authority).await;
+                trusted = told.then(|| (authority.clone(), Instant::now()));
             }
+            if *unchanged.0 != *authority {
+                unchanged = (authority.clone(), time::Instant::now());
+            }
+            let scene = Scene { published: spread && trusted.is_some(), unchanged: unchanged.1.elapsed() };
+            self.rotate(&authority, scene).await;
             if looked.is_none_or(|at| at.elapsed() >= LOOK_AT_ISSUER) {
                 looked = Some(Instant::now());
                 if let Err(error) = self.store.renew(SystemTime::now()).await {
@@ -113,7 +129,7 @@ impl Duties {
                 changed = self.authority.changed() => if changed.is_err() { return },
                 _ = maps_changed.changed() => {}
                 _ = self.holding.changed() => {}
-                () = time::sleep(if settled.is_waiting() { SETTLE / 2 } else { AGAIN }) => {}
+                () = time::sleep(pause(&settled, &authority)) => {}
             }
             time::sleep(PAUSE).await;
         }
@@ -129,6 +145,24 @@ impl Duties {
             })
         });
         together(writes.collect()).await;
+    }
+
+    /// Takes the next step of the change to a new root, when everybody is ready for it.
+    async fn rotate(&self, authority: &Authority, scene: Scene) {
+        let phase = authority.phase();
+        if !phase.is_under_way() {
+            return;
+        }
+        let reports =
+            rotation::reports(&self.tables.borrow(), &self.telemetry.proxies(), telemetry::now_ms());
+        let Some(step) = rotation::step(phase, authority.wanted(), scene, &reports) else { return };
+        match time::timeout(TIMEOUT, self.store.rotate(phase, step, SystemTime::now())).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(?step, error = format!("{error:#}"), "the root was not changed; trying again")
+            }
+            Err(_) => tracing::warn!(?step, "the root was not changed in time; trying again"),
+        }
     }
 
     async fn mirror(&self) {
@@ -177,7 +211,8 @@ impl Duties {
         .await;
     }
 
-    async fn trust_webhooks(&self, authority: &Authority) {
+    /// Whether the API server knows our webhooks by this authority now.
+    async fn trust_webhooks(&self, authority: &Authority) -> bool {
         let anchors = authority.trust_anchors_pem();
         let name = names::OPERATOR;
         let mutating = trust::<MutatingWebhookConfiguration>(self.client.clone(), anchors.to_owned());
@@ -186,11 +221,12 @@ impl Duties {
             write(format!("MutatingWebhookConfiguration {name}"), mutating),
             write(format!("ValidatingWebhookConfiguration {name}"), validating),
         ])
-        .await;
+        .await
     }
 
-    async fn bundle(&self, owner: &Owner) {
-        let Some(kept) = self.maps.kept() else { return };
+    /// Whether every Namespace had the bundle already, or has it now.
+    async fn bundle(&self, owner: &Owner) -> bool {
+        let Some(kept) = self.maps.kept() else { return false };
         let anchors = self.authority.borrow().trust_anchors_pem().to_owned();
         let bundle = Bundle { anchors, owner: owner.uid.clone() };
         let wanted = bundle::namespaces(&self.readers.namespaces.state(), &self.readers.pods.state());
@@ -202,7 +238,7 @@ impl Duties {
                 api.patch(names::TRUST_ANCHORS_CONFIG_MAP, &ours, &Patch::Apply(&content)).await.map(drop)
             })
         });
-        together(writes.collect()).await;
+        together(writes.collect()).await
     }
 
     /// Says in the status of routes what became of them.
@@ -298,23 +334,41 @@ async fn change(
     }
 }
 
-async fn together(writes: Vec<BoxFuture<'static, ()>>) {
-    stream::iter(writes).buffer_unordered(AT_ONCE).collect::<()>().await;
+/// How long without any change until the next round.
+fn pause(settled: &Settled, authority: &Authority) -> Duration {
+    match authority.phase() {
+        _ if settled.is_waiting() => SETTLE / 2,
+        Phase::Asked | Phase::Spreading | Phase::Renewing => LOOK_AT_PROXIES,
+        Phase::Idle | Phase::Refused(_) => AGAIN,
+    }
 }
 
-/// A failure is said and left to the next round.
+/// Whether all of them were done.
+async fn together(writes: Vec<BoxFuture<'static, bool>>) -> bool {
+    stream::iter(writes).buffer_unordered(AT_ONCE).all(|done| async move { done }).await
+}
+
+/// A failure is said and left to the next round: false. What is not there needs no writing.
 fn write(
     object: String,
     writing: impl Future<Output = kube::Result<()>> + Send + 'static,
-) -> BoxFuture<'static, ()> {
+) -> BoxFuture<'static, bool> {
     Box::pin(async move {
         match time::timeout(TIMEOUT, writing).await {
             Ok(Ok(())) => tracing::debug!(object, "written"),
-            // Gone, or changed in the meantime: the next round sees it as it is.
-            Ok(Err(kube::Error::Api(status))) if status.is_not_found() || status.is_conflict() => {}
-            Ok(Err(error)) => tracing::warn!(object, %error, "not written; trying again"),
-            Err(_) => tracing::warn!(object, "not written in time; trying again"),
+            Ok(Err(kube::Error::Api(status))) if status.is_not_found() => {}
+            // Changed in the meantime: the next round sees it as it is.
+            Ok(Err(kube::Error::Api(status))) if status.is_conflict() => return false,
+            Ok(Err(error)) => {
+                tracing::warn!(object, %error, "not written; trying again");
+                return false;
+            }
+            Err(_) => {
+                tracing::warn!(object, "not written in time; trying again");
+                return false;
+            }
         }
+        true
     })
 }
 
@@ -370,3 +424,6 @@ impl Owner {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

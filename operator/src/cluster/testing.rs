@@ -76,6 +76,17 @@ impl ApiServer {
         let _ = state.changes.send((collection.to_owned(), json!({"type": "DELETED", "object": object})));
     }
 
+    /// An object as it is now: `namespace/name`.
+    pub fn object(&self, collection: &str, key: &str) -> Value {
+        self.state().collections[collection][key].clone()
+    }
+
+    /// What was patched or created at a path, in order.
+    pub fn written(&self, path: &str) -> Vec<Value> {
+        let state = self.state();
+        state.writes.iter().filter(|(_, at, _)| at == path).map(|(_, _, body)| body.clone()).collect()
+    }
+
     /// Answers every creation there with this object from now on.
     pub fn reply(&self, path: &str, object: Value) {
         self.state().replies.insert(path.to_owned(), object);
@@ -99,6 +110,17 @@ impl ApiServer {
             return status_of(status, "Unavailable");
         }
         let path = uri.path().to_owned();
+        if let Some(object) = single(&state, &path) {
+            if *method == Method::GET {
+                return json_of(StatusCode::OK, &object);
+            }
+            if *method == Method::PUT {
+                drop(state);
+                let (collection, _) = path.rsplit_once('/').expect("an object's path");
+                self.put(collection, body.clone());
+                return json_of(StatusCode::OK, &body);
+            }
+        }
         if method != Method::GET {
             let reply = state.replies.get(&path).filter(|_| method == Method::POST).unwrap_or(&body).clone();
             state.writes.push((method.clone(), path, body));
@@ -123,6 +145,13 @@ impl ApiServer {
             &json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": version}, "items": items}),
         )
     }
+}
+
+/// The object that stands at a path of its own.
+fn single(state: &State, path: &str) -> Option<Value> {
+    let (collection, name) = path.rsplit_once('/')?;
+    let objects = state.collections.get(collection)?;
+    objects.values().find(|object| object["metadata"]["name"] == name).cloned()
 }
 
 /// The kinds of a group's version, by the collections that are served.

@@ -44,6 +44,10 @@ pub struct Proxy {
     /// End of the last interval that it told of.
     pub counted_until_ns: Option<u64>,
     pub certificate_expires_s: Option<u64>,
+    /// Fingerprint of its trust anchors.
+    pub anchors: Option<u64>,
+    /// Fingerprint of the certificate that signed its own.
+    pub issuer: Option<u64>,
     pub memory_bytes: Option<u64>,
 }
 
@@ -115,6 +119,9 @@ impl Metrics {
             self.forget_gauges(namespace, pod);
         }
         let proxy = self.proxies.get_mut(&key)?;
+        if proxy.start_ms != start_ms {
+            (proxy.anchors, proxy.issuer) = (None, None);
+        }
         proxy.start_ms = start_ms;
         proxy.last_seen_ms = now_ms;
         Some(proxy)
@@ -234,6 +241,10 @@ impl Metrics {
         for key in self.series.keys() {
             *self.per_proxy.entry(proxy_of(key)).or_default() += 1;
         }
+    }
+
+    pub fn proxies(&self) -> Vec<Proxy> {
+        self.proxies.values().cloned().collect()
     }
 
     pub fn point_bytes(&self) -> usize {

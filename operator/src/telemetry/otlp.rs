@@ -2,7 +2,7 @@
 
 use super::{
     label::{Label, Metric},
-    metrics::Metrics,
+    metrics::{Metrics, Proxy},
     sample::{BUCKETS, Sample},
 };
 use mesh_api::names::LATENCY_BOUNDS_MS;
@@ -95,16 +95,13 @@ fn read_metric(
     rejected: &mut Rejected,
 ) {
     match (metric.name.as_str(), &metric.data) {
-        ("identity_cert_expiration_timestamp_seconds", Some(Data::Gauge(gauge))) => {
+        (name, Some(Data::Gauge(gauge))) if of_itself(name).is_some() => {
             let value = gauge.data_points.iter().rev().find_map(amount);
-            if let Some(proxy) = store.proxy(sender.namespace, sender.pod, sender.start_ms, now_ms) {
-                proxy.certificate_expires_s = value.or(proxy.certificate_expires_s);
-            }
-        }
-        ("process_resident_memory_bytes", Some(Data::Gauge(gauge))) => {
-            let value = gauge.data_points.iter().rev().find_map(amount);
-            if let Some(proxy) = store.proxy(sender.namespace, sender.pod, sender.start_ms, now_ms) {
-                proxy.memory_bytes = value.or(proxy.memory_bytes);
+            if let Some(field) = of_itself(name)
+                && let Some(proxy) = store.proxy(sender.namespace, sender.pod, sender.start_ms, now_ms)
+            {
+                let kept = field(proxy);
+                *kept = value.or(*kept);
             }
         }
         ("response_latency_ms", Some(Data::Histogram(histogram)))
@@ -167,6 +164,17 @@ fn read_metric(
             format!("metric {name:?} is none of the mesh's, or is not sent as delta")
         }),
     }
+}
+
+/// Where a gauge is kept that a proxy tells of itself.
+fn of_itself(metric: &str) -> Option<fn(&mut Proxy) -> &mut Option<u64>> {
+    Some(match metric {
+        "identity_cert_expiration_timestamp_seconds" => |proxy| &mut proxy.certificate_expires_s,
+        "mesh_trust_anchors_hash" => |proxy| &mut proxy.anchors,
+        "mesh_certificate_issuer_hash" => |proxy| &mut proxy.issuer,
+        "process_resident_memory_bytes" => |proxy| &mut proxy.memory_bytes,
+        _ => return None,
+    })
 }
 
 enum Amount {

@@ -5,14 +5,14 @@ use super::calls::Channel;
 use crate::{
     complaint::Complaint,
     config::{HostPort, Security, Service},
-    identity::Credentials,
+    identity::{Credentials, anchors::Anchors},
     telemetry::Worker,
     tls::configs,
 };
 use futures_util::future::BoxFuture;
 use http::Uri;
 use hyper_util::rt::TokioIo;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use std::{
     io,
@@ -42,7 +42,7 @@ pub const MAX_MESSAGE_BYTES: usize = 16 << 20;
 #[derive(Clone, Debug)]
 enum Trust {
     /// Only they prove something: we have no certificate yet.
-    Anchors(watch::Receiver<Arc<RootCertStore>>),
+    Anchors(watch::Receiver<Anchors>),
     Credentials(watch::Receiver<Option<Arc<Credentials>>>),
 }
 
@@ -56,11 +56,7 @@ pub fn channel(
 }
 
 /// A channel without a certificate of ours, to ask for the first one.
-pub fn anonymous(
-    service: &Service,
-    anchors: watch::Receiver<Arc<RootCertStore>>,
-    worker: &Worker,
-) -> Channel {
+pub fn anonymous(service: &Service, anchors: watch::Receiver<Anchors>, worker: &Worker) -> Channel {
     lazy(service, Trust::Anchors(anchors), worker)
 }
 
@@ -129,7 +125,7 @@ impl Connector {
     async fn client_config(&self) -> io::Result<Arc<ClientConfig>> {
         match self.trust.clone() {
             Trust::Anchors(anchors) => {
-                let roots = anchors.borrow().clone();
+                let roots = anchors.borrow().roots.clone();
                 configs::anonymous_client(&roots).map(Arc::new).map_err(io::Error::other)
             }
             Trust::Credentials(mut credentials) => {

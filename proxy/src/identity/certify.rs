@@ -1,6 +1,6 @@
 //! One request for a certificate: a new key, a CSR with our name, the token that proves it, and a hard look at the answer.
 
-use super::Issued;
+use super::{Issued, fingerprint};
 use crate::{config, control::calls::Channel, tls::configs::Material};
 use linkerd2_proxy_api::identity::{CertifyRequest, CertifyResponse, identity_client::IdentityClient};
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256};
@@ -93,7 +93,8 @@ pub fn accept(
     }
     let mut chain = vec![CertificateDer::from(answer.leaf_certificate)];
     chain.extend(answer.intermediate_certificates.into_iter().map(CertificateDer::from));
-    Ok(Issued { material: Material::new(name, request.key, chain, roots)?, expires })
+    let issuer = fingerprint::of(chain.get(1));
+    Ok(Issued { material: Material::new(name, request.key, chain, roots)?, expires, issuer })
 }
 
 fn not_after(leaf: &[u8]) -> Option<SystemTime> {

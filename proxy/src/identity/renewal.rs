@@ -1,13 +1,12 @@
 //! Keeps the credentials fresh: the first certificate, renewals at 70 % of life, new trust anchors as they appear.
 
-use super::{Credentials, Issued, certify::certify};
+use super::{Credentials, Issued, anchors::Anchors, certify::certify};
 use crate::{
     complaint::Complaint,
     config,
     control::{backoff::Backoff, calls::Channel},
     ready::Block,
 };
-use rustls::RootCertStore;
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},
@@ -25,7 +24,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(30);
 pub async fn run(
     config: config::Identity,
     signer: Channel,
-    mut anchors: watch::Receiver<Arc<RootCertStore>>,
+    mut anchors: watch::Receiver<Anchors>,
     publish: watch::Sender<Option<Arc<Credentials>>>,
     block: Block,
 ) {
@@ -37,8 +36,8 @@ pub async fn run(
     loop {
         tokio::select! {
             () = sleep_until(due) => {
-                let roots = anchors.borrow().clone();
-                match renew(&config, &signer, roots).await {
+                let trusted = anchors.borrow().clone();
+                match renew(&config, &signer, &trusted).await {
                     Ok((new, credentials)) => {
                         let now = SystemTime::now();
                         due = now + renewal(new.life(now), &config);
@@ -60,13 +59,19 @@ pub async fn run(
             }
             Ok(()) = anchors.changed() => {
                 let Some(old) = issued.as_mut() else { continue };
-                old.material = old.material.with_roots(anchors.borrow_and_update().clone());
+                let trusted = anchors.borrow_and_update().clone();
+                old.material = old.material.with_roots(trusted.roots.clone());
                 // Peers with the new anchors may not believe a certificate under the old ones: ask for another at once.
                 if let Err(error) = old.material.verify(&config.name) {
                     warn!(%error, "our certificate does not chain to the new trust anchors; renewing");
                     due = SystemTime::now();
+                } else if old.material.with_roots(trusted.first.clone()).verify(&config.name).is_err() {
+                    // The anchors are being rotated: the old one goes when nobody's certificate is under it any more. Asked for
+                    // once, and not by all proxies at once; should we have been too early, the next renewal mends it.
+                    info!("our certificate is not under the first trust anchor; renewing soon");
+                    due = due.min(SystemTime::now() + config.min_refresh.mul_f64(fastrand::f64()));
                 }
-                match Credentials::new(&config.name, old) {
+                match Credentials::new(&config.name, old, &trusted) {
                     Ok(credentials) => { publish.send_replace(Some(Arc::new(credentials))); }
                     Err(error) => warn!(%error, "new trust anchors are not usable"),
                 }
@@ -78,10 +83,10 @@ pub async fn run(
 async fn renew(
     config: &config::Identity,
     signer: &Channel,
-    roots: Arc<RootCertStore>,
+    anchors: &Anchors,
 ) -> Result<(Issued, Credentials), super::certify::Error> {
-    let issued = certify(config, signer, roots).await?;
-    let credentials = Credentials::new(&config.name, &issued)?;
+    let issued = certify(config, signer, anchors.roots.clone()).await?;
+    let credentials = Credentials::new(&config.name, &issued, anchors)?;
     Ok((issued, credentials))
 }
 

@@ -193,6 +193,32 @@ fn new_trust_anchors_are_taken_from_the_file() {
     });
 }
 
+#[test]
+fn a_new_first_anchor_asks_for_a_certificate_under_it() {
+    tell(|mut story| async move {
+        let (old, new) = (Authority::default(), Authority::default());
+        story.write("anchors.pem", &old.pem());
+        story.write("token", "token");
+        let mut credentials = story.start();
+        let (request, answer) = story.asked().await;
+        answer.send(sign(&old, &request, HOUR)).unwrap();
+        let first = credentials.wait_for(Option::is_some).await.unwrap().clone().unwrap();
+        credentials.mark_unchanged();
+        story.write("anchors.pem", &format!("{}{}", old.pem(), new.pem()));
+        credentials.changed().await.unwrap();
+        let both = credentials.borrow_and_update().clone().unwrap();
+        assert_ne!(both.anchors, first.anchors, "what it tells the operator");
+        assert!(story.asked.try_recv().is_err());
+        story.write("anchors.pem", &format!("{}{}", new.pem(), old.pem()));
+        let (request, answer) = story.asked().await;
+        credentials.mark_unchanged();
+        // Asked too early, say: the old one goes on, and nobody asks in a loop.
+        answer.send(sign(&old, &request, HOUR)).unwrap();
+        credentials.changed().await.unwrap();
+        assert!(story.asked.try_recv().is_err());
+    });
+}
+
 /// Terminates TLS as `name` in front of the signer, and says who connected.
 async fn front(
     ca: &Authority,

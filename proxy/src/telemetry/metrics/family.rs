@@ -284,6 +284,8 @@ families! {
     CONTROL_RESPONSE_LATENCY_MS = Family::milliseconds("control_response_latency_ms", "control_response_total", CONTROL_RESPONSE, "Time until the control plane began to answer a call, in milliseconds.");
 
     IDENTITY_CERT_EXPIRATION_TIMESTAMP_SECONDS = Family::gauge("identity_cert_expiration_timestamp_seconds", &[], "When the proxy's certificate expires, in seconds since 1970; 0 before the first.").pushed().per_worker_copy();
+    MESH_TRUST_ANCHORS_HASH = Family::gauge("mesh_trust_anchors_hash", &[], "Which trust anchors the proxy has: the first 48 bits of their SHA-256, so that a change of anchors can be followed; 0 before the first certificate.").pushed().per_worker_copy();
+    MESH_CERTIFICATE_ISSUER_HASH = Family::gauge("mesh_certificate_issuer_hash", &[], "Which certificate signed the proxy's: the first 48 bits of its SHA-256; 0 before the first.").pushed().per_worker_copy();
     IDENTITY_CERT_REFRESHES_TOTAL = Family::counter("identity_cert_refreshes_total", &[], "Certificates received.");
 
     PROXY_BUILD_INFO = Family::gauge("proxy_build_info", &[Part::One("version"), Part::One("git_sha"), Part::One("profile")], "Always 1; its labels say which proxy this is.");

@@ -1,0 +1,111 @@
+//! `mesh identity`: who has which certificate, what a Pod really shows, and a change to a new root.
+
+mod rotate;
+
+use super::{print_json, print_table};
+use crate::{
+    api::Client,
+    arguments::{IdentityAction, IdentityListOptions, IdentityOptions, IdentityShowOptions, Output},
+    reach::Reach,
+    say::say,
+    table::{Table, dash},
+};
+use anyhow::Context;
+use mesh_api::identities::{IdentityList, Served, Standing};
+
+pub async fn run(reach: &Reach, IdentityOptions { action }: IdentityOptions) -> anyhow::Result<()> {
+    let api = reach.operator().await?;
+    match action {
+        IdentityAction::Rotate(options) => rotate::run(reach, &api, options).await,
+        IdentityAction::List(options) => list(&api, options).await,
+        IdentityAction::Show(options) => show(&api, options).await,
+    }
+}
+
+async fn list(api: &Client, options: IdentityListOptions) -> anyhow::Result<()> {
+    let list: IdentityList = api.get("/api/v1/identities", &[("ns", options.namespace.as_deref())]).await?;
+    if options.output == Output::Json {
+        return print_json(&list);
+    }
+    let mut table = Table::new(&["NAMESPACE", "POD", "LEFT", "ISSUER", "TRUST_ANCHORS", "IDENTITY"]);
+    for pod in &list.pods {
+        table.row(vec![
+            pod.namespace.clone(),
+            pod.name.clone(),
+            pod.certificate_left_s.map_or_else(dash, left),
+            standing(pod.issuer).into(),
+            standing(pod.trust_anchors).into(),
+            pod.identity.clone().unwrap_or_else(dash),
+        ]);
+    }
+    print_table(&table, "no Pod is meshed");
+    say(&format!(
+        "\ntrust anchor: {} left; issuer: {} left\n",
+        left(list.trust_anchor_left_s),
+        left(list.issuer_left_s)
+    ));
+    Ok(())
+}
+
+async fn show(api: &Client, options: IdentityShowOptions) -> anyhow::Result<()> {
+    let (namespace, pod) = options.pod.split_once('/').context("want namespace/pod")?;
+    let served: Served = api.get(&format!("/api/v1/identities/{namespace}/{pod}"), &[]).await?;
+    if options.output == Output::Json {
+        return print_json(&served);
+    }
+    for (at, certificate) in served.chain.iter().enumerate() {
+        let title = if at == 0 { "certificate" } else { "signed by" };
+        say(format!("{title} {}", certificate.subject).trim_end());
+        say("\n");
+        for (name, value) in [
+            ("names", certificate.names.join(", ")),
+            ("issuer", certificate.issuer.clone()),
+            ("serial", certificate.serial.clone()),
+            ("from", certificate.not_before.clone()),
+            ("until", format!("{} ({} left)", certificate.not_after, left(certificate.left_s))),
+            ("key", certificate.key.clone()),
+            ("sha256", certificate.sha256.clone()),
+        ] {
+            if !value.is_empty() {
+                say(&format!("  {name:7} {value}\n"));
+            }
+        }
+    }
+    match served.problem.as_str() {
+        "" => say("√ the mesh believes it\n"),
+        problem => say(&format!("× the mesh does not believe it: {problem}\n")),
+    }
+    Ok(())
+}
+
+fn standing(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Current => "√ current",
+        Standing::Other => "‼ other",
+        Standing::Unknown => "- unknown",
+    }
+}
+
+/// What is left of a life, in its two largest units.
+fn left(seconds: u64) -> String {
+    match seconds {
+        0 => "none".into(),
+        s if s < 60 => format!("{s}s"),
+        s if s < 3_600 => format!("{}m{}s", s / 60, s % 60),
+        s if s < 86_400 => format!("{}h{}m", s / 3_600, s % 3_600 / 60),
+        s => format!("{}d{}h", s / 86_400, s % 86_400 / 3_600),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::left;
+
+    #[test]
+    fn lives_read_well() {
+        assert_eq!(
+            [0, 59, 61, 86_000, 3_650 * 86_400].map(left),
+            ["none", "59s", "1m1s", "23h53m", "3650d0h"]
+        );
+    }
+}

@@ -1,0 +1,138 @@
+//! What the holder of the Lease does over time, against a scripted API server and a proxy that does as it is told.
+
+use super::*;
+use crate::{
+    ca::{Keys, rotation::Wanted},
+    cluster::testing::ApiServer,
+    telemetry::{Limits, fixture::Report},
+    world::stores::{Change, Stores},
+};
+use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::watcher;
+use mesh_policy::{Settings, World};
+use std::collections::BTreeMap;
+
+const SECRETS: &str = "/api/v1/namespaces/mesh/secrets";
+const BUNDLE: &str = "/api/v1/namespaces/shop/configmaps/mesh-trust-anchors";
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// An API server with the Secret, and a replica that holds the Lease, with one meshed Pod.
+struct Cluster {
+    server: ApiServer,
+    authority: watch::Receiver<Arc<Authority>>,
+    telemetry: Arc<telemetry::Store>,
+    _holding: watch::Sender<bool>,
+    _tables: watch::Sender<Arc<Tables>>,
+}
+
+impl Cluster {
+    async fn start() -> Cluster {
+        let server = ApiServer::new(&["/api/v1/configmaps", SECRETS]);
+        let mut made =
+            secret::secret("mesh-identity", &Keys::generate("cluster.local", SystemTime::now()).unwrap());
+        made.metadata.annotations = Some(BTreeMap::from([(names::ROTATE.into(), "please".into())]));
+        server.put(SECRETS, serde_json::to_value(&made).unwrap());
+        let role = json!({"metadata": {"name": names::OPERATOR, "uid": "role-1"}});
+        server.put("/apis/rbac.authorization.k8s.io/v1/clusterroles", role);
+        let store = secret::Store::new(server.client(), "mesh", None, "cluster.local", HOUR);
+        let (publish, authority) = watch::channel(store.first().await);
+        tokio::spawn(store.clone().follow(publish));
+
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"name": "web", "namespace": "shop", "labels": {"mesh.dev/control-plane-ns": "mesh"}},
+            "spec": {"containers": [{"name": "mesh-proxy"}]},
+            "status": {"podIP": "10.0.0.1"},
+        }))
+        .unwrap();
+        let mut stores = Stores::default();
+        stores.apply(&Change::Pod(watcher::Event::Apply(pod.clone())));
+        let world = World { pods: vec![Arc::new(pod)].into(), ..World::default() };
+        let (publish_tables, tables) = watch::channel(Arc::new(Tables::build(&world, &Settings::default())));
+        let (hold, holding) = watch::channel(true);
+        let telemetry = Arc::new(telemetry::Store::new(Limits::default(), None));
+        let duties = Duties {
+            client: server.client(),
+            store,
+            readers: stores.readers(),
+            maps: Maps::watch(server.client()),
+            served: watch::channel(Served::new()).1,
+            tables,
+            authority: authority.clone(),
+            telemetry: telemetry.clone(),
+            holding,
+        };
+        tokio::spawn(async move {
+            let _stores = stores;
+            duties.run().await;
+        });
+        Cluster { server, authority, telemetry, _holding: hold, _tables: publish_tables }
+    }
+
+    /// A proxy that reports each second what `has` says.
+    fn proxy(&self, has: watch::Receiver<Option<Wanted>>) {
+        let (authority, telemetry) = (self.authority.clone(), self.telemetry.clone());
+        tokio::spawn(async move {
+            let mut seconds = time::interval(Duration::from_secs(1));
+            loop {
+                seconds.tick().await;
+                // `None`: it follows whatever comes.
+                let now = has.borrow().unwrap_or_else(|| authority.borrow().wanted());
+                let report = Report::of("shop", "web")
+                    .gauge("mesh_trust_anchors_hash", &[], now.anchors as i64)
+                    .gauge("mesh_certificate_issuer_hash", &[], now.issuer as i64);
+                telemetry.ingest_metrics(report.request(), telemetry::now_ms());
+            }
+        });
+    }
+
+    /// Waits until the keys are so far.
+    async fn until(&mut self, phase: Phase) {
+        let reached = self.authority.wait_for(|authority| *authority.phase() == phase);
+        time::timeout(HOUR, reached).await.expect("in time").unwrap();
+    }
+
+    /// How many certificates the bundles had that were written one after another, up to one with so many.
+    async fn bundles_until(&self, last: usize) -> Vec<usize> {
+        let size = |map: &serde_json::Value| {
+            map["data"]["ca-bundle.crt"].as_str().unwrap_or_default().matches("BEGIN").count()
+        };
+        let written = async {
+            loop {
+                let mut sizes: Vec<usize> = self.server.written(BUNDLE).iter().map(size).collect();
+                sizes.dedup();
+                if sizes.len() > 1 && sizes.last() == Some(&last) {
+                    return sizes;
+                }
+                time::sleep(PAUSE).await;
+            }
+        };
+        time::timeout(HOUR, written).await.expect("in time")
+    }
+
+    async fn stays(&mut self, phase: Phase) {
+        let left = self.authority.wait_for(|authority| *authority.phase() != phase);
+        assert!(time::timeout(Duration::from_secs(120), left).await.is_err(), "{phase:?} was left");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_root_is_changed_when_every_proxy_has_followed_and_not_before() {
+    let mut cluster = Cluster::start().await;
+    let first = cluster.authority.borrow().wanted();
+    let (follows, has) = watch::channel(Some(first));
+    cluster.proxy(has);
+    cluster.until(Phase::Spreading).await;
+    cluster.stays(Phase::Spreading).await;
+    let both = cluster.authority.borrow().wanted();
+    assert_eq!((both.issuer == first.issuer, both.anchors == first.anchors), (true, false));
+    follows.send_replace(Some(both));
+    cluster.until(Phase::Renewing).await;
+    cluster.stays(Phase::Renewing).await;
+    follows.send_replace(None);
+    cluster.until(Phase::Idle).await;
+    let sizes = cluster.bundles_until(1).await;
+    assert!(sizes.ends_with(&[2, 1]), "{sizes:?}");
+    assert_eq!(cluster.server.written(BUNDLE)[0]["metadata"]["ownerReferences"][0]["uid"], "role-1");
+    let kept = cluster.server.object(SECRETS, "/mesh-identity");
+    assert_eq!(kept["metadata"]["annotations"][names::ROTATE], serde_json::Value::Null);
+}

@@ -5,6 +5,7 @@ mod admin;
 mod backoff;
 mod bundle;
 mod duties;
+mod events;
 mod leader;
 pub(crate) mod leaf;
 mod lean;

@@ -3,6 +3,7 @@
 
 use super::{
     bundle::{self, Bundle},
+    events::{self, Saying},
     leader,
     maps::Maps,
     mirror,
@@ -25,7 +26,7 @@ use k8s_openapi::{
     ClusterResourceScope,
     api::{
         admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration},
-        core::v1::{ConfigMap, Namespace, Pod},
+        core::v1::{ConfigMap, Namespace, ObjectReference, Pod},
         rbac::v1::ClusterRole,
     },
     jiff::Timestamp,
@@ -33,6 +34,7 @@ use k8s_openapi::{
 use kube::{
     Api, Client,
     api::{ApiResource, DynamicObject, Patch, PatchParams},
+    runtime::events::{Event, EventType, Recorder, Reporter},
 };
 use mesh_api::names;
 use mesh_policy::{PolicyStatus, RouteStatus, Tables};
@@ -61,6 +63,10 @@ const BETWEEN_RESTARTS: Duration = Duration::from_secs(10);
 const RESTARTED: Duration = Duration::from_secs(6 * 3600);
 /// The issuer is renewed two months before its end.
 const LOOK_AT_ISSUER: Duration = Duration::from_secs(3600);
+/// Events live for an hour.
+const SAY_AGAIN: Duration = Duration::from_secs(3600);
+/// Events of one round; the rest follows in the next ones.
+const SAYINGS: usize = 20;
 /// While the root is changed, proxies are looked at this often.
 const LOOK_AT_PROXIES: Duration = Duration::from_secs(2);
 /// Writes under way.
@@ -87,6 +93,9 @@ impl Duties {
         let mut maps_changed = self.maps.changed();
         let mut settled = Settled::default();
         let mut restarted = HashMap::new();
+        let mut said = HashMap::new();
+        let reporter = Reporter { controller: names::OPERATOR.into(), instance: Some(self.me.clone()) };
+        let recorder = Recorder::new(self.client.clone(), reporter);
         let mut looked: Option<Instant> = None;
         let mut trusted: Option<(Arc<Authority>, Instant)> = None;
         let mut owner = Owner::default();
@@ -104,7 +113,8 @@ impl Duties {
             let spread = self.bundle(&owner).await;
             self.routes(&mut settled).await;
             self.policies().await;
-            self.reconcile(&mut restarted).await;
+            let sayings = self.reconcile(&mut restarted).await;
+            self.tell(&recorder, &mut said, sayings).await;
             // Nothing tells us when somebody else has changed these.
             if trusted.as_ref().is_none_or(|(by, at)| *by != authority || at.elapsed() >= AGAIN) {
                 let told = self.trust_webhooks(&authority).await;
@@ -177,20 +187,23 @@ impl Duties {
     }
 
     /// Restarts one workload that should be meshed and is not, where its Namespace asks for it. One at a time, and none in a loop.
-    async fn reconcile(&self, restarted: &mut HashMap<Unmeshed, Instant>) {
+    /// What there is to say of them, and of Pods that were skipped, is returned.
+    async fn reconcile(&self, restarted: &mut HashMap<Unmeshed, Instant>) -> Vec<Saying> {
         restarted.retain(|_, at| at.elapsed() < RESTARTED);
+        let (now, pods) = (Timestamp::now(), self.readers.pods.state());
+        let unmeshed = reconcile::unmeshed(&self.readers.namespaces.state(), &pods, now);
+        let mut sayings = events::sayings(&unmeshed, &pods, now);
         if restarted.values().any(|at| at.elapsed() < BETWEEN_RESTARTS) {
-            return;
+            return sayings;
         }
-        let now = Timestamp::now();
-        let unmeshed = reconcile::unmeshed(&self.readers.namespaces.state(), &self.readers.pods.state(), now);
         // How many Pods are left does not matter here.
         let mut candidates =
             unmeshed.into_iter().filter(|own| own.restart).map(|own| Unmeshed { pods: 0, ..own });
         let candidate = candidates.find(|own| own.plural().is_some() && !restarted.contains_key(own));
         let Some((workload, plural)) = candidate.and_then(|own| Some((own.clone(), own.plural()?))) else {
-            return;
+            return sayings;
         };
+        sayings.push(Saying::restart(&workload));
         restarted.insert(workload.clone(), Instant::now());
         let Unmeshed { namespace, kind, name, .. } = workload;
         let resource = ApiResource {
@@ -209,6 +222,52 @@ impl Duties {
             api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop)
         })
         .await;
+        sayings
+    }
+
+    /// Publishes what was not said lately, some at a time.
+    async fn tell(&self, recorder: &Recorder, said: &mut HashMap<Saying, Instant>, sayings: Vec<Saying>) {
+        said.retain(|_, at| at.elapsed() < SAY_AGAIN);
+        let new: Vec<Saying> =
+            sayings.into_iter().filter(|own| !said.contains_key(own)).take(SAYINGS).collect();
+        let mut writes = vec![];
+        for saying in new {
+            said.insert(saying.clone(), Instant::now());
+            let Some((api_version, plural)) = saying.resource() else { continue };
+            let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
+            let resource = ApiResource {
+                group: group.into(),
+                version: version.into(),
+                api_version: api_version.into(),
+                kind: saying.kind.clone(),
+                plural: plural.into(),
+            };
+            let api: Api<DynamicObject> =
+                Api::namespaced_with(self.client.clone(), &saying.namespace, &resource);
+            let recorder = recorder.clone();
+            let object = format!("event of {} {}/{}", saying.kind, saying.namespace, saying.name);
+            writes.push(write(object, async move {
+                // `kubectl describe` finds an event by the UID.
+                let uid = api.get_metadata(&saying.name).await?.metadata.uid;
+                let event = Event {
+                    type_: if saying.warning { EventType::Warning } else { EventType::Normal },
+                    reason: saying.reason.into(),
+                    note: Some(saying.note),
+                    action: "Inject".into(),
+                    secondary: None,
+                };
+                let about = ObjectReference {
+                    api_version: Some(api_version.into()),
+                    kind: Some(saying.kind),
+                    namespace: Some(saying.namespace),
+                    name: Some(saying.name),
+                    uid,
+                    ..ObjectReference::default()
+                };
+                recorder.publish(&event, &about).await
+            }));
+        }
+        together(writes).await;
     }
 
     /// Whether the API server knows our webhooks by this authority now.

@@ -7,7 +7,6 @@ use crate::{
     telemetry::{Limits, fixture::Report},
     world::stores::{Change, Stores},
 };
-use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::watcher;
 use mesh_policy::{Settings, World};
 use std::collections::BTreeMap;
@@ -52,6 +51,7 @@ impl Cluster {
         let telemetry = Arc::new(telemetry::Store::new(Limits::default(), None));
         let duties = Duties {
             client: server.client(),
+            namespace: "mesh".into(),
             store,
             readers: stores.readers(),
             maps: Maps::watch(server.client()),
@@ -59,6 +59,7 @@ impl Cluster {
             tables,
             authority: authority.clone(),
             telemetry: telemetry.clone(),
+            me: "operator-1".into(),
             holding,
         };
         tokio::spawn(async move {

@@ -4,7 +4,7 @@ use crate::telling::{
     app, inside, load,
     mesh::{self, Mesh},
     place::SOON,
-    story::{tell, tell_alone},
+    story::{is_long, tell, tell_alone},
 };
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::{
@@ -22,7 +22,7 @@ use tokio::time;
 
 /// As long as it takes to see that nothing depends on what is away; a release wants a minute.
 fn away() -> Duration {
-    Duration::from_secs(if std::env::var_os("MESH_E2E_LONG").is_some() { 60 } else { 8 })
+    Duration::from_secs(if is_long() { 60 } else { 8 })
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::telling::{
     load,
     mesh::{self, Mesh},
     place::{Place, SOON},
-    story::{tell, tell_alone},
+    story::{is_long, tell, tell_alone},
 };
 use k8s_openapi::api::{apps::v1::Deployment, coordination::v1::Lease, core::v1::Pod};
 use kube::{
@@ -19,7 +19,7 @@ use std::net::SocketAddr;
 
 /// How often a story repeats what may go wrong by chance: as often as a release wants it, or once or twice.
 fn times(long: usize, short: usize) -> usize {
-    if std::env::var_os("MESH_E2E_LONG").is_some() { long } else { short }
+    if is_long() { long } else { short }
 }
 
 /// A meshed server of so many Pods, and a meshed client to ask from.

@@ -10,7 +10,7 @@ mod traffic;
 
 use clap::Parser;
 use mesh_operator::{
-    api::{self, Config, Dashboard, State},
+    api::{self, Config, Dashboard, Login, State},
     ca::{Authority, Keys},
     telemetry::{Limits, Store, now_ms},
 };
@@ -75,7 +75,7 @@ async fn main() -> anyhow::Result<()> {
             std::thread::sleep(Duration::from_secs(1));
         }
     });
-    api::serve(listener, State { tables, telemetry: store, streams: Arc::default(), authority, config })
-        .await?;
+    let (streams, login) = (Arc::default(), Login::Open);
+    api::serve(listener, State { tables, telemetry: store, streams, authority, login, config }).await?;
     Ok(())
 }

@@ -9,6 +9,7 @@ mod flows;
 mod graph;
 mod guard;
 mod identities;
+mod login;
 mod mesh;
 mod overview;
 mod reason;
@@ -16,6 +17,7 @@ mod refusal;
 mod routes;
 mod series;
 mod served;
+mod sight;
 mod stream;
 mod tally;
 mod traces;
@@ -23,6 +25,7 @@ mod view;
 mod workloads;
 
 pub use assets::Dashboard;
+pub use login::Login;
 
 use crate::{ca::Authority, grpc::Streams, telemetry::Store};
 use app::App;
@@ -52,7 +55,9 @@ pub struct State {
     pub tables: watch::Receiver<Arc<Tables>>,
     pub telemetry: Arc<Store>,
     pub streams: Arc<Streams>,
+    /// Whose certificates proxies have.
     pub authority: watch::Receiver<Arc<Authority>>,
+    pub login: Login,
     pub config: Config,
 }
 
@@ -127,6 +132,9 @@ async fn guarded(Shared(hosts): Shared<Arc<Hosts>>, request: Request, next: Next
             response
         }
     };
+    if response.status() == http::StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
     guard::protect(response.headers_mut());
     response
 }
@@ -134,27 +142,29 @@ async fn guarded(Shared(hosts): Shared<Arc<Hosts>>, request: Request, next: Next
 async fn answer(Shared(hub): Shared<Arc<Hub>>, uri: Uri, headers: HeaderMap) -> Response {
     let path = uri.path();
     if path == "/api" || path.starts_with("/api/") {
-        return api(hub, &uri).await.unwrap_or_else(IntoResponse::into_response);
+        return api(hub, &uri, &headers).await.unwrap_or_else(IntoResponse::into_response);
     }
     hub.dashboard().serve(path, &headers).await
 }
 
-async fn api(hub: Arc<Hub>, uri: &Uri) -> Result<Response, Refusal> {
+async fn api(hub: Arc<Hub>, uri: &Uri, headers: &HeaderMap) -> Result<Response, Refusal> {
     let path = uri.path();
     let Some(path) = path.strip_prefix("/api/v1/") else {
         return Err(Refusal::not_found("the API is at /api/v1"));
     };
     view::check_length(uri.query())?;
+    let seen = hub.app().seen(headers).await?;
     if let Some((namespace, name)) = path.strip_prefix("identities/").and_then(|pod| pod.split_once('/')) {
+        seen.sight.check(namespace)?;
         let served = hub.app().served(namespace, name).await?;
         return Ok(Json(served).into_response());
     }
     let Query(query) = Query::<Vec<(String, String)>>::try_from_uri(uri)
         .map_err(|error| Refusal::bad_request(format!("the query cannot be read: {error}")))?;
     if let Some(path) = path.strip_suffix("/stream") {
-        return hub.stream(View::parse(path, query)?).await;
+        return hub.stream(View::parse(path, query)?, seen).await;
     }
-    let answer = stream::answer(hub.app(), View::parse(path, query)?).await?;
+    let answer = stream::answer(hub.app(), View::parse(path, query)?, seen.sight).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], answer.json()).into_response())
 }
 

@@ -25,6 +25,7 @@ mod webhook;
 
 use crate::{
     accounts::Accounts,
+    api::Login,
     ca::Authority,
     config::Config,
     edges::Edges,
@@ -125,6 +126,7 @@ impl Cluster {
             accounts: Accounts::Reviews(Arc::new(review::Reviewer::new(self.client.clone()))),
             door: Door::Tls(listener, tls),
             cluster: "kubernetes".into(),
+            login: Login::cluster(self.client.clone()),
         })
     }
 

@@ -2,6 +2,7 @@
 
 use crate::{
     accounts::Accounts,
+    api::Login,
     ca::Authority,
     config::Config,
     grpc::Door,
@@ -23,6 +24,8 @@ pub struct Edges {
     pub door: Door,
     /// What people see as the cluster's name.
     pub cluster: String,
+    /// Who may read the API.
+    pub login: Login,
 }
 
 impl Edges {
@@ -49,6 +52,7 @@ impl Edges {
             accounts: Accounts::Files(tokens),
             door: Door::Plain(listener),
             cluster: "standalone".into(),
+            login: Login::Open,
         })
     }
 }

@@ -120,7 +120,8 @@ async fn start(
     );
     let routes = routes.add_service(metrics).add_service(spans);
     let serving = tokio::spawn(grpc::serve(edges.door, routes, stop.clone()));
-    let state = api::State { tables, telemetry: store.clone(), streams, authority, config: api_config };
+    let (telemetry, login) = (store.clone(), edges.login);
+    let state = api::State { tables, telemetry, streams, authority, login, config: api_config };
     let api = api::serve(http_listener, state);
     tasks.spawn(async {
         if let Err(error) = api.await {

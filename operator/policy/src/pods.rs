@@ -44,6 +44,17 @@ pub struct PodInfo {
 }
 
 impl PodInfo {
+    /// Itself, and not its Namespace for all.
+    pub fn declares_opaque_ports(&self) -> bool {
+        self.meshed
+            && self
+                .object
+                .metadata
+                .annotations
+                .as_ref()
+                .is_some_and(|all| all.contains_key(names::OPAQUE_PORTS))
+    }
+
     pub fn labels(&self) -> &BTreeMap<String, String> {
         static NONE: BTreeMap<String, String> = BTreeMap::new();
         self.object.metadata.labels.as_ref().unwrap_or(&NONE)

@@ -18,7 +18,7 @@ use mesh_api::{
     route::{Condition, Route},
 };
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -256,6 +256,33 @@ impl Tables {
         pod.opaque_ports.contains(port) || self.services.with_opaque_ports(&pod.namespace).iter().any(leads)
     }
 
+    /// Service ports that clients read although a Pod behind them says that it forwards them unread.
+    pub fn half_opaque(&self, namespaces: impl Fn(&str) -> bool) -> Vec<String> {
+        let mut found: BTreeMap<(&str, &str, u16), &str> = BTreeMap::new();
+        // The well-known ports are the same on both sides.
+        for pod in
+            self.pods.sorted.iter().filter(|pod| pod.declares_opaque_ports() && namespaces(&pod.namespace))
+        {
+            for service in
+                self.services.services.values().filter(|service| service.namespace == pod.namespace)
+            {
+                let read = service.ports.iter().filter(|port| port.protocol != PortProtocol::Opaque);
+                for port in read {
+                    let unread = port
+                        .target_on(&pod.named_ports)
+                        .is_some_and(|target| pod.opaque_ports.contains(target));
+                    if unread && crate::selector::selects(&service.selector, pod.labels()) {
+                        found.entry((&service.namespace, &service.name, port.port)).or_insert(&pod.name);
+                    }
+                }
+            }
+        }
+        let finding = |((namespace, service, port), pod)| {
+            format!("Service {namespace}/{service} port {port}: Pod {namespace}/{pod} forwards it unread")
+        };
+        found.into_iter().map(finding).collect()
+    }
+
     /// The endpoints behind an authority. `node` is the client's, for Services that keep traffic on it.
     pub fn resolve(&self, authority: &Authority, node: Option<&str>) -> EndpointSet {
         let mut set = EndpointSet {
@@ -439,6 +466,11 @@ impl Tables {
             exists: set.exists,
             endpoints: endpoints.collect(),
         })
+    }
+
+    /// The namespace of the Service that an authority names; `None` for an address, and for what is no name.
+    pub fn namespace_of(&self, authority: &str) -> Option<String> {
+        self.authority(authority).ok().map(|authority| authority.namespace)
     }
 
     /// What a proxy would be told about an authority or address. `from`: `namespace` or `namespace/pod` of the client.

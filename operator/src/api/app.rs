@@ -5,26 +5,30 @@ use super::{
     Config, State, checks,
     flows::{Flows, Reader},
     graph, identities,
+    login::{Login, Seen},
     mesh::Mesh,
     overview::{self, About},
     refusal::{Refusal, quoted},
     routes,
     series::{self, Subject},
-    served, traces,
+    served,
+    sight::Sight,
+    traces,
     view::View,
     workloads,
 };
 use crate::{
     ca::Authority,
     grpc::Streams,
-    telemetry::{self, Snapshot, Store},
+    telemetry::{self, Label, Snapshot, Store, Trace},
 };
 use axum::body::Bytes;
+use http::HeaderMap;
 use mesh_api::{golden::Window, identities::Served, trace::TraceList};
 use mesh_policy::Tables;
 use serde::Serialize;
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, PoisonError},
 };
 use tokio::sync::watch;
@@ -35,6 +39,8 @@ const HORIZON_S: u32 = 3_600;
 const MAX_SEARCHED_TRACES: usize = 20_000;
 /// Traces on a workload's page.
 const RECENT_TRACES: usize = 10;
+/// Different sights, of which indices and frames are kept.
+const MAX_SIGHTS: usize = 64;
 
 #[derive(Debug)]
 pub struct App {
@@ -42,10 +48,18 @@ pub struct App {
     telemetry: Arc<Store>,
     authority: watch::Receiver<Arc<Authority>>,
     streams: Arc<Streams>,
+    login: Login,
     pub config: Config,
-    mesh: Mutex<Option<(Arc<Tables>, Arc<Mesh>)>>,
-    frames: Mutex<HashMap<Window, Arc<Frame>>>,
-    maps: graph::Maps,
+    mesh: Mutex<HashMap<Sight, Indexed>>,
+    frames: Mutex<HashMap<(Window, Sight), Arc<Frame>>>,
+}
+
+/// What is kept for everybody who sees the same.
+#[derive(Clone, Debug)]
+struct Indexed {
+    tables: Arc<Tables>,
+    mesh: Arc<Mesh>,
+    maps: Arc<graph::Maps>,
 }
 
 /// One window at one second.
@@ -54,6 +68,7 @@ pub struct Frame {
     second: u64,
     tables: Arc<Tables>,
     mesh: Arc<Mesh>,
+    maps: Arc<graph::Maps>,
     snapshot: Snapshot,
     flows: Flows,
 }
@@ -89,42 +104,54 @@ impl App {
             telemetry: state.telemetry,
             streams: state.streams,
             authority: state.authority,
+            login: state.login,
             config: state.config,
             mesh: Mutex::default(),
             frames: Mutex::default(),
-            maps: graph::Maps::default(),
         }
     }
 
-    pub fn answer(&self, view: &View, now_ms: u64) -> Result<Answer, Refusal> {
+    /// What whoever sent these headers may see.
+    pub async fn seen(&self, headers: &HeaderMap) -> Result<Seen, Refusal> {
+        let tables = self.tables.borrow().clone();
+        let namespaces: BTreeSet<&str> = tables.pods().iter().map(|pod| pod.namespace.as_str()).collect();
+        self.login.seen(headers, namespaces.into_iter().map(str::to_owned).collect()).await
+    }
+
+    pub fn answer(&self, view: &View, sight: &Sight, now_ms: u64) -> Result<Answer, Refusal> {
+        self.check_names(view, sight)?;
         match view {
             View::Overview { window } => {
-                let Frame { tables, mesh, snapshot, flows, .. } = &*self.frame(*window, now_ms);
+                let Frame { tables, mesh, snapshot, flows, .. } = &*self.frame(*window, sight, now_ms);
                 let about = About {
                     version: self.config.version.clone(),
                     cluster: self.config.cluster.clone(),
-                    trust_anchor_s: self.trust_anchor_s(now_ms),
+                    trust_anchor_s: Some(identities::left_s(
+                        self.authority.borrow().trust_anchor_ends(),
+                        now_ms,
+                    )),
                 };
-                encode(&overview::overview(mesh, tables.diagnostics(), snapshot, flows, about, now_ms))
+                let diagnostics = sight.diagnostics(tables.diagnostics());
+                encode(&overview::overview(mesh, &diagnostics, snapshot, flows, about, now_ms))
             }
             View::Graph { ns, window } => {
-                let Frame { mesh, snapshot, flows, .. } = &*self.frame(*window, now_ms);
-                let (map, metrics) = graph::graph(&self.maps, mesh, snapshot, flows, ns, now_ms);
+                let Frame { mesh, maps, snapshot, flows, .. } = &*self.frame(*window, sight, now_ms);
+                let (map, metrics) = graph::graph(maps, mesh, snapshot, flows, ns, now_ms);
                 let metrics = json(&metrics)?;
                 Ok(Answer::Graph { version: map.topology.version, topology: map.json.clone(), metrics })
             }
             View::Workloads { ns, window } => {
-                let Frame { mesh, snapshot, flows, .. } = &*self.frame(*window, now_ms);
+                let Frame { mesh, snapshot, flows, .. } = &*self.frame(*window, sight, now_ms);
                 encode(&workloads::list(mesh, snapshot, flows, ns, now_ms))
             }
             View::Workload { node, window } => {
-                let Frame { mesh, snapshot, flows, .. } = &*self.frame(*window, now_ms);
+                let Frame { mesh, snapshot, flows, .. } = &*self.frame(*window, sight, now_ms);
                 let filter = traces::Filter {
                     workload: Some(format!("{}/{}", node.namespace(), node.name())),
                     limit: RECENT_TRACES,
                     ..traces::Filter::default()
                 };
-                let recent = self.telemetry.newest_traces(MAX_SEARCHED_TRACES, now_ms);
+                let recent = self.traces(sight, now_ms);
                 let recent = traces::summaries(recent.iter().map(|trace| &**trace), &mesh.directory, &filter);
                 let workload = workloads::detail(mesh, snapshot, flows, node, recent, now_ms);
                 encode(&workload.ok_or_else(|| {
@@ -132,13 +159,13 @@ impl App {
                 })?)
             }
             View::Routes { ns, window } => {
-                let Frame { mesh, snapshot, .. } = &*self.frame(*window, now_ms);
+                let Frame { mesh, snapshot, .. } = &*self.frame(*window, sight, now_ms);
                 encode(&routes::list(mesh, snapshot, ns))
             }
-            View::Series { of, subject, window } => encode(&self.series(of, subject, *window, now_ms)),
+            View::Series { of, subject, window } => encode(&self.series(of, subject, *window, sight, now_ms)),
             View::Traces { filter } => {
-                let mesh = self.mesh().1;
-                let newest = self.telemetry.newest_traces(MAX_SEARCHED_TRACES, now_ms);
+                let mesh = self.indexed(sight).mesh;
+                let newest = self.traces(sight, now_ms);
                 let usage = self.telemetry.usage();
                 encode(&TraceList {
                     traces: traces::summaries(newest.iter().map(|trace| &**trace), &mesh.directory, filter),
@@ -150,7 +177,8 @@ impl App {
                 let trace = self
                     .telemetry
                     .trace(id)
-                    .and_then(|trace| traces::detail(&trace, &self.mesh().1.directory));
+                    .and_then(|trace| sight.trace(trace))
+                    .and_then(|trace| traces::detail(&trace, &self.indexed(sight).mesh.directory));
                 encode(&trace.ok_or_else(|| {
                     Refusal::not_found(format!(
                         "no trace {}: it may have made room for newer ones",
@@ -158,27 +186,38 @@ impl App {
                     ))
                 })?)
             }
-            View::Checks => {
-                let Frame { tables, mesh, snapshot, flows, .. } = &*self.frame(Window::Min5, now_ms);
+            View::Checks { ns } => {
+                let sight = &sight.narrowed(ns);
+                let Frame { tables, mesh, snapshot, flows, .. } = &*self.frame(Window::Min5, sight, now_ms);
+                let authority = self.authority.borrow().clone();
                 let facts = checks::Facts {
                     usage: self.telemetry.usage(),
                     refused_streams: self.streams.refused(),
-                    trust_anchor_s: self.trust_anchor_s(now_ms),
+                    trust_anchor_s: identities::left_s(authority.trust_anchor_ends(), now_ms),
+                    issuer_s: identities::left_s(authority.issuer_ends(), now_ms),
+                    leaf_s: authority.leaf_lifetime().as_secs(),
+                    version: self.config.version.clone(),
+                    half_opaque: tables.half_opaque(|namespace| sight.sees(namespace)),
                     uptime_s: now_ms.saturating_sub(self.config.started_ms) / 1000,
                 };
-                encode(&checks::checks(mesh, tables.diagnostics(), snapshot, flows, &facts, now_ms))
+                let diagnostics = sight.diagnostics(tables.diagnostics());
+                encode(&checks::checks(mesh, &diagnostics, snapshot, flows, &facts, now_ms))
             }
             View::Endpoints { authority } => {
-                encode(&self.mesh().0.endpoints(authority).map_err(Refusal::bad_request)?)
+                encode(&self.indexed(sight).tables.endpoints(authority).map_err(Refusal::bad_request)?)
             }
-            View::OutboundPolicy { authority, from } => {
-                encode(&self.mesh().0.outbound_json(authority, from).map_err(Refusal::not_found)?)
-            }
-            View::InboundPolicy { namespace, pod, port } => {
-                encode(&self.mesh().0.inbound_json(namespace, pod, *port).map_err(Refusal::not_found)?)
-            }
+            View::OutboundPolicy { authority, from } => encode(
+                &self.indexed(sight).tables.outbound_json(authority, from).map_err(Refusal::not_found)?,
+            ),
+            View::InboundPolicy { namespace, pod, port } => encode(
+                &self
+                    .indexed(sight)
+                    .tables
+                    .inbound_json(namespace, pod, *port)
+                    .map_err(Refusal::not_found)?,
+            ),
             View::Authz { to, from } => {
-                let (tables, mesh) = self.mesh();
+                let Indexed { tables, mesh, .. } = self.indexed(sight);
                 for workload in [Some(to), from.as_ref()].into_iter().flatten() {
                     let known = workload.split_once('/').is_some_and(|(namespace, name)| {
                         mesh.directory.workloads().contains_key(&(namespace.to_owned(), name.to_owned()))
@@ -190,69 +229,122 @@ impl App {
                 encode(&tables.authz(to, from.as_deref()))
             }
             View::Identities { ns } => {
+                let sight = sight.narrowed(ns);
                 let authority = self.authority.borrow().clone();
                 let secret = self.config.identity_secret.as_deref();
                 let (tables, proxies) = (self.tables.borrow().clone(), self.telemetry.proxies());
-                encode(&identities::list(&tables, &authority, secret, &proxies, ns, now_ms))
+                encode(&identities::list(&tables, &authority, secret, &proxies, &sight, now_ms))
             }
-            View::Version => encode(
-                &serde_json::json!({ "version": self.config.version, "build": self.config.dashboard.build() }),
-            ),
+            View::Version => encode(&serde_json::json!({
+                "version": self.config.version,
+                "build": self.config.dashboard.build(),
+                "now_ms": now_ms,
+            })),
         }
     }
 
-    fn series(&self, of: &str, subject: &Subject, window: Window, now_ms: u64) -> mesh_api::series::Series {
-        let frame = self.frame(window, now_ms);
+    fn series(
+        &self,
+        of: &str,
+        subject: &Subject,
+        window: Window,
+        sight: &Sight,
+        now_ms: u64,
+    ) -> mesh_api::series::Series {
+        let frame = self.frame(window, sight, now_ms);
         let reader = Reader::new(&frame.mesh.directory, &frame.snapshot.proxies);
         let sends_only = match subject {
             Subject::Node(node) => !frame.flows.received.get(node).is_some_and(|tally| tally.ran()),
             Subject::All | Subject::Edge(..) | Subject::Route { .. } => false,
         };
         let step_s = series::step_s(window);
-        let steps = self
-            .telemetry
-            .history(now_ms, window.seconds(), step_s, |labels| subject.covers(&reader, labels, sends_only));
+        let steps = self.telemetry.history(now_ms, window.seconds(), step_s, |labels| {
+            sight.sees(labels.get(Label::Namespace)) && subject.covers(&reader, labels, sends_only)
+        });
         series::series(of.to_owned(), window, now_ms, &steps)
     }
 
-    /// Asks the Pod itself: not a view, as nothing of it is shared.
+    /// Asks the Pod itself: not a view, as nothing of it is shared. Whoever asks has to see its namespace.
     pub async fn served(&self, namespace: &str, name: &str) -> Result<Served, Refusal> {
         let (tables, authority) = (self.tables.borrow().clone(), self.authority.borrow().clone());
         served::served(&tables, &authority, namespace, name, telemetry::now_ms()).await
     }
 
-    fn trust_anchor_s(&self, now_ms: u64) -> Option<u64> {
-        Some(identities::left_s(self.authority.borrow().trust_anchor_ends(), now_ms))
+    /// The newest that are seen.
+    fn traces(&self, sight: &Sight, now_ms: u64) -> Vec<Arc<Trace>> {
+        let newest = self.telemetry.newest_traces(MAX_SEARCHED_TRACES, now_ms);
+        newest.into_iter().filter_map(|trace| sight.trace(trace)).collect()
     }
 
-    fn mesh(&self) -> (Arc<Tables>, Arc<Mesh>) {
-        let tables = self.tables.borrow().clone();
-        let mut cached = self.mesh.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((of, mesh)) = &*cached
-            && Arc::ptr_eq(of, &tables)
-        {
-            return (tables, mesh.clone());
+    /// What is asked by name is told only to who sees its namespace. All else is made of what one sees.
+    fn check_names(&self, view: &View, sight: &Sight) -> Result<(), Refusal> {
+        if *sight == Sight::All {
+            return Ok(());
         }
-        let mesh = Arc::new(Mesh::of(&tables));
-        *cached = Some((tables.clone(), mesh.clone()));
-        (tables, mesh)
+        let authority = |authority: &str| {
+            let namespace = self.tables.borrow().namespace_of(authority);
+            let namespace = namespace
+                .ok_or_else(|| Refusal::forbidden("an address may be anybody's: want name.namespace:port"));
+            sight.check(&namespace?)
+        };
+        let object = |name: &str| sight.check(name.split('/').next().unwrap_or_default());
+        match view {
+            View::Endpoints { authority: of } => authority(of),
+            View::OutboundPolicy { authority: of, from } => authority(of).and_then(|()| object(from)),
+            View::InboundPolicy { namespace, .. } => sight.check(namespace),
+            View::Authz { to, from } => object(to).and_then(|()| from.as_deref().map_or(Ok(()), object)),
+            View::Overview { .. }
+            | View::Graph { .. }
+            | View::Workloads { .. }
+            | View::Workload { .. }
+            | View::Routes { .. }
+            | View::Series { .. }
+            | View::Traces { .. }
+            | View::Trace { .. }
+            | View::Checks { .. }
+            | View::Identities { .. }
+            | View::Version => Ok(()),
+        }
+    }
+
+    fn indexed(&self, sight: &Sight) -> Indexed {
+        let tables = self.tables.borrow().clone();
+        let mut kept = self.mesh.lock().unwrap_or_else(PoisonError::into_inner);
+        let maps = match kept.get(sight) {
+            Some(known) if Arc::ptr_eq(&known.tables, &tables) => return known.clone(),
+            Some(older) => older.maps.clone(),
+            None => Arc::default(),
+        };
+        if kept.len() >= MAX_SIGHTS {
+            kept.retain(|sight, _| *sight == Sight::All);
+        }
+        let indexed = Indexed { mesh: Arc::new(Mesh::of(&tables, sight)), tables, maps };
+        kept.insert(sight.clone(), indexed.clone());
+        indexed
     }
 
     /// Whoever asks first in a second computes; the others wait the few milliseconds and share.
-    fn frame(&self, window: Window, now_ms: u64) -> Arc<Frame> {
-        let (tables, mesh) = self.mesh();
+    fn frame(&self, window: Window, sight: &Sight, now_ms: u64) -> Arc<Frame> {
+        let Indexed { tables, mesh, maps } = self.indexed(sight);
         let second = now_ms / 1000;
+        let key = (window, sight.clone());
         let mut frames = self.frames.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(frame) = frames.get(&window)
+        if let Some(frame) = frames.get(&key)
             && frame.second == second
             && Arc::ptr_eq(&frame.tables, &tables)
         {
             return frame.clone();
         }
-        let snapshot = self.telemetry.snapshot(now_ms, window.seconds(), HORIZON_S);
+        let mut snapshot = self.telemetry.snapshot(now_ms, window.seconds(), HORIZON_S);
+        if *sight != Sight::All {
+            snapshot = snapshot.of(|namespace| sight.sees(namespace));
+        }
         let flows = Flows::read(&snapshot, &mesh.directory);
-        let frame = Arc::new(Frame { second, tables, mesh, snapshot, flows });
-        frames.insert(window, frame.clone());
+        let frame = Arc::new(Frame { second, tables, mesh, maps, snapshot, flows });
+        if frames.len() >= MAX_SIGHTS {
+            frames.retain(|_, frame| frame.second == second);
+        }
+        frames.insert(key, frame.clone());
         frame
     }
 }

@@ -7,7 +7,7 @@ use super::{
     overview::{ANCHOR_SHORT_S, CERTIFICATE_SHORT_S},
     reason,
 };
-use crate::telemetry::{Snapshot, Usage};
+use crate::telemetry::{Proxy, Snapshot, Usage};
 use mesh_api::check::{Check, CheckList, Outcome};
 use mesh_policy::{Diagnostic, Severity};
 use std::collections::BTreeMap;
@@ -21,7 +21,14 @@ pub struct Facts {
     pub usage: Usage,
     /// Streams that proxies, or others, were refused.
     pub refused_streams: u64,
-    pub trust_anchor_s: Option<u64>,
+    pub trust_anchor_s: u64,
+    pub issuer_s: u64,
+    /// How long a proxy's certificate is valid.
+    pub leaf_s: u64,
+    /// The operator's own.
+    pub version: String,
+    /// Ports that one side forwards unread and the other does not.
+    pub half_opaque: Vec<String>,
     pub uptime_s: u64,
 }
 
@@ -40,13 +47,16 @@ pub fn checks(
         backends(mesh),
         proxies(mesh, snapshot, facts, now_ms),
         streams(facts),
-        certificates(snapshot, now_ms),
+        trust_anchor(facts),
+        issuer(facts),
+        certificates(mesh, snapshot, now_ms),
+        versions(mesh, snapshot, facts),
+        opaque_ports(facts),
         plaintext(&calls),
         denials(&calls, snapshot.window_s),
         telemetry(facts),
         uptime(facts),
     ];
-    checks.extend(trust_anchor(facts));
     checks.sort_by_key(|a| rank(&a.group));
     CheckList { checks }
 }
@@ -180,10 +190,10 @@ fn streams(facts: &Facts) -> Check {
     )
 }
 
-fn certificates(snapshot: &Snapshot, now_ms: u64) -> Check {
+fn certificates(mesh: &Mesh, snapshot: &Snapshot, now_ms: u64) -> Check {
     let mut findings = Vec::new();
     let mut bad = Outcome::Warn;
-    for proxy in snapshot.proxies.iter().filter(|proxy| !proxy.is_silent(now_ms)) {
+    for proxy in present(mesh, snapshot).filter(|proxy| !proxy.is_silent(now_ms)) {
         let Some(expires_s) = proxy.certificate_expires_s else { continue };
         let left_s = expires_s.saturating_sub(now_ms / 1000);
         // A short life is only odd where the mesh hands out longer ones, so an hour must not be the rule itself.
@@ -204,21 +214,68 @@ fn certificates(snapshot: &Snapshot, now_ms: u64) -> Check {
     )
 }
 
-fn trust_anchor(facts: &Facts) -> Option<Check> {
-    let left_s = facts.trust_anchor_s?;
+/// Those whose Pods are still there.
+fn present<'a>(mesh: &'a Mesh, snapshot: &'a Snapshot) -> impl Iterator<Item = &'a Proxy> {
+    snapshot.proxies.iter().filter(|proxy| mesh.directory.pod(&proxy.namespace, &proxy.pod).is_some())
+}
+
+fn versions(mesh: &Mesh, snapshot: &Snapshot, facts: &Facts) -> Check {
+    let others =
+        present(mesh, snapshot).filter(|proxy| !proxy.version.is_empty() && proxy.version != facts.version);
+    let findings = others.map(|proxy| {
+        format!("{}/{} is {}, the operator is {}", proxy.namespace, proxy.pod, proxy.version, facts.version)
+    });
+    check(
+        "data plane",
+        "every proxy is of the operator's version",
+        Outcome::Warn,
+        findings.collect(),
+        "restart the workloads when it suits: new Pods get the newer proxy, and versions next to each other work together",
+    )
+}
+
+fn opaque_ports(facts: &Facts) -> Check {
+    check(
+        "data plane",
+        "ports are opaque on both sides",
+        Outcome::Warn,
+        facts.half_opaque.clone(),
+        "annotate the Service with mesh.dev/opaque-ports as its Pods are: clients wait for a request's first bytes else",
+    )
+}
+
+fn issuer(facts: &Facts) -> Check {
+    let finding = match facts.issuer_s {
+        0 => Some("the issuer has expired, and signs nothing".to_owned()),
+        s if s < facts.leaf_s => {
+            Some(format!("the issuer ends in {} h, before the certificates that it is to sign", s / 3_600))
+        }
+        _ => None,
+    };
+    check(
+        "identity",
+        "the issuer outlives the certificates that it signs",
+        if facts.issuer_s == 0 { Outcome::Fail } else { Outcome::Warn },
+        finding.into_iter().collect(),
+        "the operator renews its own by itself, and its log says what keeps it; another's is renewed by who made the Secret",
+    )
+}
+
+fn trust_anchor(facts: &Facts) -> Check {
+    let left_s = facts.trust_anchor_s;
     let bad = if left_s == 0 { Outcome::Fail } else { Outcome::Warn };
     let finding = match left_s {
         0 => Some("the trust anchor has expired".to_owned()),
         s if s < ANCHOR_SHORT_S => Some(format!("the trust anchor ends in {} days", s / 86_400)),
         _ => None,
     };
-    Some(check(
+    check(
         "identity",
         "the trust anchor is valid for more than 30 days",
         bad,
         finding.into_iter().collect(),
         "on a cluster: `mesh identity rotate` changes to a new root without a restart",
-    ))
+    )
 }
 
 /// Who called whom, by whatever Service.
@@ -233,7 +290,8 @@ fn calls(flows: &Flows) -> BTreeMap<(&NodeId, &NodeId), Flow> {
 fn plaintext(calls: &BTreeMap<(&NodeId, &NodeId), Flow>) -> Check {
     let findings = calls
         .iter()
-        .filter(|(_, flow)| flow.tally.has_plaintext())
+        // Kubelet's probes and what comes from outside have no proxy; policy says whether they may.
+        .filter(|((from, _), flow)| !matches!(from, NodeId::Outside(_)) && flow.tally.has_plaintext())
         .map(|((from, to), flow)| {
             let plain = 100.0 * (1.0 - flow.tally.mtls().unwrap_or(1.0));
             format!("{} to {}: {plain:.0} % in plaintext", from.spoken(), to.spoken())

@@ -1,8 +1,10 @@
 //! The server from outside, over real connections: who may ask, what garbage is answered, how streams behave.
 
-use super::{Config, Dashboard, State, serve};
-use crate::ca::{Authority, Keys};
-use crate::telemetry::{Limits, Store, fixture::Report, now_ms};
+use super::{Config, Dashboard, Login, State, login, serve};
+use crate::{
+    ca::{Authority, Keys},
+    telemetry::{Limits, Store, fixture::Report, now_ms},
+};
 use mesh_policy::{Settings, Tables, World};
 use std::{
     net::SocketAddr,
@@ -25,14 +27,13 @@ struct Server {
 
 impl Server {
     async fn start() -> Server {
-        Server::with(Dashboard::Embedded).await
+        Server::with(Dashboard::Embedded, Login::Open, World::default()).await
     }
 
-    async fn with(dashboard: Dashboard) -> Server {
+    async fn with(dashboard: Dashboard, login: Login, world: World) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let (sender, tables) =
-            watch::channel(Arc::new(Tables::build(&World::default(), &Settings::default())));
+        let (sender, tables) = watch::channel(Arc::new(Tables::build(&world, &Settings::default())));
         let store = Arc::new(Store::new(Limits::default(), None));
         let now = SystemTime::now();
         let keys = Keys::generate("cluster.local", now).unwrap();
@@ -48,7 +49,7 @@ impl Server {
         };
         tokio::spawn(serve(
             listener,
-            State { tables, telemetry: store.clone(), streams: Arc::default(), authority, config },
+            State { tables, telemetry: store.clone(), streams: Arc::default(), authority, login, config },
         ));
         Server { addr, store, _tables: sender }
     }
@@ -329,7 +330,7 @@ async fn a_folder_is_served_compressed_and_never_left() {
     ] {
         std::fs::write(folder.join(name), content).unwrap();
     }
-    let server = Server::with(Dashboard::Folder(Arc::new(folder))).await;
+    let server = Server::with(Dashboard::Folder(Arc::new(folder)), Login::Open, World::default()).await;
     for (accepts, body) in [
         ("gzip, deflate, br, zstd", "brotli"),
         ("gzip;q=0.8, br;q=0", "gzip"),
@@ -353,4 +354,80 @@ async fn a_folder_is_served_compressed_and_never_left() {
         assert!(!server.get(path, &[]).await.body.contains("secret"), "{path}");
     }
     assert!(server.get("/api/v1/version", &[]).await.body.contains("\"build\":\"abc\""));
+}
+
+/// The mesh of two namespaces, in which Alice may see but one; both talk to each other.
+#[tokio::test]
+async fn a_user_sees_their_own_namespaces_and_nothing_of_others() {
+    let pod = |namespace: &str, name: &str, ip: &str| {
+        let pod = serde_json::json!({
+            "metadata": {"namespace": namespace, "name": name, "labels": {"mesh.dev/control-plane-ns": "mesh"}},
+            "spec": {"containers": [], "serviceAccountName": name},
+            "status": {"phase": "Running", "podIP": ip},
+        });
+        Arc::new(serde_json::from_value(pod).unwrap())
+    };
+    let world = World {
+        pods: Arc::new(vec![pod("shop", "web", "10.0.0.1"), pod("bank", "vault", "10.0.0.2")]),
+        ..World::default()
+    };
+    let login = Login::cluster(login::tests::server().client());
+    let server = Server::with(Dashboard::Embedded, login, world).await;
+    let report = |namespace: &str, pod: &str| {
+        Report::of(namespace, pod).responses(&[("direction", "inbound"), ("client_ip", "192.0.2.1")], 5, 3.0)
+    };
+    server.store.ingest_metrics(report("shop", "web").request(), now_ms());
+    server.store.ingest_metrics(report("bank", "vault").request(), now_ms());
+
+    let alice = [("authorization", "Bearer alice")];
+    for path in [
+        "/api/v1/overview",
+        "/api/v1/graph",
+        "/api/v1/graph?ns=bank",
+        "/api/v1/workloads",
+        "/api/v1/workloads?ns=bank",
+        "/api/v1/routes",
+        "/api/v1/series?of=all",
+        "/api/v1/traces",
+        "/api/v1/checks",
+        "/api/v1/version",
+    ] {
+        let answer = server.get(path, &alice).await;
+        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+        assert!(!answer.body.contains("bank\"") && !answer.body.contains("vault"), "{path}: {}", answer.body);
+        let all = server.get(path, &[("authorization", "Bearer admin")]).await;
+        assert_eq!(all.status, 200, "{path}: {}", all.body);
+    }
+    let workloads = |answer: Answer| {
+        let list: mesh_api::workload::WorkloadList = serde_json::from_str(&answer.body).unwrap();
+        list.workloads.into_iter().map(|row| row.name).collect::<Vec<_>>()
+    };
+    assert_eq!(workloads(server.get("/api/v1/workloads", &alice).await), ["web"]);
+    let admin = [("authorization", "Bearer admin")];
+    assert_eq!(workloads(server.get("/api/v1/workloads", &admin).await), ["vault", "web"]);
+
+    for (path, status) in [
+        ("/api/v1/workloads/shop/web", 200),
+        ("/api/v1/workloads/bank/vault", 404),
+        ("/api/v1/endpoints?authority=vault.bank:80", 403),
+        ("/api/v1/endpoints?authority=web.shop:80", 200),
+        ("/api/v1/endpoints?authority=10.0.0.2:80", 403),
+        ("/api/v1/policy?inbound=bank/vault:80", 403),
+        ("/api/v1/policy?outbound=vault.bank:80&from=shop/web", 403),
+        ("/api/v1/policy?outbound=10.0.0.2:80&from=shop/web", 403),
+        ("/api/v1/authz?to=bank/vault", 403),
+        ("/api/v1/authz?to=shop/web&from=bank/vault", 403),
+        ("/api/v1/authz?to=shop/web", 200),
+    ] {
+        assert_eq!(server.get(path, &alice).await.status, status, "{path}");
+    }
+    for path in ["/api/v1/graph", "/api/v1/graph/stream", "/api/v1/version"] {
+        let answer = server.get(path, &[]).await;
+        assert_eq!((answer.status, answer.header("www-authenticate")), (401, Some("bearer")), "{path}");
+    }
+    assert_eq!(server.get("/", &[]).await.status, 200, "the page itself holds nothing");
+    let mut events = Events::open(&server, "/api/v1/graph/stream", "authorization: Bearer alice\r\n").await;
+    assert_eq!(events.next().await.0, "hello");
+    let (_, topology) = events.next().await;
+    assert!(topology.contains("web") && !topology.contains("vault"), "{topology}");
 }

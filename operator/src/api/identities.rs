@@ -1,5 +1,6 @@
 //! Who has which certificate, and how far the change to a new root is.
 
+use super::sight::Sight;
 use crate::{
     ca::{
         Authority,
@@ -22,14 +23,13 @@ pub fn list(
     authority: &Authority,
     secret: Option<&str>,
     proxies: &[Proxy],
-    namespaces: &[String],
+    sight: &Sight,
     now_ms: u64,
 ) -> IdentityList {
     let heard: BTreeMap<(&str, &str), &Proxy> =
         proxies.iter().map(|proxy| ((&*proxy.namespace, &*proxy.pod), proxy)).collect();
     let wanted = authority.wanted();
-    let shown = |namespace: &String| namespaces.is_empty() || namespaces.contains(namespace);
-    let pods = tables.pods().iter().filter(|pod| pod.meshed && shown(&pod.namespace)).map(|pod| {
+    let pods = tables.pods().iter().filter(|pod| pod.meshed && sight.sees(&pod.namespace)).map(|pod| {
         let proxy = heard.get(&(&*pod.namespace, &*pod.name));
         let expires_s = proxy.and_then(|proxy| proxy.certificate_expires_s);
         PodIdentity {
@@ -42,12 +42,15 @@ pub fn list(
             trust_anchors: standing(proxy.and_then(|proxy| proxy.anchors), wanted.anchors),
         }
     });
+    let mut rotation = standing_of(authority, secret, &rotation::reports(tables, proxies, now_ms));
+    // Counted are all, named those that one sees.
+    rotation.waiting.retain(|waiting| sight.sees(waiting.pod.split('/').next().unwrap_or_default()));
     IdentityList {
         at_ms: now_ms,
         trust_anchor_left_s: left_s(authority.trust_anchor_ends(), now_ms),
         issuer_left_s: left_s(authority.issuer_ends(), now_ms),
         trust_anchors_hash: wanted.anchors,
-        rotation: standing_of(authority, secret, &rotation::reports(tables, proxies, now_ms)),
+        rotation,
         pods: pods.collect(),
     }
 }
@@ -124,7 +127,7 @@ mod tests {
         };
         let proxies =
             [report("new", Some(authority.wanted().anchors)), report("old", Some(1)), report("stock", None)];
-        let list = list(&tables, &authority, Some("mesh-system/mesh-identity"), &proxies, &[], 1_000);
+        let list = list(&tables, &authority, Some("mesh-system/mesh-identity"), &proxies, &Sight::All, 1_000);
         assert_eq!((list.rotation.phase, list.rotation.followed), (identities::Phase::Spreading, 1));
         let waiting: Vec<&str> = list.rotation.waiting.iter().map(|own| own.pod.as_str()).collect();
         assert_eq!(waiting, ["shop/old", "shop/stock"]);

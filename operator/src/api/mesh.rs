@@ -3,6 +3,7 @@
 use super::{
     directory::{Directory, NodeId},
     routes::{RuleKey, keys_of_rule},
+    sight::Sight,
 };
 use crate::telemetry::{Proxy, Snapshot};
 use mesh_api::route::{Route, Rule};
@@ -107,19 +108,22 @@ impl<'a> Proxies<'a> {
 }
 
 impl Mesh {
-    pub fn of(tables: &mesh_policy::Tables) -> Mesh {
-        let pods = tables.pods().iter().map(|pod| super::directory::Pod {
-            namespace: pod.namespace.clone(),
-            name: pod.name.clone(),
-            workload: pod.workload.clone(),
-            app: pod.app.clone(),
-            version: pod.version.clone(),
-            ips: pod.ips.clone(),
-            meshed: pod.meshed,
-            identity: pod.identity.clone(),
-        });
+    /// As far as it is seen.
+    pub fn of(tables: &mesh_policy::Tables, sight: &Sight) -> Mesh {
+        let pods =
+            tables.pods().iter().filter(|pod| sight.sees(&pod.namespace)).map(|pod| super::directory::Pod {
+                namespace: pod.namespace.clone(),
+                name: pod.name.clone(),
+                workload: pod.workload.clone(),
+                app: pod.app.clone(),
+                version: pod.version.clone(),
+                ips: pod.ips.clone(),
+                meshed: pod.meshed,
+                identity: pod.identity.clone(),
+            });
         let directory = Directory::new(pods.collect());
-        let routes = tables.routes();
+        let mut routes = tables.routes();
+        routes.retain(|route| sight.sees(&route.namespace));
         let backends = routes.iter().flat_map(|route| &route.rules).flat_map(|rule| &rule.backends);
         let behind = backends
             .map(|backend| (backend.name.clone(), workloads_behind(tables, &directory, &backend.name)));

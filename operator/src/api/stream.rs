@@ -5,7 +5,9 @@
 use super::{
     Dashboard,
     app::{Answer, App},
+    login::Seen,
     refusal::Refusal,
+    sight::Sight,
     view::View,
 };
 use axum::{
@@ -43,10 +45,13 @@ struct Picture {
     fingerprint: u64,
 }
 
+/// Who may see the same sees the same picture.
+type Views = HashMap<(View, Sight), Arc<watch::Sender<Picture>>>;
+
 #[derive(Debug)]
 pub struct Hub {
     app: Arc<App>,
-    views: Mutex<HashMap<View, Arc<watch::Sender<Picture>>>>,
+    views: Mutex<Views>,
     viewers: Arc<Semaphore>,
 }
 
@@ -64,11 +69,11 @@ impl Hub {
     }
 
     /// The response that streams a view.
-    pub async fn stream(self: Arc<Hub>, view: View) -> Result<Response, Refusal> {
+    pub async fn stream(self: Arc<Hub>, view: View, seen: Seen) -> Result<Response, Refusal> {
         let permit = self.viewers.clone().try_acquire_owned().map_err(|_| {
             Refusal::busy(format!("{MAX_VIEWERS} streams are open: close some, or ask again without /stream"))
         })?;
-        let pictures = self.subscribe(view).await?;
+        let pictures = self.subscribe((view, seen.sight)).await?;
         let hello =
             Hello { build: self.app.config.dashboard.build(), version: self.app.config.version.clone() };
         let hello = serde_json::to_vec(&hello).expect("a greeting has only plain fields");
@@ -77,6 +82,7 @@ impl Hub {
             _permit: permit,
             next: Next::Hello(event("hello", None, &hello)),
             topology: None,
+            until: seen.until.map(Into::into),
         };
         let body = Body::from_stream(stream::unfold(viewer, Viewer::step));
         let mut response = Response::new(body);
@@ -85,7 +91,7 @@ impl Hub {
         Ok(response)
     }
 
-    async fn subscribe(self: &Arc<Hub>, view: View) -> Result<watch::Receiver<Picture>, Refusal> {
+    async fn subscribe(self: &Arc<Hub>, view: (View, Sight)) -> Result<watch::Receiver<Picture>, Refusal> {
         if let Some(sender) = self.views().get(&view) {
             return Ok(sender.subscribe());
         }
@@ -107,7 +113,7 @@ impl Hub {
     }
 
     /// Renews one view's picture every second. Ends with its last viewer.
-    async fn run(self: Arc<Hub>, view: View, sender: Arc<watch::Sender<Picture>>) {
+    async fn run(self: Arc<Hub>, view: (View, Sight), sender: Arc<watch::Sender<Picture>>) {
         let mut ticks = time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         ticks.tick().await;
@@ -133,10 +139,10 @@ impl Hub {
         }
     }
 
-    async fn compute(&self, view: View) -> Result<Picture, Refusal> {
+    async fn compute(&self, (view, sight): (View, Sight)) -> Result<Picture, Refusal> {
         let app = self.app.clone();
         let name = view.event();
-        let answer = answer(app, view).await?;
+        let answer = answer(app, view, sight).await?;
         let fingerprint = fingerprint(&answer);
         Ok(match answer {
             Answer::Whole(json) => Picture { topology: None, event: event(name, None, &json), fingerprint },
@@ -148,14 +154,14 @@ impl Hub {
         })
     }
 
-    fn views(&self) -> MutexGuard<'_, HashMap<View, Arc<watch::Sender<Picture>>>> {
+    fn views(&self) -> MutexGuard<'_, Views> {
         self.views.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Computes off the thread that serves connections: the first layout of a large mesh takes tens of milliseconds.
-pub async fn answer(app: Arc<App>, view: View) -> Result<Answer, Refusal> {
-    let answer = tokio::task::spawn_blocking(move || app.answer(&view, crate::telemetry::now_ms()));
+pub async fn answer(app: Arc<App>, view: View, sight: Sight) -> Result<Answer, Refusal> {
+    let answer = tokio::task::spawn_blocking(move || app.answer(&view, &sight, crate::telemetry::now_ms()));
     answer.await.unwrap_or_else(|error| {
         tracing::error!(%error, "computing a view failed");
         Err(Refusal {
@@ -199,6 +205,8 @@ struct Viewer {
     next: Next,
     /// Version of the topology that was sent last.
     topology: Option<u64>,
+    /// Then whoever looks has to show again that they may.
+    until: Option<time::Instant>,
 }
 
 enum Next {
@@ -219,6 +227,7 @@ impl Viewer {
             }
             Next::Rest(rest) => return Some((Ok(rest), self)),
             Next::Present => {}
+            Next::Change if self.until.is_some_and(|until| time::Instant::now() >= until) => return None,
             Next::Change => match time::timeout(KEEP_ALIVE, self.pictures.changed()).await {
                 Err(_) => return Some((Ok(Bytes::from_static(b":\n\n")), self)),
                 Ok(Err(_)) => return None,
@@ -255,6 +264,7 @@ mod tests {
             _permit: permit,
             next: Next::Hello(Bytes::from_static(b"hello")),
             topology: None,
+            until: None,
         };
         let mut seen = Vec::new();
         for i in 0..6 {

@@ -390,7 +390,11 @@ fn checks_call_things_as_people_do() {
     let facts = checks::Facts {
         usage: reports.0.usage(),
         refused_streams: 9_000,
-        trust_anchor_s: None,
+        trust_anchor_s: u64::MAX,
+        issuer_s: 1,
+        leaf_s: 3_600,
+        version: "0.1.0".into(),
+        half_opaque: vec!["Service a/b port 1: Pod a/c forwards it unread".into()],
         uptime_s: 100,
     };
     let all = checks::checks(&mesh, &[], &snapshot, &flows, &facts, NOW_MS).checks;
@@ -398,9 +402,15 @@ fn checks_call_things_as_people_do() {
     assert_eq!(
         findings,
         [
+            "the issuer ends in 0 h, before the certificates that it is to sign",
             "9000 streams were refused since the operator started",
+            "Service a/b port 1: Pod a/c forwards it unread",
             "bookinfo/curl-debug to bookinfo/details-v1: 100 % in plaintext",
             "192.0.2.7 to bookinfo/ratings-v1: 3 denials in the last 5 minutes",
         ]
     );
+    let facts = checks::Facts { version: "0.2.0".into(), ..facts };
+    let all = checks::checks(&mesh, &[], &snapshot, &flows, &facts, NOW_MS).checks;
+    let versions = all.iter().find(|check| check.name.contains("version")).unwrap();
+    assert_eq!(versions.findings[0], "bookinfo/details-v1 is 0.1.0, the operator is 0.2.0");
 }

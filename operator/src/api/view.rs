@@ -25,7 +25,7 @@ pub enum View {
     Series { of: String, subject: Subject, window: Window },
     Traces { filter: Filter },
     Trace { id: TraceId },
-    Checks,
+    Checks { ns: Vec<String> },
     Endpoints { authority: String },
     OutboundPolicy { authority: String, from: String },
     InboundPolicy { namespace: String, pod: String, port: u16 },
@@ -46,7 +46,7 @@ impl View {
             View::Series { .. } => "series",
             View::Traces { .. } => "traces",
             View::Trace { .. } => "trace",
-            View::Checks => "checks",
+            View::Checks { .. } => "checks",
             View::Endpoints { .. } => "endpoints",
             View::OutboundPolicy { .. } | View::InboundPolicy { .. } => "policy",
             View::Authz { .. } => "authz",
@@ -74,7 +74,7 @@ impl View {
                     Refusal::bad_request(format!("trace id {}: want 32 hex digits", quoted(id)))
                 })?,
             },
-            ["checks"] => View::Checks,
+            ["checks"] => View::Checks { ns: query.namespaces()? },
             ["endpoints"] => {
                 View::Endpoints { authority: query.required("authority", "name.namespace:port")? }
             }

@@ -30,9 +30,10 @@ struct State {
     /// What was written: method, path, body.
     writes: Vec<(Method, String, Value)>,
     /// What a POST to a path is answered with, instead of what was sent.
-    replies: BTreeMap<String, Value>,
+    replies: BTreeMap<String, Reply>,
 }
 
+type Reply = Box<dyn Fn(&Value) -> Value + Send>;
 type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
 impl ApiServer {
@@ -89,7 +90,12 @@ impl ApiServer {
 
     /// Answers every creation there with this object from now on.
     pub fn reply(&self, path: &str, object: Value) {
-        self.state().replies.insert(path.to_owned(), object);
+        self.decide(path, move |_| object.clone());
+    }
+
+    /// Answers every creation there with what this makes of it.
+    pub fn decide(&self, path: &str, reply: impl Fn(&Value) -> Value + Send + 'static) {
+        self.state().replies.insert(path.to_owned(), Box::new(reply));
     }
 
     /// Ends all watches, and fails every request until `None`.
@@ -122,7 +128,8 @@ impl ApiServer {
             }
         }
         if method != Method::GET {
-            let reply = state.replies.get(&path).filter(|_| method == Method::POST).unwrap_or(&body).clone();
+            let reply = state.replies.get(&path).filter(|_| method == Method::POST);
+            let reply = reply.map_or_else(|| body.clone(), |reply| reply(&body));
             state.writes.push((method.clone(), path, body));
             return json_of(StatusCode::OK, &reply);
         }

@@ -392,6 +392,15 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// What the proxies of some namespaces have reported.
+    pub fn of(&self, namespaces: impl Fn(&str) -> bool) -> Snapshot {
+        let mut part = self.clone();
+        part.rows
+            .retain(|row| namespaces(Labels { key: &row.key, texts: &self.texts }.get(Label::Namespace)));
+        part.proxies.retain(|proxy| namespaces(&proxy.namespace));
+        part
+    }
+
     pub fn rows(&self) -> impl Iterator<Item = (&Row, Labels<'_>)> {
         self.rows.iter().map(|row| (row, Labels { key: &row.key, texts: &self.texts }))
     }

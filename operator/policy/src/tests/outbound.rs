@@ -184,3 +184,24 @@ fn names_that_are_no_cluster_ip_services() {
     assert_eq!((one.endpoint.pod.as_str(), one.opaque), ("db-0", true));
     assert_eq!(one.endpoint.hint, ProtocolHint::Opaque);
 }
+
+#[test]
+fn a_port_that_only_its_pods_forward_unread_is_found() {
+    let found = |service: &str, pod: &str| {
+        let yaml = format!(
+            "kind: Service
+metadata: {{ name: db, namespace: shop, annotations: {{ {service} }} }}
+spec: {{ selector: {{ app: db }}, ports: [{{ port: 7000, targetPort: sql }}] }}
+---
+kind: Pod
+metadata: {{ name: db-0, namespace: shop, labels: {{ app: db, mesh.dev/control-plane-ns: mesh }}, annotations: {{ {pod} }} }}
+spec: {{ containers: [{{ name: a, ports: [{{ name: sql, containerPort: 7001 }}] }}] }}
+status: {{ podIP: 10.0.0.4 }}"
+        );
+        tables(&yaml).half_opaque(|_| true)
+    };
+    let annotation = "mesh.dev/opaque-ports: '7000,7001'";
+    assert_eq!(found("", annotation), ["Service shop/db port 7000: Pod shop/db-0 forwards it unread"]);
+    assert!(found(annotation, annotation).is_empty() && found(annotation, "").is_empty());
+    assert!(found("", "mesh.dev/opaque-ports: '9'").is_empty());
+}

@@ -52,8 +52,12 @@ impl Client {
         Client { base: operator.to_string(), way: Way::Cluster(operator) }
     }
 
-    pub fn is_on_cluster(&self) -> bool {
-        matches!(self.way, Way::Cluster(_))
+    /// `None` for an operator without a cluster.
+    pub fn on(&self) -> Option<&Operator> {
+        match &self.way {
+            Way::Direct(_) => None,
+            Way::Cluster(operator) => Some(operator),
+        }
     }
 
     /// `path` as in `/api/v1/workloads`; parameters without a value are left out.

@@ -173,8 +173,18 @@ pub struct CheckOptions {
     /// Whether a cluster is ready for `mesh install`; asks the API server and no operator.
     #[arg(long)]
     pub pre: bool,
+    /// Only proxies, and the Pods that should have one.
+    #[arg(long, conflicts_with = "pre")]
+    pub proxy: bool,
+    /// Only what is in this namespace, beside the mesh itself.
+    #[arg(long, short, conflicts_with = "pre")]
+    pub namespace: Option<String>,
+    /// How long to wait until nothing fails any more, such as 30s or 5m. Default: 30s on a cluster that has a mesh, else not at all.
+    #[arg(long, value_parser = duration, value_name = "DURATION")]
+    pub wait: Option<Duration>,
+    /// `short` leaves out what is well.
     #[arg(long, short, value_enum, default_value = "table")]
-    pub output: Output,
+    pub output: CheckOutput,
 }
 
 #[derive(Debug, Args)]
@@ -312,6 +322,13 @@ pub enum Output {
     Json,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CheckOutput {
+    Table,
+    Short,
+    Json,
+}
+
 fn window(text: &str) -> Result<Window, String> {
     Window::parse(text).ok_or_else(|| {
         let known: Vec<_> = Window::ALL.iter().map(|w| w.as_str()).collect();
@@ -323,5 +340,34 @@ fn seconds(text: &str) -> Result<Duration, String> {
     match text.parse::<u64>() {
         Ok(seconds @ 1..=3_600) => Ok(Duration::from_secs(seconds)),
         _ => Err("want whole seconds, 1 to 3600".into()),
+    }
+}
+
+/// `30s`, `5m`, `1h`, or seconds alone.
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_lowercase());
+    let unit_s = match &text[digits.len()..] {
+        "" | "s" => Some(1),
+        "m" => Some(60),
+        "h" => Some(3_600),
+        _ => None,
+    };
+    let number: Option<u64> = digits.parse().ok().filter(|number| *number <= 86_400);
+    let duration = number.zip(unit_s).map(|(number, unit_s)| Duration::from_secs(number * unit_s));
+    duration.ok_or_else(|| "want a duration such as 30s, 5m or 1h".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        for (text, seconds) in [("0", 0), ("90", 90), ("30s", 30), ("5m", 300), ("1h", 3_600)] {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["", "s", "-1s", "1.5m", "5d", "5 m", "99999999999999999999"] {
+            assert!(duration(text).is_err(), "{text:?}");
+        }
     }
 }

@@ -10,7 +10,7 @@ mod preflight;
 mod screen;
 mod state_dir;
 
-use crate::{api::Client, arguments::DemoOptions, commands::edges};
+use crate::{api::Client, arguments::DemoOptions, commands::edges, screen::Screen};
 use anyhow::{bail, ensure};
 use binaries::Binaries;
 use children::Children;
@@ -18,7 +18,6 @@ use expected::Expected;
 use launch::Launcher;
 use mesh_api::{graph::Graph, names::ADMIN_PORT, overview::Overview};
 use pods::Pod;
-use screen::Screen;
 use state_dir::StateDir;
 use std::{process::ExitCode, time::Duration};
 use tokio::{

@@ -7,22 +7,30 @@ mod commands;
 mod demo;
 mod reach;
 mod say;
+mod screen;
 mod table;
 
 use arguments::{Arguments, Command};
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory, FromArgMatches};
 use reach::Reach;
-use std::process::ExitCode;
+use std::{ffi::OsStr, path::Path, process::ExitCode};
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    match run(arguments) {
+    let name = named(std::env::args_os().next().as_deref());
+    let arguments = Arguments::from_arg_matches(&Arguments::command().bin_name(name).get_matches());
+    match run(arguments.unwrap_or_else(|e| e.exit())) {
         Ok(code) => code,
         Err(e) => {
             eprintln!("mesh: {e:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// What somebody typed: kubectl calls its plugins by a name of their own.
+fn named(program: Option<&OsStr>) -> &'static str {
+    let stem = program.and_then(|program| Path::new(program).file_stem());
+    if stem.is_some_and(|stem| stem == "kubectl-mesh") { "kubectl mesh" } else { "mesh" }
 }
 
 /// One thread: children that are bound to our life (`demo`) are bound to the life of the thread that started them.

@@ -104,3 +104,13 @@ fn a_cluster_that_is_not_there() {
     let said = refused(mesh().args(["stat", "--kubeconfig", file, "--context", "home"]));
     assert!(said.contains("home"), "{said}");
 }
+
+#[test]
+fn a_plugin_of_kubectl_is_called_as_one() {
+    let dir = TempDir::new().unwrap();
+    let plugin = dir.path().join("kubectl-mesh");
+    fs::copy(assert_cmd::cargo::cargo_bin!("mesh"), &plugin).unwrap();
+    let output = Command::new(plugin).args(["stat", "--help"]).output().unwrap();
+    let help = String::from_utf8(output.stdout).unwrap();
+    assert!(help.contains("Usage: kubectl mesh stat"), "{help}");
+}

@@ -29,6 +29,14 @@ impl Operator {
         Operator { cluster, namespace: namespace.to_owned(), credential }
     }
 
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
     /// By which the operator knows who asks.
     pub async fn authorization(&self) -> anyhow::Result<HeaderValue> {
         self.credential.authorization().await
@@ -45,7 +53,7 @@ impl Operator {
             .with_context(|| format!("reaching {self}"))
     }
 
-    /// Of several replicas the one that leads: it knows most. Who may not read the Lease gets any.
+    /// Of several replicas the one that leads: proxies report to it. Who may not read the Lease gets any.
     async fn pod(&self) -> anyhow::Result<String> {
         let pods: Api<Pod> = Api::namespaced(self.cluster.client.clone(), &self.namespace);
         let labels = ListParams::default().labels(names::OPERATOR_LABELS);

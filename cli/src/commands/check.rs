@@ -1,99 +1,78 @@
-//! `mesh check`: is everything as it should be, and what to do where it is not.
+//! `mesh check`: is everything as it should be, and what to do where it is not. Without a cluster the operator says it all; on a
+//! cluster we look at what holds the operator as well.
 
+mod injector;
+mod installed;
+mod kubernetes;
+mod made;
 mod pre;
+mod report;
 
 use super::print_json;
 use crate::{
-    arguments::{CheckOptions, Output},
+    api::Client,
+    arguments::{CheckOptions, CheckOutput},
+    cluster::Cluster,
     reach::Reach,
     say::say,
+    screen::Screen,
 };
 use mesh_api::check::{CheckList, Outcome};
-use std::{fmt::Write, process::ExitCode};
+use std::{process::ExitCode, time::Duration};
+use tokio::time::{self, Instant};
+
+/// Of a mesh that was just installed.
+const CLUSTER_WAIT: Duration = Duration::from_secs(30);
+/// Between two looks.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What is looked at.
+enum Subject {
+    Cluster(Cluster),
+    Mesh(Client),
+}
 
 pub async fn run(reach: &Reach, options: CheckOptions) -> anyhow::Result<ExitCode> {
-    let list: CheckList = if options.pre {
-        pre::checks(&reach.cluster().await?).await
-    } else {
-        reach.operator().await?.get("/api/v1/checks", &[]).await?
+    let subject = match options.pre {
+        true => Subject::Cluster(reach.cluster().await?),
+        false => Subject::Mesh(reach.operator().await?),
     };
+    let has_mesh = matches!(&subject, Subject::Mesh(api) if api.on().is_some());
+    let wait = options.wait.unwrap_or(if has_mesh { CLUSTER_WAIT } else { Duration::ZERO });
+    let list = settled(&subject, &options, wait).await?;
     match options.output {
-        Output::Json => print_json(&list)?,
-        Output::Table => say(&text(&list)),
+        CheckOutput::Json => print_json(&list)?,
+        CheckOutput::Table => say(&report::text(&list)),
+        CheckOutput::Short => say(&report::short(&list)),
     }
-    Ok(if worst(&list) == Outcome::Fail { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if report::worst(&list) == Outcome::Fail { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn worst(list: &CheckList) -> Outcome {
-    list.checks.iter().map(|check| check.outcome).max().unwrap_or(Outcome::Pass)
-}
-
-/// Grouped as the operator sent them; findings and the remedy under the check they belong to.
-fn text(list: &CheckList) -> String {
-    let mut text = String::new();
-    let mut group = "";
-    for check in &list.checks {
-        if check.group != group {
-            if !group.is_empty() {
-                text.push('\n');
-            }
-            group = &check.group;
-            // Writing into a String cannot fail, here and below.
-            let _ = writeln!(text, "{group}\n{}", "-".repeat(group.chars().count()));
+/// The checks as soon as none fails, or when the time is over.
+async fn settled(subject: &Subject, options: &CheckOptions, wait: Duration) -> anyhow::Result<CheckList> {
+    let deadline = Instant::now() + wait;
+    let mut screen = Screen::new();
+    loop {
+        let list = checks(subject, options).await?;
+        let mut failing = list.checks.iter().filter(|check| check.outcome == Outcome::Fail);
+        let Some(first) = failing.next() else { return Ok(list) };
+        if Instant::now() + PAUSE >= deadline {
+            return Ok(list);
         }
-        let _ = writeln!(text, "{} {}", sign(check.outcome), check.name);
-        for finding in &check.findings {
-            let _ = writeln!(text, "    {finding}");
-        }
-        if !check.remedy.is_empty() {
-            let _ = writeln!(text, "    → {}", check.remedy);
-        }
-    }
-    let _ = writeln!(text, "\nStatus check results are {}", sign(worst(list)));
-    text
-}
-
-fn sign(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Pass => "√",
-        Outcome::Warn => "‼",
-        Outcome::Fail => "×",
+        screen.step(&format!("waiting: {} ({} more fail)", first.name, failing.count()));
+        time::sleep(PAUSE).await;
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use mesh_api::check::Check;
-
-    #[test]
-    fn findings_and_remedy_stand_under_their_check() {
-        let check = |group: &str, name: &str, outcome| Check {
-            group: group.into(),
-            name: name.into(),
-            outcome,
-            findings: vec![],
-            remedy: String::new(),
-        };
-        let broken = Check {
-            findings: vec!["routes.yaml, document 1, line 7: weight: want a whole number".into()],
-            remedy: "correct the file; the last good version stays in force".into(),
-            ..check("configuration", "every manifest is valid", Outcome::Fail)
-        };
-        let list =
-            CheckList { checks: vec![broken, check("identity", "the trust anchor is valid", Outcome::Pass)] };
-        insta::assert_snapshot!(text(&list), @r"
-        configuration
-        -------------
-        × every manifest is valid
-            routes.yaml, document 1, line 7: weight: want a whole number
-            → correct the file; the last good version stays in force
-
-        identity
-        --------
-        √ the trust anchor is valid
-
-        Status check results are ×
-        ");
-    }
+async fn checks(subject: &Subject, options: &CheckOptions) -> anyhow::Result<CheckList> {
+    let api = match subject {
+        Subject::Cluster(cluster) => return Ok(CheckList { checks: pre::checks(cluster).await }),
+        Subject::Mesh(api) => api,
+    };
+    let Some(operator) = api.on() else {
+        let mut list = installed::of_the_operator(api, options).await?;
+        list.checks.retain(|check| !options.proxy || installed::is_of_proxies(check));
+        return Ok(list);
+    };
+    Ok(CheckList { checks: installed::checks(operator, api, options).await })
 }

@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 pub async fn run(api: &Client, options: DashboardOptions) -> anyhow::Result<()> {
     // Nobody is sent to a page that is not there.
     let _: serde_json::Value = api.get("/api/v1/version", &[]).await?;
-    if !api.is_on_cluster() {
+    if api.on().is_none() {
         show(&api.base, options.no_open);
         return Ok(());
     }

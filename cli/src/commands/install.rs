@@ -1,6 +1,6 @@
 //! `mesh install`: the chart's objects, printed or applied. Printing asks no cluster.
 
-mod ready;
+pub mod ready;
 
 use super::values;
 use crate::{

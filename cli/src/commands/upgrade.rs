@@ -40,7 +40,7 @@ pub async fn run(reach: &Reach, options: InstallOptions) -> anyhow::Result<()> {
 }
 
 /// The values of the mesh that is there.
-async fn kept(cluster: &Cluster, namespace: &str) -> anyhow::Result<String> {
+pub async fn kept(cluster: &Cluster, namespace: &str) -> anyhow::Result<String> {
     let config = json!({
         "apiVersion": "v1",
         "kind": "ConfigMap",

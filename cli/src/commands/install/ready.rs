@@ -75,7 +75,7 @@ async fn reasons(cluster: &Cluster, namespace: &str) -> anyhow::Result<String> {
     Ok(lines.join("\n"))
 }
 
-fn reason(pod: &Pod) -> Option<String> {
+pub fn reason(pod: &Pod) -> Option<String> {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     let status = pod.status.as_ref()?;
     let unscheduled = status.conditions.iter().flatten().find(|condition| {

@@ -37,7 +37,7 @@ pub fn App() -> impl IntoView {
         <shell::TopBar find=find/>
         <shell::Bars/>
         <shell::Nav/>
-        <main class="main" tabindex="-1" node_ref=main>
+        <main class="main" tabindex="0" node_ref=main>
             {move || match page.get() {
                 Page::Overview => view! { <Overview/> }.into_any(),
                 Page::Graph => view! { <GraphPage/> }.into_any(),

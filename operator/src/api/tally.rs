@@ -20,6 +20,8 @@ pub struct Tally {
     pub grpc: u64,
     /// Responses over mutual TLS.
     mtls: u64,
+    /// Answered by the client's proxy itself before there was an endpoint: neither encrypted nor in the clear.
+    unreached: u64,
     /// Responses that say that access is denied: 403 or gRPC's PERMISSION_DENIED.
     pub forbidden: u64,
     pub spark: [f32; SPARK_STEPS],
@@ -48,6 +50,7 @@ impl Tally {
                     *mine += theirs;
                 }
                 self.mtls += if over_mtls { count } else { 0 };
+                self.unreached += if is_unreached(labels) { count } else { 0 };
                 self.grpc += if labels.get(Label::Protocol) == "grpc" { count } else { 0 };
                 if labels.get(Label::StatusCode) == "403" || labels.get(Label::GrpcStatus) == "7" {
                     self.forbidden += count;
@@ -85,6 +88,7 @@ impl Tally {
         self.failed += other.failed;
         self.grpc += other.grpc;
         self.mtls += other.mtls;
+        self.unreached += other.unreached;
         self.forbidden += other.forbidden;
         self.tcp_opened += other.tcp_opened;
         self.tcp_opened_mtls += other.tcp_opened_mtls;
@@ -132,7 +136,7 @@ impl Tally {
 
     /// Share over mutual TLS: of requests where there are any, else of connections.
     pub fn mtls(&self) -> Option<f64> {
-        share(self.mtls, self.requests())
+        share(self.mtls, self.requests() - self.unreached)
             .or_else(|| share(self.tcp_opened_mtls, self.tcp_opened))
             .or_else(|| share(self.tcp_open_mtls, self.tcp_open))
     }
@@ -163,6 +167,12 @@ impl Tally {
     pub fn spark(&self) -> Vec<f32> {
         self.spark.iter().map(|&rate| short(f64::from(rate)) as f32).collect()
     }
+}
+
+/// No endpoint had been chosen when the client's own proxy gave up.
+fn is_unreached(labels: &Labels<'_>) -> bool {
+    let no_peer = labels.get(Label::DstPod).is_empty() && labels.get(Label::ServerId).is_empty();
+    labels.get(Label::Direction) == "outbound" && no_peer && !labels.get(Label::Error).is_empty()
 }
 
 fn cause(labels: &Labels<'_>) -> (String, bool) {

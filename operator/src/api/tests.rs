@@ -290,6 +290,7 @@ fn requests_that_reached_nobody_belong_to_the_only_workload() {
         edge.reason,
         "50.0 % errors in the last minute (10 of 20), limit 1 %, all of them connect-error made by the mesh"
     );
+    assert_eq!(edge.mtls, Some(1.0), "what was not sent was not sent in the clear");
 }
 
 #[test]

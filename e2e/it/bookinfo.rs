@@ -6,7 +6,7 @@ use crate::telling::{
     story::tell,
 };
 use mesh_api::graph::{EdgeMetrics, Graph};
-use mesh_tests::{binaries, client, wait};
+use mesh_tests::{binaries, wait};
 use std::{collections::BTreeMap, fs};
 
 const PODS: [&str; 7] =
@@ -80,13 +80,13 @@ fn every_edge_of_bookinfo_is_mutual_tls_and_nobody_touched_a_manifest() {
         // Who has no certificate is served where policy says so, and nowhere else.
         let page = place.service("productpage", 9080).await;
         let details = place.service("details", 9080).await;
-        let refused = client::get(details, "/details/0").await.unwrap();
+        let refused = place.told_outside(details, "/details/0").await;
         assert_eq!(refused.status(), 403, "{:?}", refused.headers());
-        let refused = client::get(page, "/productpage").await.unwrap();
+        let refused = place.told_outside(page, "/productpage").await;
         assert_eq!(refused.status(), 403, "{:?}", refused.headers());
         place.apply(OPEN).await;
         wait::until("the page for everybody", SOON, async || {
-            match client::get(page, "/productpage").await.unwrap().status() {
+            match place.told_outside(page, "/productpage").await.status() {
                 status if status == 200 => Ok(()),
                 status => Err(status),
             }

@@ -195,9 +195,7 @@ fn a_peer_that_has_no_certificate_is_refused_where_only_the_mesh_may_call() {
         // Kubelet's probes pass although nobody may call.
         place.rolled_out("shop").await;
         let shop = place.service("shop", 80).await;
-        // kube-proxy may not have heard yet that there is an endpoint.
-        let asked = async || client::get(shop, "/other").await.map_err(|error| format!("{error:#}"));
-        let refused = wait::until("an answer", SOON, asked).await;
+        let refused = place.told_outside(shop, "/other").await;
         assert_eq!(refused.status(), 403, "{:?}", refused.headers());
     });
 }

@@ -1,6 +1,8 @@
 //! A story's own namespace: objects go in, and conditions are waited for by watching.
 
 use super::inside::Inside;
+use bytes::Bytes;
+use http::Response;
 use k8s_openapi::api::{
     apps::v1::Deployment,
     batch::v1::Job,
@@ -14,6 +16,7 @@ use kube::{
     runtime::wait::await_condition,
 };
 use mesh_e2e::node::Node;
+use mesh_tests::{client, wait};
 use serde::de::DeserializeOwned;
 use std::{fmt::Debug, net::SocketAddr, time::Duration};
 
@@ -184,6 +187,12 @@ impl Place {
         let service = self.api::<Service>().get(name).await.unwrap();
         let ip = service.spec.unwrap().cluster_ip.unwrap();
         SocketAddr::new(ip.parse().unwrap(), port)
+    }
+
+    /// What somebody without a proxy is answered. kube-proxy may not have heard yet that a Service has endpoints.
+    pub async fn told_outside(&self, to: SocketAddr, path: &str) -> Response<Bytes> {
+        let ask = async || client::get(to, path).await.map_err(|error| format!("{error:#}"));
+        wait::until("an answer", SOON, ask).await
     }
 
     /// A thread in the network of a Pod, which sends as its application does.

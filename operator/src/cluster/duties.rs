@@ -39,7 +39,7 @@ use kube::{
 use mesh_api::names;
 use mesh_policy::{PolicyStatus, RouteStatus, Tables};
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::{
     collections::{HashMap, HashSet},
     fmt::Debug,
@@ -147,14 +147,7 @@ impl Duties {
 
     async fn lead(&self) {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
-        let plan = leader::plan(&self.readers.pods.state(), &self.namespace, &self.me);
-        let writes = plan.into_iter().map(|(name, patch)| {
-            let api = api.clone();
-            write(format!("label of Pod {name}"), async move {
-                api.patch_metadata(&name, &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop)
-            })
-        });
-        together(writes.collect()).await;
+        label(&api, leader::plan(&self.readers.pods.state(), &self.namespace, &self.me)).await;
     }
 
     /// Takes the next step of the change to a new root, when everybody is ready for it.
@@ -177,13 +170,7 @@ impl Duties {
 
     async fn mirror(&self) {
         let api: Api<Namespace> = Api::all(self.client.clone());
-        let writes = mirror::plan(&self.readers.namespaces.state()).into_iter().map(|(name, patch)| {
-            let api = api.clone();
-            write(format!("Namespace {name}"), async move {
-                api.patch_metadata(&name, &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop)
-            })
-        });
-        together(writes.collect()).await;
+        label(&api, mirror::plan(&self.readers.namespaces.state())).await;
     }
 
     /// Restarts one workload that should be meshed and is not, where its Namespace asks for it. One at a time, and none in a loop.
@@ -403,6 +390,20 @@ fn pause(settled: &Settled, authority: &Authority) -> Duration {
 }
 
 /// Whether all of them were done.
+/// Carries out merge patches of metadata, by name.
+async fn label<K>(api: &Api<K>, plan: Vec<(String, Value)>)
+where
+    K: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + 'static,
+{
+    let writes = plan.into_iter().map(|(name, patch)| {
+        let api = api.clone();
+        write(format!("labels of {} {name}", K::kind(&())), async move {
+            api.patch_metadata(&name, &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop)
+        })
+    });
+    together(writes.collect()).await;
+}
+
 async fn together(writes: Vec<BoxFuture<'static, bool>>) -> bool {
     stream::iter(writes).buffer_unordered(AT_ONCE).all(|done| async move { done }).await
 }

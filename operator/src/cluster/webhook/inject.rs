@@ -1,6 +1,6 @@
 //! Whether a new Pod gets a proxy: `mesh_charts` decides, from the Pod, its Namespace's annotations and the chart's values.
 
-use super::Request;
+use super::{Request, patched};
 use anyhow::Context;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::core::admission::{AdmissionResponse, Operation};
@@ -57,10 +57,6 @@ impl Injector {
                 tracing::debug!(namespace, pod = name, %skip, "a new Pod gets no proxy")
             }
         }
-        if decision.patch.0.is_empty() {
-            return response;
-        }
-        let refused = AdmissionResponse::from(request);
-        response.with_patch(decision.patch).unwrap_or(refused)
+        patched(request, decision.patch)
     }
 }

@@ -1,6 +1,6 @@
 //! Labels a Namespace as its annotation says, while it is being written: the Pods that are applied right after it are then asked about.
 
-use super::Request;
+use super::{Request, patched};
 use crate::cluster::mirror;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::core::admission::AdmissionResponse;
@@ -11,12 +11,8 @@ pub fn answer(request: &Request) -> AdmissionResponse {
     let is_namespace = request.kind.kind == "Namespace";
     let Some(object) = request.object.clone().filter(|_| is_namespace) else { return response };
     let Ok(namespace) = object.try_parse::<Namespace>() else { return response };
-    let Ok(patch) = serde_json::from_value::<mesh_charts::inject::Patch>(mirror::patch(&namespace)) else {
+    let Ok(patch) = serde_json::from_value(mirror::patch(&namespace)) else {
         return response;
     };
-    if patch.0.is_empty() {
-        return response;
-    }
-    let refused = AdmissionResponse::from(request);
-    response.with_patch(patch).unwrap_or(refused)
+    patched(request, patch)
 }

@@ -111,6 +111,10 @@ pub fn run(options: Options) -> Result<()> {
     }
 
     let report = std::path::absolute(&options.report).context("find where the report goes")?;
+    // The suite makes no folder, and builds may go elsewhere than to `target`.
+    if let Some(folder) = report.parent() {
+        fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
+    }
     let mut test = node("enter")?;
     test.arg(suite.join("conformance.test"))
         .args(["-test.v", "-test.timeout=40m", "-test.run=^TestConformance$"])

@@ -390,6 +390,9 @@ async fn a_user_sees_their_own_namespaces_and_nothing_of_others() {
         "/api/v1/series?of=all",
         "/api/v1/traces",
         "/api/v1/checks",
+        "/api/v1/checks?ns=bank",
+        "/api/v1/identities",
+        "/api/v1/identities?ns=bank",
         "/api/v1/version",
     ] {
         let answer = server.get(path, &alice).await;
@@ -418,10 +421,11 @@ async fn a_user_sees_their_own_namespaces_and_nothing_of_others() {
         ("/api/v1/authz?to=bank/vault", 403),
         ("/api/v1/authz?to=shop/web&from=bank/vault", 403),
         ("/api/v1/authz?to=shop/web", 200),
+        ("/api/v1/identities/bank/vault", 403),
     ] {
         assert_eq!(server.get(path, &alice).await.status, status, "{path}");
     }
-    for path in ["/api/v1/graph", "/api/v1/graph/stream", "/api/v1/version"] {
+    for path in ["/api/v1/graph", "/api/v1/graph/stream", "/api/v1/version", "/api/v1/identities/shop/web"] {
         let answer = server.get(path, &[]).await;
         assert_eq!((answer.status, answer.header("www-authenticate")), (401, Some("bearer")), "{path}");
     }

@@ -4,7 +4,7 @@ pub mod environment;
 pub mod reference;
 
 use clap::{ArgGroup, Parser};
-use mesh_policy::{DefaultPolicy, Settings};
+use mesh_policy::{Authority, DefaultPolicy, Settings};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// How all of our variables begin.
@@ -60,6 +60,10 @@ pub struct Config {
     #[arg(long, value_name = "DOMAIN", default_value = mesh_api::names::TRUST_DOMAIN, env = "MESH_OPERATOR_TRUST_DOMAIN")]
     pub trust_domain: String,
 
+    /// DNS domain of the cluster's Services, as kubelet has it.
+    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local", value_parser = cluster_domain, env = "MESH_OPERATOR_CLUSTER_DOMAIN")]
+    pub cluster_domain: String,
+
     /// Namespace of the operator, part of every identity.
     #[arg(long, value_name = "NAME", alias = "control-namespace", default_value = mesh_api::names::CONTROL_NAMESPACE, env = "MESH_OPERATOR_NAMESPACE")]
     pub namespace: String,
@@ -98,8 +102,8 @@ impl Config {
         Settings {
             trust_domain: self.trust_domain.clone(),
             control_namespace: self.namespace.clone(),
+            cluster_domain: self.cluster_domain.clone(),
             default_policy: self.default_policy,
-            ..Settings::default()
         }
     }
 }
@@ -110,6 +114,14 @@ const SHORTEST_LEAF: Duration = Duration::from_secs(10);
 fn leaf_lifetime(text: &str) -> Result<Duration, String> {
     let lifetime = mesh_policy::parse_duration(text)?;
     if lifetime < SHORTEST_LEAF { Err("want at least 10s".into()) } else { Ok(lifetime) }
+}
+
+/// One in which a Service's name can be read.
+fn cluster_domain(text: &str) -> Result<String, String> {
+    match Authority::parse(&format!("name.namespace.svc.{text}"), text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err("want a domain in lower case without a dot at its end, such as cluster.local".into()),
+    }
 }
 
 #[cfg(test)]
@@ -136,6 +148,9 @@ mod tests {
             ("--grpc-addr", "nowhere"),
             ("--default-policy", "open"),
             ("--leaf-lifetime", "1s"),
+            ("--cluster-domain", "Example.org"),
+            ("--cluster-domain", "example.org."),
+            ("--cluster-domain", ""),
             ("--leaf-lifetime", "a day"),
         ] {
             let base = ["mesh-operator", "--manifests", "m", "--state-dir", "s", flag, value];

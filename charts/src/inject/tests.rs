@@ -228,6 +228,23 @@ fn the_proxy_knows_who_it_is_and_whom_to_ask() {
     }
 }
 
+#[test]
+fn names_are_those_of_the_clusters_domain() {
+    let mut given = Given::default();
+    given.set("clusterDomain=k8s.example.com").unwrap();
+    let injection = Injection::of(&given.check().unwrap()).unwrap();
+    let pod: Pod = serde_json::from_value(pod(WEB)).unwrap();
+    let decision = inject(&pod, &annotations(ENABLED), &injection, NATIVE);
+    let patch = json!(decision.patch).to_string();
+    for value in [
+        "mesh-operator.mesh-system.svc.k8s.example.com:8086",
+        "mesh-telemetry.mesh-system.svc.k8s.example.com:8086",
+        "svc.k8s.example.com.",
+    ] {
+        assert!(patch.contains(&format!("{value:?}")), "{value} in {patch}");
+    }
+}
+
 fn name() -> impl Strategy<Value = String> {
     "[a-z]{1,6}(/[a-z]{1,3})?"
 }

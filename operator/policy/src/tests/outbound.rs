@@ -1,8 +1,8 @@
 //! What outbound proxies are told.
 
-use super::fixture::{SHOP, tables};
+use super::fixture::{SHOP, tables, world};
 use crate::{
-    Authority, Meta, ProtocolHint, Tables,
+    Authority, Meta, ProtocolHint, Settings, Tables,
     outbound::{Backend, Policy, Routes, ServicePolicy, Target},
 };
 use std::time::Duration;
@@ -46,6 +46,29 @@ fn a_service_without_routes_goes_to_itself() {
         "shop",
     );
     insta::assert_yaml_snapshot!(policy);
+}
+
+#[test]
+fn services_are_named_in_the_clusters_own_domain() {
+    let settings = Settings { cluster_domain: "k8s.example.com".into(), ..Settings::default() };
+    let tables = Tables::build(&world(SHOP), &settings);
+    let read = |text: &str| Authority::parse(text, &tables.settings().cluster_domain);
+    let addrs = |text: &str| {
+        tables
+            .resolve(&read(text).unwrap(), None)
+            .endpoints
+            .into_keys()
+            .map(|a| a.to_string())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(addrs("cart.shop.svc.k8s.example.com:80"), ["10.0.0.2:8080"]);
+    assert_eq!(addrs("db-0.db.shop.svc.k8s.example.com:5000"), ["10.0.0.4:5000"]);
+    assert_eq!(tables.endpoints("cart.shop").unwrap().authority, "cart.shop.svc.k8s.example.com:80");
+    let cart = Target::Authority(read("cart.shop.svc.k8s.example.com:80").unwrap());
+    let Some(Policy::Service(policy)) = tables.outbound(&cart, "shop") else { panic!("no policy") };
+    let Backend::Service { authority, .. } = policy.backend else { panic!("no Service") };
+    assert_eq!(authority, "cart.shop.svc.k8s.example.com:80");
+    assert!(read("cart.shop.svc.cluster.local:80").is_err());
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! Who gets a certificate, and that certificates come and go without anybody noticing.
 
 use crate::telling::{
-    app, load,
+    app,
     mesh::{self, Mesh},
     place::{Place, SOON},
+    shop::Shop,
     story::{tell, tell_alone},
 };
 use k8s_openapi::api::{
@@ -15,7 +16,7 @@ use kube::{
     api::{DeleteParams, PostParams},
 };
 use mesh_api::names;
-use mesh_tests::{client, load::failures, pki, scripted_proxy::ScriptedProxy, wait};
+use mesh_tests::{pki, scripted_proxy::ScriptedProxy, wait};
 use std::{net::SocketAddr, time::Duration};
 use tokio::time;
 
@@ -104,19 +105,14 @@ fn leaf_certificates_are_renewed_under_load_and_no_request_fails() {
     tell_alone("identity-leaf", async |place| {
         let mesh: Mesh = mesh::meshed(place).await;
         mesh.install(&["--set", "identity.leafLifetime=10s"]).await;
-        place.apply(&app::server("shop", 2)).await;
-        place.apply(&app::client("client")).await;
-        place.rolled_out("shop").await;
-        let client = place.running("client").await;
-        let (inside, shop) = (place.inside(&client).await, place.service("shop", 80).await);
+        let shop = Shop::open_in(place, mesh, 2).await;
         // Three lives of a certificate.
         let lives = time::sleep(Duration::from_secs(30));
-        let (outcomes, ()) = load::during(&inside, shop, 100, || client::to("http://shop/"), lives).await;
-        assert_eq!(failures(&outcomes), [], "of {}", outcomes.len());
+        shop.unharmed(100, lives).await;
         // That of the webhook is as short.
         place.restart("shop").await;
         assert!(place.pods("app=shop").await.iter().all(mesh::is_meshed));
-        mesh.install(&[]).await;
+        shop.mesh.install(&[]).await;
     });
 }
 
@@ -124,21 +120,14 @@ fn leaf_certificates_are_renewed_under_load_and_no_request_fails() {
 #[ignore = "wants a node: cargo xtask e2e"]
 fn root_and_issuer_are_replaced_under_load_without_a_restart() {
     tell_alone("identity-root", async |place| {
-        let mesh: Mesh = mesh::meshed(place).await;
-        place.apply(&app::server("shop", 2)).await;
-        place.apply(&app::client("client")).await;
-        place.rolled_out("shop").await;
-        let client = place.running("client").await;
-        let (inside, shop) = (place.inside(&client).await, place.service("shop", 80).await);
+        let shop = Shop::open(place, 2).await;
         let anchors = async || {
             let map = place.api::<ConfigMap>().get(names::TRUST_ANCHORS_CONFIG_MAP).await.unwrap();
             map.data.unwrap().remove(names::TRUST_ANCHORS_KEY).unwrap()
         };
         let before = anchors().await;
-        let ask = || client::to("http://shop/");
-        let (outcomes, told) = load::during(&inside, shop, 100, ask, mesh.cli(&["identity", "rotate"])).await;
+        let told = shop.unharmed(100, shop.mesh.cli(&["identity", "rotate"])).await;
         println!("{told}");
-        assert_eq!(failures(&outcomes), [], "of {}", outcomes.len());
 
         let after = anchors().await;
         let count = |pem: &str| pem.matches("BEGIN CERTIFICATE").count();
@@ -151,7 +140,6 @@ fn root_and_issuer_are_replaced_under_load_without_a_restart() {
         }
         // What is new gets a certificate of the new one, and is believed.
         place.restart("shop").await;
-        let answer = inside.run(async move || client::get(shop, "/").await.unwrap().status()).await;
-        assert_eq!(answer, 200);
+        assert_eq!(shop.status().await, 200);
     });
 }

@@ -1,9 +1,9 @@
 //! From nothing to a mesh, the same again, another one, and back to nothing.
 
 use crate::telling::{
-    app, load,
     mesh::{self, Mesh},
     place::{Place, SOON},
+    shop::Shop,
     story::{tell, tell_alone},
 };
 use kube::{
@@ -11,7 +11,7 @@ use kube::{
     api::{DynamicObject, ListParams},
     discovery::{Discovery, Scope, verbs},
 };
-use mesh_tests::{binaries, client, load::failures, process::Start, wait};
+use mesh_tests::{binaries, process::Start, wait};
 use serde_json::Value;
 use std::{collections::BTreeMap, env, time::Instant};
 
@@ -94,29 +94,25 @@ fn it_is_installed_twice_changed_under_load_and_uninstalled_without_a_trace() {
             again.lines().filter(|line| line.starts_with('√') && !line.contains("ready")).collect();
         assert!(told.len() > 10 && told.iter().all(|line| line.ends_with("unchanged")), "{again}");
 
-        place.apply(&app::server("shop", 2)).await;
-        place.apply(&app::client("client")).await;
-        place.rolled_out("shop").await;
-        let client = place.running("client").await;
-        let (inside, shop) = (place.inside(&client).await, place.service("shop", 80).await);
-        let ask = || client::to("http://shop/");
-        let (outcomes, upgraded) = load::during(&inside, shop, 200, ask, async {
-            let upgrade =
-                [&["upgrade", "--apply"], &mesh::VALUES[..], &["--set", "operator.log=debug"]].concat();
-            mesh.cli(&upgrade).await
-        })
-        .await;
+        let shop = Shop::open_in(place, mesh, 2).await;
+        let mesh = &shop.mesh;
+        let upgraded = shop
+            .unharmed(200, async {
+                let upgrade =
+                    [&["upgrade", "--apply"], &mesh::VALUES[..], &["--set", "operator.log=debug"]].concat();
+                mesh.cli(&upgrade).await
+            })
+            .await;
         assert!(upgraded.contains("Deployment mesh-system/mesh-operator changed"), "{upgraded}");
-        assert_eq!(failures(&outcomes), [], "of {}", outcomes.len());
 
         mesh.cli(&["uninstall", "--apply"]).await;
         let left = traces(place).await;
         assert_eq!(left, [""; 0]);
         // What runs goes on, and what is started anew is plain.
-        assert_eq!(inside.run(async move || client::get(shop, "/").await.unwrap().status()).await, 200);
+        assert_eq!(shop.status().await, 200);
         place.restart("shop").await;
         assert!(!place.pods("app=shop").await.iter().any(mesh::is_meshed));
-        assert_eq!(place.told_outside(shop, "/").await.status(), 200);
+        assert_eq!(place.told_outside(shop.addr, "/").await.status(), 200);
 
         let start = Instant::now();
         mesh.install(&[]).await;

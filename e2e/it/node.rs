@@ -25,15 +25,7 @@ fn the_node_is_ready() {
 fn an_api_server_that_was_away_comes_back_with_all_it_knew() {
     tell_alone("node-api-away", async |place| {
         place.apply("apiVersion: v1\nkind: ConfigMap\nmetadata: { name: known }\ndata: { a: b }").await;
-        let held = place.node.hold("kube-apiserver").unwrap();
-        let answers = || async { place.client.apiserver_version().await };
-        wait::until("the API server to be away", SOON, async || match answers().await {
-            Ok(_) => Err("it answers"),
-            Err(_) => Ok(()),
-        })
-        .await;
-        drop(held);
-        wait::until("the API server to be back", SOON, answers).await;
+        place.without_api_server(async {}).await;
         let known = place.api::<ConfigMap>();
         wait::until("what it knew", SOON, async || known.get("known").await).await;
     });

@@ -1,9 +1,10 @@
 //! What people see while a part of the cluster is away: traffic goes on, and what cannot is told at once.
 
 use crate::telling::{
-    app, inside, load,
+    app, inside,
     mesh::{self, Mesh},
     place::SOON,
+    shop::Shop,
     story::{is_long, tell, tell_alone},
 };
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
@@ -12,7 +13,7 @@ use kube::{
     api::{ListParams, PatchParams},
 };
 use mesh_api::names;
-use mesh_tests::{client, load::failures, wait};
+use mesh_tests::{client, wait};
 use rustix::process::{Pid, Signal};
 use std::{
     net::SocketAddr,
@@ -29,31 +30,13 @@ fn away() -> Duration {
 #[ignore = "wants a node: cargo xtask e2e"]
 fn traffic_goes_on_without_the_api_server_and_news_arrive_when_it_is_back() {
     tell_alone("outages-api", async |place| {
-        let _mesh = mesh::meshed(place).await;
-        place.apply(&app::server("shop", 2)).await;
-        place.apply(&app::client("client")).await;
-        place.rolled_out("shop").await;
-        let client = place.running("client").await;
-        let (inside, shop) = (place.inside(&client).await, place.service("shop", 80).await);
-        let ask = || client::to("http://shop/");
-        let (outcomes, ()) = load::during(&inside, shop, 100, ask, async {
-            let held = place.node.hold("kube-apiserver").unwrap();
-            wait::until("the API server to be away", SOON, async || {
-                match place.client.apiserver_version().await {
-                    Ok(_) => Err("it answers"),
-                    Err(_) => Ok(()),
-                }
-            })
-            .await;
-            time::sleep(away()).await;
-            drop(held);
-            wait::until("the API server to be back", SOON, async || place.client.apiserver_version().await)
-                .await;
+        let shop = Shop::open(place, 2).await;
+        shop.unharmed(100, async {
+            place.without_api_server(time::sleep(away())).await;
             // The operator hears of new Pods, meshes them, and tells clients of them.
             place.restart("shop").await;
         })
         .await;
-        assert_eq!(failures(&outcomes), [], "of {}", outcomes.len());
         for pod in place.pods("app=shop").await {
             assert!(mesh::is_meshed(&pod), "{pod:#?}");
         }
@@ -93,17 +76,7 @@ fn an_operator_that_missed_what_the_cluster_has_forgotten_lists_it_anew() {
         place.annotate(&serde_json::json!({ names::INJECT: "disabled" })).await;
         place.apply(&app::server("new", 1)).await;
         place.rolled_out("new").await;
-        let held = place.node.hold("kube-apiserver").unwrap();
-        wait::until("the API server to be away", SOON, async || {
-            match place.client.apiserver_version().await {
-                Ok(_) => Err("it answers"),
-                Err(_) => Ok(()),
-            }
-        })
-        .await;
-        compact().await;
-        drop(held);
-        wait::until("the API server to be back", SOON, async || place.client.apiserver_version().await).await;
+        place.without_api_server(compact()).await;
         rustix::process::kill_process(pid, Signal::CONT).unwrap();
 
         let new = place.service("new", 80).await;

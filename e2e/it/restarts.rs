@@ -1,11 +1,9 @@
 //! Whatever is restarted, scaled or drained while requests come: none of them fails.
 
 use crate::telling::{
-    app,
-    inside::Inside,
-    load,
-    mesh::{self, Mesh},
-    place::{Place, SOON},
+    mesh,
+    place::SOON,
+    shop::Shop,
     story::{is_long, tell, tell_alone},
 };
 use k8s_openapi::api::{apps::v1::Deployment, coordination::v1::Lease, core::v1::Pod};
@@ -14,38 +12,20 @@ use kube::{
     api::{DeleteParams, EvictParams, ListParams},
 };
 use mesh_api::names;
-use mesh_tests::{client, load::failures, wait};
-use std::net::SocketAddr;
+use mesh_tests::wait;
 
 /// How often a story repeats what may go wrong by chance: as often as a release wants it, or once or twice.
 fn times(long: usize, short: usize) -> usize {
     if is_long() { long } else { short }
 }
 
-/// A meshed server of so many Pods, and a meshed client to ask from.
-async fn shop(place: &Place, replicas: u32) -> (Mesh<'_>, Inside, SocketAddr) {
-    let mesh = mesh::meshed(place).await;
-    place.apply(&app::server("shop", replicas)).await;
-    place.apply(&app::client("client")).await;
-    place.rolled_out("shop").await;
-    let client = place.running("client").await;
-    (mesh, place.inside(&client).await, place.service("shop", 80).await)
-}
-
-/// Requests that may be sent again, while something happens.
-async fn unharmed<T>(inside: &Inside, to: SocketAddr, rate_per_s: u32, change: impl Future<Output = T>) -> T {
-    let (outcomes, done) = load::during(inside, to, rate_per_s, || client::to("http://shop/"), change).await;
-    assert_eq!(failures(&outcomes), [], "of {}", outcomes.len());
-    done
-}
-
 #[test]
 #[ignore = "wants a node: cargo xtask e2e"]
 fn a_server_that_just_dies_is_restarted_pod_by_pod_and_no_request_fails() {
     tell("restarts-rollout", async |place| {
-        let (_mesh, inside, shop) = shop(place, 2).await;
+        let shop = Shop::open(place, 2).await;
         for _ in 0..times(20, 2) {
-            unharmed(&inside, shop, 400, place.restart("shop")).await;
+            shop.unharmed(400, place.restart("shop")).await;
         }
     });
 }
@@ -54,9 +34,9 @@ fn a_server_that_just_dies_is_restarted_pod_by_pod_and_no_request_fails() {
 #[ignore = "wants a node: cargo xtask e2e"]
 fn a_server_grows_and_shrinks_and_no_request_fails() {
     tell("restarts-scale", async |place| {
-        let (_mesh, inside, shop) = shop(place, 1).await;
+        let shop = Shop::open(place, 1).await;
         for _ in 0..times(20, 1) {
-            unharmed(&inside, shop, 200, async {
+            shop.unharmed(200, async {
                 place.scale("shop", 5).await;
                 place.scale("shop", 1).await;
             })
@@ -69,9 +49,9 @@ fn a_server_grows_and_shrinks_and_no_request_fails() {
 #[ignore = "wants a node: cargo xtask e2e"]
 fn pods_are_evicted_one_by_one_and_no_request_fails() {
     tell("restarts-drain", async |place| {
-        let (_mesh, inside, shop) = shop(place, 2).await;
+        let shop = Shop::open(place, 2).await;
         for _ in 0..times(20, 1) {
-            unharmed(&inside, shop, 200, async {
+            shop.unharmed(200, async {
                 for pod in place.pods("app=shop").await {
                     let pods = place.api::<Pod>();
                     pods.evict(&pod.name_any(), &EvictParams::default()).await.unwrap();
@@ -88,8 +68,8 @@ fn pods_are_evicted_one_by_one_and_no_request_fails() {
 #[ignore = "wants a node: cargo xtask e2e"]
 fn the_operator_is_rolled_and_its_leader_deleted_and_no_request_fails() {
     tell_alone("restarts-operator", async |place| {
-        let (mesh, inside, shop) = shop(place, 2).await;
-        mesh.install(&["--ha"]).await;
+        let shop = Shop::open(place, 2).await;
+        shop.mesh.install(&["--ha"]).await;
         let client = place.client.clone();
         let operators: Api<Deployment> = Api::namespaced(client.clone(), names::OPERATOR_NAMESPACE);
         let pods: Api<Pod> = Api::namespaced(client.clone(), names::OPERATOR_NAMESPACE);
@@ -100,7 +80,7 @@ fn the_operator_is_rolled_and_its_leader_deleted_and_no_request_fails() {
         };
         for _ in 0..times(20, 1) {
             let leader = wait::until("a leader", SOON, async || holder().await.ok_or("none")).await;
-            unharmed(&inside, shop, 200, async {
+            shop.unharmed(200, async {
                 pods.delete(&leader, &DeleteParams::default()).await.unwrap();
                 wait::until("another leader", SOON, async || match holder().await {
                     Some(other) if other != leader => Ok(()),
@@ -117,7 +97,7 @@ fn the_operator_is_rolled_and_its_leader_deleted_and_no_request_fails() {
         for pod in place.pods("app=shop").await {
             assert!(mesh::is_meshed(&pod), "{pod:#?}");
         }
-        mesh.install(&[]).await;
+        shop.mesh.install(&[]).await;
         let left = pods.list(&ListParams::default()).await.unwrap();
         assert!(!left.items.is_empty());
     });

@@ -189,6 +189,21 @@ impl Place {
         SocketAddr::new(ip.parse().unwrap(), port)
     }
 
+    /// Does something while the API server is away, and waits until it is back.
+    pub async fn without_api_server<T>(&self, meanwhile: impl Future<Output = T>) -> T {
+        let held = self.node.hold("kube-apiserver").unwrap();
+        let answers = || async { self.client.apiserver_version().await };
+        wait::until("the API server to be away", SOON, async || match answers().await {
+            Ok(_) => Err("it answers"),
+            Err(_) => Ok(()),
+        })
+        .await;
+        let done = meanwhile.await;
+        drop(held);
+        wait::until("the API server to be back", SOON, answers).await;
+        done
+    }
+
     /// What somebody without a proxy is answered. kube-proxy may not have heard yet that a Service has endpoints.
     pub async fn told_outside(&self, to: SocketAddr, path: &str) -> Response<Bytes> {
         let ask = async || client::get(to, path).await.map_err(|error| format!("{error:#}"));

@@ -65,7 +65,7 @@ pub const INJECT: &str = "mesh.dev/inject";
 pub const INJECT_LABEL: &str = "mesh.dev/inject-webhook";
 /// On a Namespace: `restart` lets the operator restart, at a bounded rate, the workloads of Pods that should be meshed and are not.
 pub const RECONCILE: &str = "mesh.dev/reconcile";
-/// Comma-separated ports (or `a-b` ranges) whose bytes are forwarded unread; on a Pod, Namespace or Service.
+/// Comma-separated ports (or `a-b` ranges) whose bytes are forwarded unread; on a Pod, Service or Namespace, of which the first counts.
 pub const OPAQUE_PORTS: &str = "mesh.dev/opaque-ports";
 /// `allow-all`, `mesh-only` or `deny`; on a Pod or Namespace: what a port allows when no AuthorizationPolicy selects it.
 pub const DEFAULT_POLICY: &str = "mesh.dev/default-policy";

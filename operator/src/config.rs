@@ -4,7 +4,7 @@ pub mod environment;
 pub mod reference;
 
 use clap::{ArgGroup, Parser};
-use mesh_policy::{Authority, DefaultPolicy, Settings};
+use mesh_policy::{Authority, DefaultPolicy, PortSet, Settings};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// How all of our variables begin.
@@ -72,6 +72,10 @@ pub struct Config {
     #[arg(long, value_name = "POLICY", default_value = "allow-all", env = "MESH_OPERATOR_DEFAULT_POLICY")]
     pub default_policy: DefaultPolicy,
 
+    /// Ports, and ranges such as 8000-8010, whose bytes are forwarded unread, where neither Pod, Service nor Namespace says otherwise.
+    #[arg(long, value_name = "PORTS", default_value_t = Settings::default().opaque_ports, value_parser = opaque_ports, env = "MESH_OPERATOR_OPAQUE_PORTS")]
+    pub opaque_ports: PortSet,
+
     /// How long a proxy's certificate is valid, such as 24h or 90s.
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = leaf_lifetime, env = "MESH_OPERATOR_LEAF_LIFETIME")]
     pub leaf_lifetime: Duration,
@@ -104,6 +108,7 @@ impl Config {
             control_namespace: self.namespace.clone(),
             cluster_domain: self.cluster_domain.clone(),
             default_policy: self.default_policy,
+            opaque_ports: self.opaque_ports.clone(),
         }
     }
 }
@@ -122,6 +127,12 @@ fn cluster_domain(text: &str) -> Result<String, String> {
         Ok(_) => Ok(text.to_owned()),
         Err(_) => Err("want a domain in lower case without a dot at its end, such as cluster.local".into()),
     }
+}
+
+/// None are fine too.
+fn opaque_ports(text: &str) -> Result<PortSet, String> {
+    let (ports, bad) = PortSet::parse(text);
+    if bad.is_empty() { Ok(ports) } else { Err(bad.join(", ")) }
 }
 
 #[cfg(test)]
@@ -148,6 +159,7 @@ mod tests {
             ("--grpc-addr", "nowhere"),
             ("--default-policy", "open"),
             ("--leaf-lifetime", "1s"),
+            ("--opaque-ports", "80,http"),
             ("--cluster-domain", "Example.org"),
             ("--cluster-domain", "example.org."),
             ("--cluster-domain", ""),

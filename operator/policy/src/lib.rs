@@ -25,6 +25,7 @@ pub use identity::Identities;
 pub use inbound::DefaultPolicy;
 pub use meta::{Meta, Resource};
 pub use pods::PodInfo;
+pub use ports::PortSet;
 pub use services::{Authority, AuthorityError, PortProtocol, Service, ServiceKind, ServicePort};
 pub use tables::{PolicyStatus, RouteStatus, Tables};
 pub use world::{List, Origin, Settings, World};

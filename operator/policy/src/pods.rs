@@ -35,7 +35,7 @@ pub struct PodInfo {
     object: Arc<core::Pod>,
     /// Ports that carry a name, for `targetPort: name`.
     pub named_ports: BTreeMap<String, u16>,
-    /// Forwarded unread, by the Pod's annotation, else the Namespace's, else the well-known ports.
+    /// Forwarded unread, by the Pod's annotation, else the Namespace's, else the operator's flag.
     pub opaque_ports: PortSet,
     /// By the Pod's annotation, else the Namespace's, else the operator's flag.
     pub default_policy: DefaultPolicy,
@@ -46,13 +46,8 @@ pub struct PodInfo {
 impl PodInfo {
     /// Itself, and not its Namespace for all.
     pub fn declares_opaque_ports(&self) -> bool {
-        self.meshed
-            && self
-                .object
-                .metadata
-                .annotations
-                .as_ref()
-                .is_some_and(|all| all.contains_key(names::OPAQUE_PORTS))
+        let annotations = self.object.metadata.annotations.as_ref();
+        annotations.is_some_and(|all| all.contains_key(names::OPAQUE_PORTS))
     }
 
     pub fn labels(&self) -> &BTreeMap<String, String> {
@@ -104,7 +99,6 @@ impl Pods {
             elsewhere.get_or_insert_with(index).get(&Arc::as_ptr(pod)).copied()
         };
         let identities = settings.identities();
-        let well_known = PortSet::of(names::DEFAULT_OPAQUE_PORTS);
         let mut read = Vec::with_capacity(now.pods.len());
         let mut new = vec![];
         for (at, pod) in now.pods.iter().enumerate() {
@@ -116,7 +110,7 @@ impl Pods {
                 continue;
             }
             let annotations = namespaces.get(namespace).copied();
-            let info = read_one(pod, annotations, settings, &identities, &well_known).map(Arc::new);
+            let info = read_one(pod, annotations, settings, &identities).map(Arc::new);
             new.extend(info.clone());
             read.push(info);
         }
@@ -155,7 +149,6 @@ fn read_one(
     namespace_annotations: Option<&BTreeMap<String, String>>,
     settings: &Settings,
     identities: &Identities,
-    well_known: &PortSet,
 ) -> Option<PodInfo> {
     let status = pod.status.as_ref()?;
     if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
@@ -192,7 +185,7 @@ fn read_one(
     ports.dedup();
     let opaque_ports = match annotation(names::OPAQUE_PORTS) {
         Some(text) => PortSet::parse(text).0,
-        None => well_known.clone(),
+        None => settings.opaque_ports.clone(),
     };
     let probes = probes(spec, &named_ports);
     let workload = workload(pod, &name, labels);

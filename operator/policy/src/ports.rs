@@ -1,6 +1,6 @@
 //! Lists of ports in annotations: `80,443,8000-8010`.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 /// Inclusive ranges; cheap to clone, since most Pods have the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,6 +29,20 @@ impl PortSet {
     }
 }
 
+/// As it is parsed.
+impl fmt::Display for PortSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, (low, high)) in self.0.iter().enumerate() {
+            let comma = if at > 0 { "," } else { "" };
+            match low == high {
+                true => write!(f, "{comma}{low}")?,
+                false => write!(f, "{comma}{low}-{high}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
 fn range(item: &str) -> Option<(u16, u16)> {
     let (low, high) = item.split_once('-').unwrap_or((item, item));
     let (low, high): (u16, u16) = (low.trim().parse().ok()?, high.trim().parse().ok()?);
@@ -45,5 +59,6 @@ mod tests {
         assert!([80, 443, 8000, 8010].iter().all(|port| set.contains(*port)));
         assert!(!set.contains(8011) && !set.contains(1));
         assert_eq!(bad.len(), 4, "{bad:?}");
+        assert_eq!(set.to_string(), "80,443,8000-8010");
     }
 }

@@ -1,7 +1,7 @@
 //! What the mesh knows about a Service, and how it is named in an authority.
 
 use crate::{
-    World,
+    Settings, World,
     outbound::{Accrual, Retry, Timeouts},
     ports::PortSet,
     routes::options,
@@ -56,6 +56,8 @@ pub struct ServicePort {
     pub port: u16,
     pub name: Option<String>,
     pub protocol: PortProtocol,
+    /// Whether the Service itself says so, and not its Namespace or the operator's flag for all.
+    pub declared: bool,
     /// A number or a name of a container port.
     pub target: IntOrString,
 }
@@ -74,6 +76,15 @@ impl ServicePort {
             IntOrString::String(name) => named_ports.get(name).copied(),
         }
     }
+
+    /// Whether it is to be read where others' may be opaque.
+    fn contradicts(&self, opaque: &PortSet) -> bool {
+        let leads_there = match &self.target {
+            IntOrString::Int(port) => u16::try_from(*port).is_ok_and(|port| opaque.contains(port)),
+            IntOrString::String(_) => true,
+        };
+        self.declared && self.protocol != PortProtocol::Opaque && leads_there
+    }
 }
 
 pub(crate) type Services = BTreeMap<(String, String), Arc<Service>>;
@@ -83,26 +94,28 @@ pub(crate) type Services = BTreeMap<(String, String), Arc<Service>>;
 pub(crate) struct Directory {
     pub services: Services,
     pub by_cluster_ip: HashMap<IpAddr, Arc<Service>>,
-    /// Those of a namespace that declare a port opaque: few, so that asking costs little.
+    /// Those of a namespace with a port that is opaque, or would be if they did not say otherwise: few, so that asking costs little.
     with_opaque_ports: Arc<HashMap<String, Vec<Arc<Service>>>>,
     pub problems: Vec<(String, String)>,
 }
 
 impl Directory {
     /// The Services of this world; those that are what they were are shared with ours.
-    pub fn next(&self, world: &World) -> Directory {
-        let by_namespace: BTreeMap<&str, &str> = world
+    pub fn next(&self, world: &World, settings: &Settings) -> Directory {
+        let by_namespace: BTreeMap<&str, PortSet> = world
             .namespaces
             .iter()
             .filter_map(|ns| {
                 let annotations = ns.metadata.annotations.as_ref()?;
-                Some((ns.metadata.name.as_deref()?, annotations.get(names::OPAQUE_PORTS)?.as_str()))
+                let (ports, _) = PortSet::parse(annotations.get(names::OPAQUE_PORTS)?);
+                Some((ns.metadata.name.as_deref()?, ports))
             })
             .collect();
+        let inherited = |namespace: &str| by_namespace.get(namespace).unwrap_or(&settings.opaque_ports);
         let mut next = Directory::default();
         for service in world.services.iter() {
             let namespace = service.metadata.namespace.clone().unwrap_or_else(|| "default".into());
-            let inherited = by_namespace.get(namespace.as_str()).copied();
+            let inherited = inherited(&namespace);
             let Some(service) = read_one(service, namespace, inherited, &mut next.problems) else { continue };
             let key = (service.namespace.clone(), service.name.clone());
             let service = match self.services.get(&key) {
@@ -114,7 +127,12 @@ impl Directory {
         let mut with_opaque_ports: HashMap<String, Vec<Arc<Service>>> = HashMap::new();
         for service in next.services.values() {
             next.by_cluster_ip.extend(service.cluster_ips.iter().map(|ip| (*ip, service.clone())));
-            if service.ports.iter().any(|port| port.protocol == PortProtocol::Opaque) {
+            let inherited = inherited(&service.namespace);
+            if service
+                .ports
+                .iter()
+                .any(|port| port.protocol == PortProtocol::Opaque || port.contradicts(inherited))
+            {
                 with_opaque_ports.entry(service.namespace.clone()).or_default().push(service.clone());
             }
         }
@@ -138,7 +156,7 @@ impl Directory {
 fn read_one(
     service: &core::Service,
     namespace: String,
-    namespace_opaque: Option<&str>,
+    inherited: &PortSet,
     problems: &mut Vec<(String, String)>,
 ) -> Option<Service> {
     let name = service.metadata.name.clone()?;
@@ -151,20 +169,13 @@ fn read_one(
         (_, Some("None")) => ServiceKind::Headless,
         _ => ServiceKind::ClusterIp,
     };
-    let opaque = match annotations.get(names::OPAQUE_PORTS) {
-        Some(text) => {
-            let (set, bad) = PortSet::parse(text);
-            problems.extend(
-                bad.into_iter()
-                    .map(|bad| (object.clone(), format!("annotation {}: {bad}", names::OPAQUE_PORTS))),
-            );
-            set
-        }
-        None => match namespace_opaque {
-            Some(text) => PortSet::parse(text).0,
-            None => PortSet::of(names::DEFAULT_OPAQUE_PORTS),
-        },
-    };
+    let opaque = annotations.get(names::OPAQUE_PORTS).map(|text| {
+        let (set, bad) = PortSet::parse(text);
+        problems.extend(
+            bad.into_iter().map(|bad| (object.clone(), format!("annotation {}: {bad}", names::OPAQUE_PORTS))),
+        );
+        set
+    });
     let mut ports = vec![];
     for port in spec.ports.iter().flatten() {
         if port.protocol.as_deref().unwrap_or("TCP") != "TCP" {
@@ -178,15 +189,19 @@ fn read_one(
             None | Some(IntOrString::Int(0)) => IntOrString::Int(port.port),
             Some(target) => target.clone(),
         };
-        let protocol = if opaque.contains(number) {
-            PortProtocol::Opaque
-        } else {
-            declared(port.app_protocol.as_deref())
+        let app_protocol = port.app_protocol.as_deref().filter(|name| !name.is_empty());
+        let (protocol, declared) = match (&opaque, app_protocol) {
+            (Some(opaque), _) if opaque.contains(number) => (PortProtocol::Opaque, true),
+            (_, Some(name)) => (protocol_of(name), true),
+            (Some(_), None) => (PortProtocol::Detect, true),
+            (None, None) if inherited.contains(number) => (PortProtocol::Opaque, false),
+            (None, None) => (PortProtocol::Detect, false),
         };
         ports.push(ServicePort {
             port: number,
             name: port.name.clone().filter(|name| !name.is_empty()),
             protocol,
+            declared,
             target,
         });
     }
@@ -210,12 +225,11 @@ fn read_one(
 }
 
 /// `http` is HTTP/1 and `grpc` is HTTP/2; whatever we do not know is left unread, as its author asked for something else than HTTP.
-fn declared(app_protocol: Option<&str>) -> PortProtocol {
+fn protocol_of(app_protocol: &str) -> PortProtocol {
     match app_protocol {
-        None | Some("") => PortProtocol::Detect,
-        Some("http" | "kubernetes.io/ws") => PortProtocol::Http1,
-        Some("kubernetes.io/h2c" | "grpc" | "http2") => PortProtocol::Http2,
-        Some(_) => PortProtocol::Opaque,
+        "http" | "kubernetes.io/ws" => PortProtocol::Http1,
+        "kubernetes.io/h2c" | "grpc" | "http2" => PortProtocol::Http2,
+        _ => PortProtocol::Opaque,
     }
 }
 

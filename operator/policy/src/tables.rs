@@ -4,7 +4,7 @@ mod unchanged;
 
 use crate::{
     Authority, AuthorityError, Diagnostic, Endpoint, EndpointSet, Meta, PodInfo, PortProtocol, Service,
-    ServiceKind, Settings, World,
+    ServiceKind, ServicePort, Settings, World,
     authorization::AuthorizationPolicy,
     diagnostic, endpoints,
     gateway::ParentRef,
@@ -89,7 +89,7 @@ impl Tables {
         };
         let services = match same_namespaces && Arc::ptr_eq(&before.services, &world.services) {
             true => self.services.clone(),
-            false => Arc::new(self.services.next(world)),
+            false => Arc::new(self.services.next(world, settings)),
         };
         let slices = match Arc::ptr_eq(&before.endpoint_slices, &world.endpoint_slices) {
             true => self.slices.clone(),
@@ -246,39 +246,59 @@ impl Tables {
         self.world.authorization_policies.iter().map(status).collect()
     }
 
-    /// Whether a Pod's port is forwarded unread: its own annotation says so, or a Service that leads to it.
+    /// Whether a Pod's port is forwarded unread. The Pod's own annotation decides; else what Services declare that lead to the
+    /// port; else Namespace or operator, by the number of the port or that of such a Service's.
     pub fn is_opaque(&self, pod: &PodInfo, port: u16) -> bool {
-        let leads = |service: &Arc<Service>| {
-            let mut opaque = service.ports.iter().filter(|own| own.protocol == PortProtocol::Opaque);
-            opaque.any(|own| own.target_on(&pod.named_ports) == Some(port))
-                && crate::selector::selects(&service.selector, pod.labels())
-        };
-        pod.opaque_ports.contains(port) || self.services.with_opaque_ports(&pod.namespace).iter().any(leads)
+        if pod.declares_opaque_ports() {
+            return pod.opaque_ports.contains(port);
+        }
+        let mut inherited = pod.opaque_ports.contains(port);
+        let mut read = false;
+        for service in self.services.with_opaque_ports(&pod.namespace) {
+            let leads = |own: &&ServicePort| own.target_on(&pod.named_ports) == Some(port);
+            let mut leading = service.ports.iter().filter(leads).peekable();
+            if leading.peek().is_none() || !crate::selector::selects(&service.selector, pod.labels()) {
+                continue;
+            }
+            for own in leading {
+                match (own.declared, own.protocol == PortProtocol::Opaque) {
+                    (true, true) => return true,
+                    (true, false) => read = true,
+                    (false, opaque) => inherited |= opaque,
+                }
+            }
+        }
+        inherited && !read
     }
 
-    /// Service ports that clients read although a Pod behind them says that it forwards them unread.
+    /// Service ports that clients read although a Pod behind them says that it forwards them unread, and the reverse.
     pub fn half_opaque(&self, namespaces: impl Fn(&str) -> bool) -> Vec<String> {
-        let mut found: BTreeMap<(&str, &str, u16), &str> = BTreeMap::new();
-        // The well-known ports are the same on both sides.
-        for pod in
-            self.pods.sorted.iter().filter(|pod| pod.declares_opaque_ports() && namespaces(&pod.namespace))
-        {
+        let mut found: BTreeMap<(&str, &str, u16), (&str, bool)> = BTreeMap::new();
+        // A Pod that declares nothing follows its Services.
+        let declares =
+            |pod: &&Arc<PodInfo>| pod.meshed && pod.declares_opaque_ports() && namespaces(&pod.namespace);
+        for pod in self.pods.sorted.iter().filter(declares) {
             for service in
                 self.services.services.values().filter(|service| service.namespace == pod.namespace)
             {
-                let read = service.ports.iter().filter(|port| port.protocol != PortProtocol::Opaque);
-                for port in read {
-                    let unread = port
-                        .target_on(&pod.named_ports)
-                        .is_some_and(|target| pod.opaque_ports.contains(target));
-                    if unread && crate::selector::selects(&service.selector, pod.labels()) {
-                        found.entry((&service.namespace, &service.name, port.port)).or_insert(&pod.name);
+                for port in &service.ports {
+                    let Some(target) = port.target_on(&pod.named_ports) else { continue };
+                    let unread = pod.opaque_ports.contains(target);
+                    let differs = unread != (port.protocol == PortProtocol::Opaque);
+                    if differs && crate::selector::selects(&service.selector, pod.labels()) {
+                        let key = (&*service.namespace, &*service.name, port.port);
+                        found.entry(key).or_insert((&pod.name, unread));
                     }
                 }
             }
         }
-        let finding = |((namespace, service, port), pod)| {
-            format!("Service {namespace}/{service} port {port}: Pod {namespace}/{pod} forwards it unread")
+        let finding = |((namespace, service, port), (pod, unread))| {
+            let does = if unread {
+                "forwards it unread, clients read it"
+            } else {
+                "reads it, clients forward it unread"
+            };
+            format!("Service {namespace}/{service} port {port}: Pod {namespace}/{pod} {does}")
         };
         found.into_iter().map(finding).collect()
     }

@@ -6,6 +6,7 @@ use crate::{
     gateway::{GRPCRoute, HTTPRoute},
     identity::Identities,
     inbound::DefaultPolicy,
+    ports::PortSet,
 };
 use k8s_openapi::api::{
     core::v1::{Namespace, Pod, Service, ServiceAccount},
@@ -50,6 +51,8 @@ pub struct Settings {
     pub cluster_domain: String,
     /// Where neither Pod nor Namespace says otherwise.
     pub default_policy: DefaultPolicy,
+    /// Forwarded unread, where neither Pod, Service nor Namespace says otherwise.
+    pub opaque_ports: PortSet,
 }
 
 impl Settings {
@@ -65,6 +68,7 @@ impl Default for Settings {
             control_namespace: mesh_api::names::CONTROL_NAMESPACE.into(),
             cluster_domain: "cluster.local".into(),
             default_policy: DefaultPolicy::AllowAll,
+            opaque_ports: PortSet::of(mesh_api::names::DEFAULT_OPAQUE_PORTS),
         }
     }
 }

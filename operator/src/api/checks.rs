@@ -240,7 +240,7 @@ fn opaque_ports(facts: &Facts) -> Check {
         "ports are opaque on both sides",
         Outcome::Warn,
         facts.half_opaque.clone(),
-        "annotate the Service with mesh.dev/opaque-ports as its Pods are: clients wait for a request's first bytes else",
+        "annotate Service and Pods with the same mesh.dev/opaque-ports: who reads waits for a request's first bytes, and who does not has no requests",
     )
 }
 

@@ -2,7 +2,7 @@
 
 use super::fixture::{SHOP, tables, world};
 use crate::{
-    Authority, Meta, ProtocolHint, Settings, Tables,
+    Authority, Meta, PortProtocol, PortSet, ProtocolHint, Settings, Tables,
     outbound::{Backend, Policy, Routes, ServicePolicy, Target},
 };
 use std::time::Duration;
@@ -209,7 +209,51 @@ fn names_that_are_no_cluster_ip_services() {
 }
 
 #[test]
-fn a_port_that_only_its_pods_forward_unread_is_found() {
+fn of_several_lists_of_opaque_ports_the_nearest_counts() {
+    // Whether clients forward the Service's port 5432 unread, and the Pod its port 7000, to which that leads.
+    let unread = |flag: &str, namespace: &str, service: &str, app_protocol: &str, pod: &str| {
+        let yaml = format!(
+            "kind: Namespace
+metadata: {{ name: shop, annotations: {{ {namespace} }} }}
+---
+kind: Service
+metadata: {{ name: db, namespace: shop, annotations: {{ {service} }} }}
+spec: {{ selector: {{ app: db }}, ports: [{{ port: 5432, targetPort: sql, {app_protocol} }}] }}
+---
+kind: Pod
+metadata: {{ name: db-0, namespace: shop, labels: {{ app: db }}, annotations: {{ {pod} }} }}
+spec: {{ containers: [{{ name: a, ports: [{{ name: sql, containerPort: 7000 }}] }}] }}
+status: {{ podIP: 10.0.0.4 }}"
+        );
+        let settings = Settings { opaque_ports: PortSet::parse(flag).0, ..Settings::default() };
+        let tables = Tables::build(&world(&yaml), &settings);
+        let client = tables.service("shop", "db").unwrap().ports[0].protocol == PortProtocol::Opaque;
+        (client, tables.is_opaque(tables.pod("shop", "db-0").unwrap(), 7000))
+    };
+    let (both, none) = ("mesh.dev/opaque-ports: '5432,7000'", "mesh.dev/opaque-ports: ''");
+    assert_eq!(unread("5432", "", "", "", ""), (true, true), "the flag, by the Service's port");
+    assert_eq!(unread("7000", "", "", "", ""), (false, true), "the flag, by the Pod's port");
+    assert_eq!(unread("", "", "", "", ""), (false, false), "an empty flag");
+    assert_eq!(unread("5432,7000", none, "", "", ""), (false, false), "the Namespace before the flag");
+    assert_eq!(unread("", both, "", "", ""), (true, true), "the Namespace");
+    assert_eq!(unread("7000", both, none, "", ""), (false, false), "the Service before all but its Pod");
+    assert_eq!(unread("7000", both, "", "appProtocol: http", ""), (false, false), "its appProtocol too");
+    assert_eq!(
+        unread("", none, "", "appProtocol: mysql", ""),
+        (true, true),
+        "an appProtocol that is no HTTP"
+    );
+    assert_eq!(
+        unread("", "", both, "appProtocol: http", ""),
+        (true, true),
+        "the list before the appProtocol"
+    );
+    assert_eq!(unread("", both, both, "", none), (true, false), "the Pod decides about its own ports");
+    assert_eq!(unread("", none, none, "", both), (false, true), "the Pod, the other way");
+}
+
+#[test]
+fn a_port_that_is_forwarded_unread_on_one_side_only_is_found() {
     let found = |service: &str, pod: &str| {
         let yaml = format!(
             "kind: Service
@@ -224,7 +268,12 @@ status: {{ podIP: 10.0.0.4 }}"
         tables(&yaml).half_opaque(|_| true)
     };
     let annotation = "mesh.dev/opaque-ports: '7000,7001'";
-    assert_eq!(found("", annotation), ["Service shop/db port 7000: Pod shop/db-0 forwards it unread"]);
+    let finding = |does: &str| vec![format!("Service shop/db port 7000: Pod shop/db-0 {does}")];
+    assert_eq!(found("", annotation), finding("forwards it unread, clients read it"));
+    assert_eq!(
+        found(annotation, "mesh.dev/opaque-ports: '9'"),
+        finding("reads it, clients forward it unread")
+    );
     assert!(found(annotation, annotation).is_empty() && found(annotation, "").is_empty());
     assert!(found("", "mesh.dev/opaque-ports: '9'").is_empty());
 }

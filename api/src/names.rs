@@ -95,6 +95,8 @@ pub const PROXY_CORES: &str = "mesh.dev/proxy-cores";
 pub const PROXY_LOG: &str = "mesh.dev/proxy-log";
 /// `plain` or `json`; on a Pod or Namespace.
 pub const PROXY_LOG_FORMAT: &str = "mesh.dev/proxy-log-format";
+/// Comma-separated networks (CIDR) from which the proxy's metrics may be read; on a Pod or Namespace.
+pub const PROXY_METRICS_NETWORKS: &str = "mesh.dev/proxy-metrics-networks";
 /// `json` for a line per inbound request; on a Pod or Namespace.
 pub const PROXY_ACCESS_LOG: &str = "mesh.dev/proxy-access-log";
 /// Share of requests that start a trace, 0 to 1; on a Pod or Namespace.

@@ -124,6 +124,8 @@ pub struct Proxy {
     pub skip_outbound_ports: String,
     /// Networks (CIDR) whose connections bypass the proxy in both directions.
     pub skip_networks: String,
+    /// Networks (CIDR) from which a proxy's metrics may be read, at the port `mesh-admin` (4191). Empty: from its own Pod only.
+    pub metrics_networks: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -271,6 +273,7 @@ impl Default for Proxy {
             skip_inbound_ports: String::new(),
             skip_outbound_ports: String::new(),
             skip_networks: String::new(),
+            metrics_networks: String::new(),
         }
     }
 }

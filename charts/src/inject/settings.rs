@@ -32,12 +32,8 @@ impl Settings {
         read.text(names::OPAQUE_PORTS, &mut proxy.opaque_ports, are_ports, PORTS)?;
         read.text(names::SKIP_INBOUND_PORTS, &mut proxy.skip_inbound_ports, are_ports, PORTS)?;
         read.text(names::SKIP_OUTBOUND_PORTS, &mut proxy.skip_outbound_ports, are_ports, PORTS)?;
-        read.text(
-            names::SKIP_NETWORKS,
-            &mut proxy.skip_networks,
-            are_networks,
-            "networks, as in 10.0.0.0/8",
-        )?;
+        read.text(names::SKIP_NETWORKS, &mut proxy.skip_networks, are_networks, NETWORKS)?;
+        read.text(names::PROXY_METRICS_NETWORKS, &mut proxy.metrics_networks, are_networks, NETWORKS)?;
         let resources = &mut proxy.resources;
         for (name, limits, resource) in [
             (names::PROXY_CPU_REQUEST, false, "cpu"),
@@ -56,6 +52,7 @@ impl Settings {
 }
 
 const PORTS: &str = "ports and ranges from 1 to 65535, as in 80,8080-8090";
+const NETWORKS: &str = "networks, as in 10.0.0.0/8";
 const DURATION: &str = "a whole number and ms, s, m, h or d, as in 30s";
 
 struct Reader<A> {

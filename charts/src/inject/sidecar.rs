@@ -181,6 +181,9 @@ fn env(spec: &PodSpec, settings: &Settings, injection: &Injection) -> Vec<EnvVar
     set("LOG_FORMAT", log_format(proxy.log_format).into());
     set("TRACE_SAMPLE_RATIO", proxy.trace_sample_ratio.to_string());
     set("SHUTDOWN_GRACE_PERIOD", proxy.shutdown_grace_period.clone());
+    if !proxy.metrics_networks.is_empty() {
+        set("ADMIN_METRICS_NETWORKS", proxy.metrics_networks.clone());
+    }
     if proxy.access_log {
         set("ACCESS_LOG", "json".into());
     }

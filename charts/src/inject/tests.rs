@@ -202,6 +202,18 @@ fn annotations_reach_the_proxy_or_are_refused_by_name() {
             "\"--inbound-ports-to-ignore=4190,4191,22,8000-8010\"".into(),
         ),
         (names::SKIP_OUTBOUND_PORTS, "3306", "/args/5", "\"--outbound-ports-to-ignore=3306\"".into()),
+        (
+            names::PROXY_METRICS_NETWORKS,
+            "10.0.0.0/8,fd00::/8",
+            "MESH_PROXY_ADMIN_METRICS_NETWORKS",
+            "\"10.0.0.0/8,fd00::/8\"".into(),
+        ),
+        (
+            names::PROXY_METRICS_NETWORKS,
+            "all",
+            "",
+            refused(names::PROXY_METRICS_NETWORKS, "all", "networks, as in 10.0.0.0/8"),
+        ),
         (names::SKIP_NETWORKS, "10.0.0.0/8", "/args/5", "\"--subnets-to-ignore=10.0.0.0/8\"".into()),
         (names::SKIP_INBOUND_PORTS, "1-70000", "", refused(names::SKIP_INBOUND_PORTS, "1-70000", ports)),
         (names::SKIP_INBOUND_PORTS, "80,,443", "", refused(names::SKIP_INBOUND_PORTS, "80,,443", ports)),
@@ -226,6 +238,26 @@ fn the_proxy_knows_who_it_is_and_whom_to_ask() {
     ] {
         assert_eq!(variable(&[], &[], &format!("MESH_PROXY_{name}")), format!("{expected:?}"));
     }
+}
+
+#[test]
+fn metrics_are_for_the_pod_itself_unless_a_value_says_who_may_read_them() {
+    const NETWORKS: &str = "MESH_PROXY_ADMIN_METRICS_NETWORKS";
+    assert_eq!(variable(&[], &[], NETWORKS), "");
+    let mut given = Given::default();
+    given.set("proxy.metricsNetworks=10.244.0.0/16").unwrap();
+    let injection = Injection::of(&given.check().unwrap()).unwrap();
+    let decision =
+        inject(&serde_json::from_value(pod(WEB)).unwrap(), &annotations(ENABLED), &injection, NATIVE);
+    let proxy = &patched(&pod(WEB), &decision.patch)["spec"]["initContainers"][1];
+    assert!(
+        proxy["env"].to_string().contains(&format!(r#"{{"name":"{NETWORKS}","value":"10.244.0.0/16"}}"#)),
+        "{proxy}"
+    );
+    assert!(
+        proxy["ports"].to_string().contains(r#"{"containerPort":4191,"name":"mesh-admin","protocol":"TCP"}"#),
+        "{proxy}"
+    );
 }
 
 #[test]

@@ -8,7 +8,6 @@ mod duties;
 mod events;
 mod leader;
 pub(crate) mod leaf;
-mod lean;
 mod lease;
 mod maps;
 mod mirror;

@@ -8,11 +8,8 @@ pub mod stores;
 mod unknown;
 
 use crate::{cluster::reconcile, tokens::Tokens};
-use k8s_openapi::{
-    api::core::v1::{Namespace, Pod},
-    jiff::Timestamp,
-};
-use mesh_policy::{Diagnostic, List, Origin, Settings, Tables, World};
+use k8s_openapi::{api::core::v1::Namespace, jiff::Timestamp};
+use mesh_policy::{Diagnostic, List, Origin, Pod, Settings, Tables, World};
 use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc, time::Duration};
 use stores::{Change, Stores};
 use tokio::{

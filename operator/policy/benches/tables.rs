@@ -3,12 +3,9 @@
 
 mod measure;
 
-use k8s_openapi::api::{
-    core::v1::{Pod, Service},
-    discovery::v1::EndpointSlice,
-};
+use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use measure::measure;
-use mesh_policy::{Authority, Settings, Tables, World, outbound::Target};
+use mesh_policy::{Authority, Pod, Settings, Tables, World, outbound::Target};
 use serde_json::json;
 use std::sync::Arc;
 

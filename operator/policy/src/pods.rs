@@ -1,10 +1,16 @@
 //! What the mesh knows about a Pod.
 
-use crate::{DefaultPolicy, World, identity::Identities, ports::PortSet, world::Settings};
-use k8s_openapi::api::core::v1 as core;
+use crate::{
+    DefaultPolicy, World,
+    identity::Identities,
+    pod::{Pod, PodSpec},
+    ports::PortSet,
+    world::Settings,
+};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use mesh_api::names;
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     net::IpAddr,
     sync::Arc,
 };
@@ -32,15 +38,15 @@ pub struct PodInfo {
     /// TCP container ports, ascending.
     pub ports: Vec<u16>,
     /// The object itself, for its labels: shared, as twenty thousand copies would be most of what these tables cost.
-    object: Arc<core::Pod>,
+    object: Arc<Pod>,
     /// Ports that carry a name, for `targetPort: name`.
-    pub named_ports: BTreeMap<String, u16>,
+    pub named_ports: Vec<(String, u16)>,
     /// Forwarded unread, by the Pod's annotation, else the Namespace's, else the operator's flag.
     pub opaque_ports: PortSet,
     /// By the Pod's annotation, else the Namespace's, else the operator's flag.
     pub default_policy: DefaultPolicy,
-    /// `GET` paths of kubelet's probes, by port.
-    pub probes: BTreeMap<u16, BTreeSet<String>>,
+    /// `GET` paths of kubelet's probes, with their ports, in order.
+    pub probes: Vec<(u16, String)>,
 }
 
 impl PodInfo {
@@ -86,12 +92,12 @@ impl Pods {
             );
         }
         // A Namespace says something about each of its Pods.
-        let known: &[Arc<core::Pod>] = match Arc::ptr_eq(&before.namespaces, &now.namespaces) {
+        let known: &[Arc<Pod>] = match Arc::ptr_eq(&before.namespaces, &now.namespaces) {
             true => &before.pods,
             false => &[],
         };
         let mut elsewhere = None;
-        let mut already_read = |at: usize, pod: &Arc<core::Pod>| {
+        let mut already_read = |at: usize, pod: &Arc<Pod>| {
             if known.get(at).is_some_and(|known| Arc::ptr_eq(known, pod)) {
                 return self.read.get(at);
             }
@@ -145,7 +151,7 @@ fn by_ip(
 }
 
 fn read_one(
-    pod: &Arc<core::Pod>,
+    pod: &Arc<Pod>,
     namespace_annotations: Option<&BTreeMap<String, String>>,
     settings: &Settings,
     identities: &Identities,
@@ -155,12 +161,13 @@ fn read_one(
         return None;
     }
     let mut ips: Vec<IpAddr> = vec![];
-    let all = status.pod_ip.iter().chain(status.pod_ips.iter().flatten().map(|ip| &ip.ip));
+    let all = status.pod_ip.iter().chain(status.pod_ips.iter().map(|ip| &ip.ip));
     for ip in all.filter_map(|ip| ip.parse().ok()) {
         if !ips.contains(&ip) {
             ips.push(ip);
         }
     }
+    ips.shrink_to_fit();
     let ip = *ips.first()?;
     let spec = pod.spec.as_ref()?;
     let name = pod.metadata.name.clone()?;
@@ -174,15 +181,17 @@ fn read_one(
     let service_account =
         spec.service_account_name.clone().filter(|name| !name.is_empty()).unwrap_or_else(|| "default".into());
     let meshed = labels.get(names::CONTROL_NAMESPACE_LABEL) == Some(&settings.control_namespace);
-    let declared = spec.containers.iter().flat_map(|container| container.ports.iter().flatten());
+    let declared = spec.containers.iter().flat_map(|container| &container.ports);
     let tcp = declared.filter(|port| port.protocol.as_deref().unwrap_or("TCP") == "TCP");
     let tcp: Vec<(Option<&String>, u16)> =
         tcp.filter_map(|port| Some((port.name.as_ref(), u16::try_from(port.container_port).ok()?))).collect();
-    let named_ports: BTreeMap<String, u16> =
+    let mut named_ports: Vec<(String, u16)> =
         tcp.iter().filter_map(|(name, port)| Some(((*name)?.clone(), *port))).collect();
+    named_ports.shrink_to_fit();
     let mut ports: Vec<u16> = tcp.iter().map(|(_, port)| *port).collect();
     ports.sort_unstable();
     ports.dedup();
+    ports.shrink_to_fit();
     let opaque_ports = match annotation(names::OPAQUE_PORTS) {
         Some(text) => PortSet::parse(text).0,
         None => settings.opaque_ports.clone(),
@@ -217,7 +226,7 @@ fn label<'a>(labels: &'a BTreeMap<String, String>, keys: &[&str]) -> Option<&'a 
     keys.iter().find_map(|key| labels.get(*key)).map(String::as_str).filter(|value| !value.is_empty())
 }
 
-fn workload(pod: &core::Pod, name: &str, labels: &BTreeMap<String, String>) -> String {
+fn workload(pod: &Pod, name: &str, labels: &BTreeMap<String, String>) -> String {
     let owners = pod.metadata.owner_references.iter().flatten();
     if let Some(owner) = owners.clone().find(|owner| owner.controller == Some(true)).or(owners.clone().next())
     {
@@ -236,24 +245,29 @@ fn workload(pod: &core::Pod, name: &str, labels: &BTreeMap<String, String>) -> S
 }
 
 /// Where kubelet asks whether the containers are well. It has no certificate, so a port's policy must let these requests in.
-fn probes(spec: &core::PodSpec, named_ports: &BTreeMap<String, u16>) -> BTreeMap<u16, BTreeSet<String>> {
-    use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-    let mut probes: BTreeMap<u16, BTreeSet<String>> = BTreeMap::new();
+fn probes(spec: &PodSpec, named_ports: &[(String, u16)]) -> Vec<(u16, String)> {
+    let mut probes = vec![];
     for container in &spec.containers {
         let all = [&container.liveness_probe, &container.readiness_probe, &container.startup_probe];
         for get in all.into_iter().flatten().filter_map(|probe| probe.http_get.as_ref()) {
-            let port = match &get.port {
-                IntOrString::Int(port) => u16::try_from(*port).ok(),
-                IntOrString::String(name) => named_ports.get(name).copied(),
-            };
             let path = get.path.as_deref().unwrap_or("/");
             let path = path.split(['?', '#']).next().unwrap_or_default();
-            if let Some(port) = port.filter(|_| path.starts_with('/')) {
-                probes.entry(port).or_default().insert(path.to_owned());
-            }
+            let port = number(&get.port, named_ports).filter(|_| path.starts_with('/'));
+            probes.extend(port.map(|port| (port, path.to_owned())));
         }
     }
+    probes.sort_unstable();
+    probes.dedup();
+    probes.shrink_to_fit();
     probes
+}
+
+/// The port that a number or the name of a container's port means.
+pub(crate) fn number(port: &IntOrString, named_ports: &[(String, u16)]) -> Option<u16> {
+    match port {
+        IntOrString::Int(port) => u16::try_from(*port).ok(),
+        IntOrString::String(name) => named_ports.iter().find(|(own, _)| own == name).map(|(_, port)| *port),
+    }
 }
 
 fn check_annotations(

@@ -3,6 +3,7 @@
 use crate::{
     Settings, World,
     outbound::{Accrual, Retry, Timeouts},
+    pods,
     ports::PortSet,
     routes::options,
 };
@@ -70,11 +71,8 @@ impl Service {
 
 impl ServicePort {
     /// The container's port that this one leads to.
-    pub fn target_on(&self, named_ports: &BTreeMap<String, u16>) -> Option<u16> {
-        match &self.target {
-            IntOrString::Int(port) => u16::try_from(*port).ok(),
-            IntOrString::String(name) => named_ports.get(name).copied(),
-        }
+    pub fn target_on(&self, named_ports: &[(String, u16)]) -> Option<u16> {
+        pods::number(&self.target, named_ports)
     }
 
     /// Whether it is to be read where others' may be opaque.

@@ -1,7 +1,7 @@
 //! The objects that policy depends on, as a watch delivers them. The order of the lists never matters.
 
 use crate::{
-    Diagnostic,
+    Diagnostic, Pod,
     authorization::AuthorizationPolicy,
     gateway::{GRPCRoute, HTTPRoute},
     identity::Identities,
@@ -9,7 +9,7 @@ use crate::{
     ports::PortSet,
 };
 use k8s_openapi::api::{
-    core::v1::{Namespace, Pod, Service, ServiceAccount},
+    core::v1::{Namespace, Service, ServiceAccount},
     discovery::v1::EndpointSlice,
 };
 use std::{collections::BTreeMap, sync::Arc};

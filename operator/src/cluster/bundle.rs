@@ -2,8 +2,9 @@
 //! `duties`.
 
 use super::mirror;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use mesh_api::names;
+use mesh_policy::Pod;
 use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},

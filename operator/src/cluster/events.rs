@@ -2,8 +2,9 @@
 //! not, and that we restart one. A pure plan, carried out by `duties`, which says each thing once an hour.
 
 use super::reconcile::Unmeshed;
-use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
+use k8s_openapi::jiff::Timestamp;
 use mesh_api::names;
+use mesh_policy::Pod;
 use std::sync::Arc;
 
 /// One thing to say about one object.

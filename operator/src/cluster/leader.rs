@@ -1,8 +1,8 @@
 //! The label by which the Service for telemetry finds the replica that leads: what all proxies report is kept in one place, and
 //! nobody has to pass it on. A pure plan, carried out by `duties`.
 
-use k8s_openapi::api::core::v1::Pod;
 use mesh_api::names;
+use mesh_policy::Pod;
 use serde_json::{Value, json};
 use std::sync::Arc;
 

@@ -2,12 +2,9 @@
 //! comparing, shown to people, and restarted through their owner where the Namespace says so. Pure functions.
 
 use super::mirror;
-use k8s_openapi::{
-    api::core::v1::{Namespace, Pod},
-    jiff::Timestamp,
-};
+use k8s_openapi::{api::core::v1::Namespace, jiff::Timestamp};
 use mesh_api::names;
-use mesh_policy::{Diagnostic, Severity};
+use mesh_policy::{Diagnostic, Pod, Severity};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// A workload with such Pods.

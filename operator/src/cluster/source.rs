@@ -1,7 +1,7 @@
 //! A cluster as a source of watch events: one watch per kind, all of them into one sequence of batches. Nothing is passed on as
 //! complete before every kind has been listed once; while the API server is away, what was known stays.
 
-use super::{backoff::Backoff, lean, prune, served};
+use super::{backoff::Backoff, prune, served};
 use crate::world::{Batch, stores::Change};
 use futures_util::{Stream, StreamExt};
 use k8s_openapi::api::{
@@ -17,7 +17,7 @@ use kube::{
         watcher::{self, Event, watcher},
     },
 };
-use mesh_policy::Diagnostic;
+use mesh_policy::{Diagnostic, Pod};
 use serde::de::DeserializeOwned;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -85,7 +85,7 @@ pub async fn run(
     watch!(ServiceAccount, PartialObjectMeta<ServiceAccount>, |all| prune::service_account(all.metadata));
     watch!(Service, Service, prune::service);
     watch!(EndpointSlice, EndpointSlice, prune::endpoint_slice);
-    watch!(Pod, lean::Pod, |all| prune::pod(all.0, &namespace));
+    watch!(Pod, Pod, |all| prune::pod(all, &namespace));
     served::start(&client, &heard, &served, &mut watches);
     drop(heard);
 

@@ -3,11 +3,11 @@
 
 use super::unknown::{self, Field, Step};
 use k8s_openapi::api::{
-    core::v1::{Namespace, Pod, Service, ServiceAccount},
+    core::v1::{self, Namespace, Service, ServiceAccount},
     discovery::v1::EndpointSlice,
 };
 use mesh_policy::{
-    Diagnostic, Origin, Severity,
+    Diagnostic, Origin, Pod, Severity,
     authorization::AuthorizationPolicy,
     gateway::{GRPCRoute, HTTPRoute},
 };
@@ -285,7 +285,7 @@ impl Kind {
             Kind::ServiceAccount => Object::ServiceAccount(read(from, unknown)?),
             Kind::Service => Object::Service(read(from, unknown)?),
             Kind::EndpointSlice => Object::EndpointSlice(read(from, unknown)?),
-            Kind::Pod => Object::Pod(read(from, unknown)?),
+            Kind::Pod => Object::Pod(read::<v1::Pod, _>(from, unknown)?.into()),
             Kind::HttpRoute => Object::HttpRoute(read(from, unknown)?),
             Kind::GrpcRoute => Object::GrpcRoute(read(from, unknown)?),
             Kind::AuthorizationPolicy => Object::AuthorizationPolicy(read(from, unknown)?),

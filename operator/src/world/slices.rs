@@ -3,13 +3,13 @@
 
 use k8s_openapi::{
     api::{
-        core::v1::{Namespace, ObjectReference, Pod, Service, ServicePort},
+        core::v1::{Namespace, ObjectReference, Service, ServicePort},
         discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice},
     },
     apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
 use mesh_api::names;
-use mesh_policy::World;
+use mesh_policy::{Pod, World};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -142,7 +142,7 @@ fn target(port: &ServicePort, pod: &Pod) -> Option<u16> {
         Some(IntOrString::Int(number)) => u16::try_from(*number).ok(),
         Some(IntOrString::String(name)) => {
             let containers = &pod.spec.as_ref()?.containers;
-            let mut ports = containers.iter().flat_map(|container| container.ports.iter().flatten());
+            let mut ports = containers.iter().flat_map(|container| &container.ports);
             let found = ports.find(|own| {
                 own.name.as_ref() == Some(name) && own.protocol.as_deref().unwrap_or("TCP") == "TCP"
             });
@@ -158,18 +158,16 @@ fn endpoints(pod: &Pod, service: &str, publish_not_ready: bool) -> Vec<(bool, En
         return vec![];
     }
     let first = status.pod_ip.iter().map(String::as_str);
-    let all = first.chain(status.pod_ips.iter().flatten().map(|ip| ip.ip.as_str()));
+    let all = first.chain(status.pod_ips.iter().map(|ip| ip.ip.as_str()));
     let mut families: BTreeMap<bool, IpAddr> = BTreeMap::new();
     for ip in all.filter_map(|ip| ip.parse::<IpAddr>().ok()) {
         families.entry(ip.is_ipv6()).or_insert(ip);
     }
     let terminating = pod.metadata.deletion_timestamp.is_some();
     // A manifest that says nothing about readiness means a Pod that is ready.
-    let conditions = status.conditions.iter().flatten();
-    let says_ready = conditions
-        .clone()
-        .find(|condition| condition.type_ == "Ready")
-        .is_none_or(|ready| ready.status == "True");
+    let mut conditions = status.conditions.iter();
+    let says_ready =
+        conditions.find(|condition| condition.kind == "Ready").is_none_or(|ready| ready.status == "True");
     let ready = publish_not_ready || (says_ready && !terminating);
     let spec = pod.spec.as_ref();
     let in_subdomain = spec.and_then(|spec| spec.subdomain.as_deref()) == Some(service);

@@ -1,7 +1,7 @@
 //! One reflector store per kind, fed by watch events: the same whether a cluster or a folder sends them.
 
 use k8s_openapi::api::{
-    core::v1::{Namespace, Pod, Service, ServiceAccount},
+    core::v1::{Namespace, Service, ServiceAccount},
     discovery::v1::EndpointSlice,
 };
 use kube::runtime::{
@@ -9,7 +9,7 @@ use kube::runtime::{
     watcher::Event,
 };
 use mesh_policy::{
-    List, PolicyStatus, RouteStatus, World,
+    List, Pod, PolicyStatus, RouteStatus, World,
     authorization::AuthorizationPolicy,
     gateway::{GRPCRoute, HTTPRoute},
 };

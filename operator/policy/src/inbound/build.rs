@@ -11,7 +11,7 @@ use crate::{
 };
 use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
 /// All AuthorizationPolicies, checked, by namespace and name; what cannot be read of them grants nothing and is a problem.
 #[derive(Clone, Debug, Default)]
@@ -225,10 +225,10 @@ pub(crate) fn build(
             policy
         }
     };
-    if let Some(paths) = pod.probes.get(&port)
-        && !opaque
-    {
-        policy.routes.push(probes(paths));
+    let paths: Vec<&str> =
+        pod.probes.iter().filter(|(own, _)| *own == port).map(|(_, path)| path.as_str()).collect();
+    if !paths.is_empty() && !opaque {
+        policy.routes.push(probes(&paths));
     }
     policy
 }
@@ -296,9 +296,9 @@ fn by_default(default: DefaultPolicy, meta: Meta, audit: bool) -> Option<Authori
 }
 
 /// Kubelet asks whether a container is well, and has no certificate.
-fn probes(paths: &BTreeSet<String>) -> Route {
+fn probes(paths: &[&str]) -> Route {
     let matches = paths.iter().map(|path| HttpMatch {
-        path: PathMatch::Exact(path.clone()),
+        path: PathMatch::Exact((*path).to_owned()),
         headers: vec![],
         query: vec![],
         method: Some("GET".into()),

@@ -37,7 +37,7 @@ impl Cluster {
         let (publish, authority) = watch::channel(store.first().await);
         tokio::spawn(store.clone().follow(publish));
 
-        let pod: Pod = serde_json::from_value(json!({
+        let pod: mesh_policy::Pod = serde_json::from_value(json!({
             "metadata": {"name": "web", "namespace": "shop", "labels": {"mesh.dev/control-plane-ns": "mesh"}},
             "spec": {"containers": [{"name": "mesh-proxy"}]},
             "status": {"podIP": "10.0.0.1"},

@@ -15,6 +15,7 @@ use linkerd2_proxy_api::{
 use prost::Message;
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    ops::Range,
     sync::{Arc, Mutex, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
@@ -24,7 +25,7 @@ use tokio::time;
 pub enum Row {
     /// An operator with nothing to do.
     Idle,
-    /// 1,000 Services, each with a subscriber.
+    /// 1,000 Services, each with a subscriber; a proxy watches ten of them.
     Spread,
     /// One Service with 1,000 subscribers, and one more that is stuck.
     Hot,
@@ -34,6 +35,8 @@ pub enum Row {
 
 const SERVICES: usize = 1_000;
 const PROXIES: usize = 1_000;
+/// Services that a proxy watches, where they are many.
+const WATCHED: usize = 10;
 const CHANGES_PER_S: u32 = 20;
 /// Handshakes under way at once.
 const AT_ONCE: usize = 32;
@@ -89,7 +92,8 @@ impl Bench {
 
     async fn spread(self, time: Duration) -> Result<()> {
         let changes = Arc::new(Changes::default());
-        let proxies = self.subscribe(&changes, |proxy| proxy, false).await?;
+        let watched = |proxy| proxy * WATCHED..(proxy + 1) * WATCHED;
+        let proxies = self.subscribe(&changes, SERVICES / WATCHED, watched, false).await?;
         let told = self.change(&changes, time, |change| change % SERVICES).await?;
         say(
             "1,000 services, 1,000 streams, 20 changes/s: update → subscriber",
@@ -104,7 +108,7 @@ impl Bench {
 
     async fn hot(self, time: Duration) -> Result<()> {
         let changes = Arc::new(Changes::default());
-        let proxies = self.subscribe(&changes, |_| 0, false).await?;
+        let proxies = self.subscribe(&changes, PROXIES, |_| 0..1, false).await?;
         let tls = Tls::new(&self.server)?;
         let before = self.operator.descriptors()?;
         let stuck = Stuck::connect(&tls, self.operator.grpc, 0).await?;
@@ -138,7 +142,7 @@ impl Bench {
     async fn large(self, time: Duration, arguments: &Arguments) -> Result<()> {
         let first = self.operator.ready_after;
         let changes = Arc::new(Changes::default());
-        let proxies = self.subscribe(&changes, |proxy| proxy, true).await?;
+        let proxies = self.subscribe(&changes, PROXIES, |proxy| proxy..proxy + 1, true).await?;
         let told = self.change(&changes, time, |change| change % SERVICES).await?;
         let (steady, _) = self.operator.memory()?;
         say("10,000 pods, 1,000 services, 1,000 × 3 streams: memory", format!("{steady:.1} MB"), "≤ 120 MB");
@@ -149,7 +153,7 @@ impl Bench {
         let operator = Operator::start(&arguments.operator, &self.server, &arguments.log).await?;
         let again = operator.ready_after;
         let bench = Bench { world: self.world, server: self.server, operator };
-        let proxies = bench.subscribe(&Arc::default(), |proxy| proxy, true).await?;
+        let proxies = bench.subscribe(&Arc::default(), PROXIES, |proxy| proxy..proxy + 1, true).await?;
         time::sleep(SETTLE).await;
         let (now, peak) = bench.operator.memory()?;
         let ready = format!("{:.2} and {:.2} s", first.as_secs_f64(), again.as_secs_f64());
@@ -159,22 +163,26 @@ impl Bench {
         bench.operator.stop().await
     }
 
-    /// One proxy after the other, a few at once, each with a stream about its Service.
+    /// One proxy after the other, a few at once, each with a stream about each of its Services.
     async fn subscribe(
         &self,
         changes: &Arc<Changes>,
-        service_of: impl Fn(usize) -> usize,
+        proxies: usize,
+        services_of: impl Fn(usize) -> Range<usize>,
         policies: bool,
     ) -> Result<Vec<Proxy>> {
         use futures_util::{StreamExt, TryStreamExt, stream};
         let tls = Tls::new(&self.server)?;
-        let opening = (0..PROXIES).map(|proxy| {
-            let (tls, changes, service) = (tls.clone(), changes.clone(), service_of(proxy));
+        let opening = (0..proxies).map(|proxy| {
+            let (tls, services) = (tls.clone(), services_of(proxy));
             async move {
                 let mut proxy = Proxy::connect(&tls, self.operator.grpc).await?;
-                proxy.destination(service, move |message| changes.told(message)).await?;
-                if policies {
-                    proxy.policies(service).await?;
+                for service in services {
+                    let changes = changes.clone();
+                    proxy.destination(service, move |message| changes.told(message)).await?;
+                    if policies {
+                        proxy.policies(service).await?;
+                    }
                 }
                 anyhow::Ok(proxy)
             }

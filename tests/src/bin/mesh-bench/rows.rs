@@ -25,8 +25,10 @@ use tokio::time;
 pub enum Row {
     /// An operator with nothing to do.
     Idle,
-    /// 1,000 Services, each with a subscriber; a proxy watches ten of them.
+    /// 1,000 Services, each with a subscriber on a connection of its own.
     Spread,
+    /// The same Services and streams, but a proxy watches ten of them over one connection.
+    Shared,
     /// One Service with 1,000 subscribers, and one more that is stuck.
     Hot,
     /// 10,000 Pods, 1,000 proxies with three streams each, and a restart.
@@ -35,8 +37,6 @@ pub enum Row {
 
 const SERVICES: usize = 1_000;
 const PROXIES: usize = 1_000;
-/// Services that a proxy watches, where they are many.
-const WATCHED: usize = 10;
 const CHANGES_PER_S: u32 = 20;
 /// Handshakes under way at once.
 const AT_ONCE: usize = 32;
@@ -44,13 +44,14 @@ const AT_ONCE: usize = 32;
 const SETTLE: Duration = Duration::from_secs(3);
 
 impl Row {
-    pub const ALL: [Row; 4] = [Row::Idle, Row::Spread, Row::Hot, Row::Large];
+    pub const ALL: [Row; 5] = [Row::Idle, Row::Spread, Row::Shared, Row::Hot, Row::Large];
 
     pub async fn measure(self, arguments: &Arguments, time: Duration) -> Result<()> {
         let bench = Bench::start(self, arguments).await?;
         match self {
             Row::Idle => bench.idle().await,
-            Row::Spread => bench.spread(time).await,
+            Row::Spread => bench.spread(time, PROXIES).await,
+            Row::Shared => bench.spread(time, PROXIES / 10).await,
             Row::Hot => bench.hot(time).await,
             Row::Large => bench.large(time, arguments).await,
         }
@@ -59,7 +60,7 @@ impl Row {
     fn world(self) -> World {
         match self {
             Row::Idle => World { services: 10, pods_per_service: 2 },
-            Row::Spread | Row::Hot => World { services: SERVICES, pods_per_service: 2 },
+            Row::Spread | Row::Shared | Row::Hot => World { services: SERVICES, pods_per_service: 2 },
             Row::Large => World { services: SERVICES, pods_per_service: 10 },
         }
     }
@@ -90,16 +91,14 @@ impl Bench {
         self.operator.stop().await
     }
 
-    async fn spread(self, time: Duration) -> Result<()> {
+    async fn spread(self, time: Duration, connections: usize) -> Result<()> {
         let changes = Arc::new(Changes::default());
-        let watched = |proxy| proxy * WATCHED..(proxy + 1) * WATCHED;
-        let proxies = self.subscribe(&changes, SERVICES / WATCHED, watched, false).await?;
+        let each = SERVICES / connections;
+        let watched = |proxy| proxy * each..(proxy + 1) * each;
+        let proxies = self.subscribe(&changes, connections, watched, false).await?;
         let told = self.change(&changes, time, |change| change % SERVICES).await?;
-        say(
-            "1,000 services, 1,000 streams, 20 changes/s: update → subscriber",
-            told.latency(1),
-            "p99 ≤ 5 ms",
-        );
+        let row = format!("1,000 services, 1,000 streams on {connections} connections: update → subscriber");
+        say(&row, told.latency(1), "p99 ≤ 5 ms");
         say("… processor time", told.cpu_per_minute(), "≤ 1.7 s per 60 s");
         say("… memory", format!("{:.1} MB", self.operator.memory()?.0), "≤ 60 MB");
         drop(proxies);

@@ -15,6 +15,9 @@ pub const OPERATOR_WEBHOOK_PORT: u16 = 8443;
 /// The operator's own `/live`, `/ready` and `/metrics`.
 pub const OPERATOR_ADMIN_PORT: u16 = 9990;
 
+/// Label of everything that the chart makes, with the namespace of the operator it is made for. What lacks it is somebody else's:
+/// no upgrade prunes it, and no uninstall deletes it.
+pub const INSTALL_LABEL: &str = "mesh.dev/install";
 /// Name of the operator's Deployment, Service, ServiceAccount, ClusterRole and Lease, and of its two webhook configurations.
 pub const OPERATOR: &str = "mesh-operator";
 /// Secret of the operator's namespace: `tls.crt` and `tls.key` of the issuer, `ca.crt` and `ca.key` of the root.

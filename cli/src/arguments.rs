@@ -100,12 +100,16 @@ pub struct ClusterOptions {
     /// A context of the kubeconfig. Default: its current one.
     #[arg(long, global = true, value_name = "NAME")]
     pub context: Option<String>,
-    /// The namespace that the operator lives in.
-    #[arg(long, env = "MESH_NAMESPACE", global = true, value_name = "NAME", default_value = names::OPERATOR_NAMESPACE)]
-    pub mesh_namespace: String,
+    /// The namespace that the operator lives in. Default: `mesh-system`.
+    #[arg(long, env = "MESH_NAMESPACE", global = true, value_name = "NAME")]
+    pub mesh_namespace: Option<String>,
 }
 
 impl ClusterOptions {
+    pub fn mesh_namespace(&self) -> &str {
+        self.mesh_namespace.as_deref().unwrap_or(names::OPERATOR_NAMESPACE)
+    }
+
     /// Whether a cluster was asked for, and not just found.
     pub fn names_one(&self) -> bool {
         self.kubeconfig.is_some() || self.context.is_some()
@@ -130,7 +134,7 @@ pub struct ValuesOptions {
 pub struct InstallOptions {
     #[command(flatten)]
     pub values: ValuesOptions,
-    /// The operator's namespace: `--set namespace.name=NAME`.
+    /// The operator's namespace: `--set namespace.name=NAME`. Default: that of `--mesh-namespace`.
     #[arg(long, short)]
     pub namespace: Option<String>,
     #[command(flatten)]

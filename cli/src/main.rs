@@ -5,6 +5,7 @@ mod arguments;
 mod cluster;
 mod commands;
 mod demo;
+mod installation;
 mod reach;
 mod say;
 mod screen;

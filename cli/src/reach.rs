@@ -37,6 +37,6 @@ impl Reach {
             true => e,
             false => anyhow!("no operator: `mesh demo` does not run at {}, and {e:#}", demo.base),
         })?;
-        Ok(Client::on_cluster(Operator::new(cluster, &self.options.mesh_namespace)))
+        Ok(Client::on_cluster(Operator::new(cluster, self.options.mesh_namespace())))
     }
 }

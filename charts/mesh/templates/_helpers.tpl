@@ -3,6 +3,7 @@
 app.kubernetes.io/name: mesh
 app.kubernetes.io/part-of: mesh
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+mesh.dev/install: {{ .Values.namespace.name | quote }}
 {{- end }}
 
 {{/* What selects the operator's Pods; never changes. */}}

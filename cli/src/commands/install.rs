@@ -6,6 +6,7 @@ use super::values;
 use crate::{
     arguments::{ApplyOptions, InstallOptions},
     cluster::{Applied, Cluster, subject},
+    installation,
     reach::Reach,
     say::say,
 };
@@ -15,7 +16,8 @@ use mesh_charts::chart::{self, Object};
 use std::time::Instant;
 
 pub async fn run(reach: &Reach, options: InstallOptions) -> anyhow::Result<()> {
-    let values = values::read(&options.values, options.namespace.as_deref(), None)?;
+    let namespace = options.namespace.as_deref().or(reach.options.mesh_namespace.as_deref());
+    let values = values::read(&options.values, namespace, None)?;
     let objects = chart::render(&values)?;
     if !options.apply.apply {
         say(&text(&objects));
@@ -39,13 +41,17 @@ pub fn text(objects: &[Object]) -> String {
 pub async fn apply(cluster: &Cluster, objects: &[Object], options: &ApplyOptions) -> anyhow::Result<()> {
     refuse_helms(cluster, objects).await?;
     let start = Instant::now();
+    let mut claimed = vec![];
     for object in objects {
-        let word = match cluster.apply(&object.value).await? {
+        claimed.push(installation::claim(&object.value, cluster.get(&object.value).await?)?);
+    }
+    for object in &claimed {
+        let word = match cluster.apply(object).await? {
             Applied::Created => "created",
             Applied::Changed => "changed",
             Applied::Unchanged => "unchanged",
         };
-        say(&format!("√ {} {word}\n", subject(&object.value)));
+        say(&format!("√ {} {word}\n", subject(object)));
     }
     ready::wait(cluster, objects, options.timeout).await?;
     say(&format!("√ the operator is ready, after {:.1} s\n", start.elapsed().as_secs_f64()));

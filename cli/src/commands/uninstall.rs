@@ -1,9 +1,10 @@
-//! `mesh uninstall`: everything that the mesh is made of on this cluster, however it was installed, in the order in which it goes:
-//! webhooks first, so that nothing asks an operator that is gone.
+//! `mesh uninstall`: everything that the mesh is made of on this cluster, in the order in which it goes: webhooks first, so that
+//! nothing asks an operator that is gone. What that is, `installation` knows.
 
 use crate::{
     arguments::UninstallOptions,
     cluster::{Cluster, subject},
+    installation,
     reach::Reach,
     say::say,
 };
@@ -14,28 +15,25 @@ use kube::{
     api::{ListParams, Patch, PatchParams},
 };
 use mesh_api::names;
-use mesh_charts::chart;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// What the chart holds, and what the operator made of it, such as the trust anchors in every meshed namespace.
-const PART_OF_MESH: &str = "app.kubernetes.io/part-of=mesh";
 /// Between two looks at whether it is gone.
 const PAUSE: Duration = Duration::from_millis(200);
 
 pub async fn run(reach: &Reach, UninstallOptions { apply: options }: UninstallOptions) -> anyhow::Result<()> {
     let cluster = reach.cluster().await?;
-    let objects = labelled(&cluster, PART_OF_MESH).await?;
-    if objects.is_empty() {
-        bail!("there is no mesh on this cluster");
-    }
+    let mut objects = installation::candidates(&cluster).await?;
+    let namespace = installation::namespace(&objects, reach.options.mesh_namespace.as_deref())?;
+    objects.retain(|object| installation::is_of(object, &namespace));
+    keep_what_is_not_ours(&cluster, &namespace, &mut objects).await?;
     warn_of_proxies(&cluster).await?;
     if !options.apply {
         let documents: Vec<String> = objects.iter().map(document).collect();
         say(&documents.join("---\n"));
         return Ok(());
     }
-    refuse_helms(&cluster, &objects).await?;
+    refuse_helms(&objects)?;
     for object in &objects {
         let word = if cluster.delete(object).await? { "deleted" } else { "was gone already" };
         say(&format!("√ {} {word}\n", subject(object)));
@@ -47,31 +45,24 @@ pub async fn run(reach: &Reach, UninstallOptions { apply: options }: UninstallOp
     Ok(())
 }
 
-/// Objects of the chart's kinds and names with this label, in the order in which they are to be deleted.
-pub async fn labelled(cluster: &Cluster, label: &str) -> anyhow::Result<Vec<Value>> {
-    let labels = ListParams::default().labels(label);
-    let mut objects = vec![];
-    for (api_version, kind) in chart::KINDS.iter().rev() {
-        let any = json!({ "apiVersion": api_version, "kind": kind });
-        let list = cluster.ask(cluster.api(&any).list(&labels)).await?;
-        for object in list {
-            let mut metadata = json!({ "name": object.metadata.name });
-            if let Some(namespace) = object.metadata.namespace {
-                metadata["namespace"] = namespace.into();
-            }
-            let object = json!({ "apiVersion": api_version, "kind": kind, "metadata": metadata });
-            if is_ours(&object) {
-                objects.push(object);
-            }
+/// A namespace takes along whatever it holds: it goes only where that is the mesh's alone.
+async fn keep_what_is_not_ours(
+    cluster: &Cluster,
+    namespace: &str,
+    objects: &mut Vec<Value>,
+) -> anyhow::Result<()> {
+    let is_namespace = |object: &Value| object["kind"] == "Namespace";
+    if objects.iter().any(is_namespace) {
+        let Some(stranger) = installation::stranger(cluster, namespace).await? else { return Ok(()) };
+        eprintln!("‼ Namespace {namespace} stays: {stranger} is none of the mesh's");
+        objects.retain(|object| !is_namespace(object));
+    }
+    for object in installation::made_by_the_operator(namespace) {
+        if cluster.get(&object).await?.is_some() {
+            objects.push(object);
         }
     }
-    Ok(objects)
-}
-
-/// Others may call what they have a part of a mesh too: ours carry the names that the chart gives.
-fn is_ours(object: &Value) -> bool {
-    let name = object["metadata"]["name"].as_str().unwrap_or_default();
-    object["kind"] == "Namespace" || name.starts_with("mesh-") || name.ends_with(".mesh.dev")
+    Ok(())
 }
 
 async fn warn_of_proxies(cluster: &Cluster) -> anyhow::Result<()> {
@@ -87,13 +78,11 @@ async fn warn_of_proxies(cluster: &Cluster) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn refuse_helms(cluster: &Cluster, objects: &[Value]) -> anyhow::Result<()> {
+fn refuse_helms(objects: &[Value]) -> anyhow::Result<()> {
     for object in objects {
-        let there = cluster.get(object).await?;
-        let annotations = there.and_then(|there| there.metadata.annotations).unwrap_or_default();
-        if let Some(release) = annotations.get("meta.helm.sh/release-name") {
-            let namespace =
-                annotations.get("meta.helm.sh/release-namespace").map_or("default", String::as_str);
+        let annotations = &object["metadata"]["annotations"];
+        if let Some(release) = annotations["meta.helm.sh/release-name"].as_str() {
+            let namespace = annotations["meta.helm.sh/release-namespace"].as_str().unwrap_or("default");
             bail!("this mesh was installed by Helm: use helm uninstall {release} -n {namespace}");
         }
     }
@@ -132,17 +121,4 @@ fn document(object: &Value) -> String {
         field("name").unwrap_or_default(),
         namespace.unwrap_or_default()
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_the_chart_names_is_ours() {
-        let named = |kind: &str, name: &str| is_ours(&json!({ "kind": kind, "metadata": { "name": name } }));
-        assert!(named("Deployment", "mesh-operator") && named("Namespace", "linked"));
-        assert!(named("CustomResourceDefinition", "authorizationpolicies.mesh.dev"));
-        assert!(!named("Deployment", "wire") && !named("CustomResourceDefinition", "x.example.com"));
-    }
 }

@@ -5,34 +5,30 @@ use super::{install, values};
 use crate::{
     arguments::InstallOptions,
     cluster::{Cluster, subject},
-    commands::uninstall,
+    installation,
     reach::Reach,
     say::say,
 };
-use anyhow::Context;
+use anyhow::{Context, bail};
 use mesh_api::names;
 use mesh_charts::chart;
 use serde_json::json;
 
-/// The operator's own objects do not carry it.
-const OF_THE_CHART: &str = "app.kubernetes.io/name=mesh";
-
 pub async fn run(reach: &Reach, options: InstallOptions) -> anyhow::Result<()> {
     let cluster = reach.cluster().await?;
-    let namespace = options.namespace.as_deref().unwrap_or(names::OPERATOR_NAMESPACE);
+    let named = options.namespace.as_deref().or(reach.options.mesh_namespace.as_deref());
+    let namespace = named.unwrap_or(names::OPERATOR_NAMESPACE);
     let kept = kept(&cluster, namespace).await?;
-    let values = values::read(&options.values, options.namespace.as_deref(), Some(&kept))?;
+    let values = values::read(&options.values, named, Some(&kept))?;
     let objects = chart::render(&values)?;
     if !options.apply.apply {
         say(&install::text(&objects));
         return Ok(());
     }
     install::apply(&cluster, &objects, &options.apply).await?;
-    for left in uninstall::labelled(&cluster, OF_THE_CHART).await? {
-        // What a namespace or a definition holds would go with it.
-        let is_container = ["Namespace", "CustomResourceDefinition"].iter().any(|kind| left["kind"] == *kind);
+    for left in installation::candidates(&cluster).await? {
         let is_current = objects.iter().any(|object| subject(&object.value) == subject(&left));
-        if !is_container && !is_current && cluster.delete(&left).await? {
+        if installation::is_prunable(&left, namespace) && !is_current && cluster.delete(&left).await? {
             say(&format!("√ {} deleted: this version has none\n", subject(&left)));
         }
     }
@@ -46,9 +42,18 @@ pub async fn kept(cluster: &Cluster, namespace: &str) -> anyhow::Result<String> 
         "kind": "ConfigMap",
         "metadata": { "name": names::VALUES_CONFIG_MAP, "namespace": namespace },
     });
-    let config = cluster.get(&config).await?.with_context(|| {
-        format!("no mesh in namespace {namespace}: use mesh install, or name its namespace with -n")
-    })?;
+    let Some(config) = cluster.get(&config).await? else {
+        match installation::elsewhere(cluster).await {
+            Some(other) if other != namespace => {
+                bail!(
+                    "no mesh in namespace {namespace}: this cluster's is in {other}, name that with -n {other}"
+                )
+            }
+            Some(_) | None => {
+                bail!("no mesh in namespace {namespace}: use mesh install, or name its namespace with -n")
+            }
+        }
+    };
     let text = config.data["data"][names::VALUES_KEY].as_str();
     text.map(str::to_owned).context("its values are not there any more: give them with -f, to mesh install")
 }

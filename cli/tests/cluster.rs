@@ -1,0 +1,146 @@
+//! What the commands for a cluster do to it, and what they leave alone.
+
+#![allow(clippy::unwrap_used)] // A test that cannot go on should say so at once.
+
+mod api_server;
+
+use api_server::ApiServer;
+use assert_cmd::Command;
+use serde_json::{Value, json};
+
+struct Said {
+    out: String,
+    err: String,
+    ok: bool,
+}
+
+fn mesh(server: &ApiServer, args: &[&str]) -> Said {
+    let mut mesh = Command::new(assert_cmd::cargo::cargo_bin!("mesh"));
+    mesh.env_remove("MESH_OPERATOR").env_remove("MESH_NAMESPACE").env("KUBECONFIG", server.kubeconfig());
+    let output = mesh.args(args).output().unwrap();
+    let [out, err] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+    Said { out, err, ok: output.status.success() }
+}
+
+fn done(server: &ApiServer, args: &[&str]) -> String {
+    let said = mesh(server, args);
+    assert!(said.ok, "mesh {}: {}{}", args.join(" "), said.out, said.err);
+    said.out
+}
+
+fn object(api_version: &str, kind: &str, namespace: Option<&str>, name: &str) -> Value {
+    json!({ "apiVersion": api_version, "kind": kind, "metadata": { "name": name, "namespace": namespace } })
+}
+
+/// Of others, who call it as we do.
+fn others() -> Vec<Value> {
+    let mut all = vec![
+        object("v1", "Namespace", None, "linked"),
+        object("apps/v1", "Deployment", Some("linked"), "mesh-web"),
+        object("v1", "Service", Some("mesh-system"), "mesh-web"),
+        object("rbac.authorization.k8s.io/v1", "ClusterRole", None, "mesh-reader"),
+    ];
+    for object in &mut all {
+        object["metadata"]["labels"] =
+            json!({ "app.kubernetes.io/name": "mesh", "app.kubernetes.io/part-of": "mesh" });
+    }
+    all
+}
+
+/// With a mesh, installed as a user does it.
+fn installed(flags: &[&str]) -> ApiServer {
+    let server = ApiServer::with(&others());
+    done(&server, &[&["install", "--apply"], flags].concat());
+    server
+}
+
+fn operator(namespace: &str) -> Value {
+    object("apps/v1", "Deployment", Some(namespace), "mesh-operator")
+}
+
+#[test]
+fn uninstall_deletes_the_mesh_and_nothing_that_is_only_called_so() {
+    let server = installed(&["-n", "net"]);
+    let printed = done(&server, &["uninstall"]);
+    assert!(printed.contains("  name: mesh-operator\n  namespace: net\n"), "{printed}");
+    assert!(printed.contains("kind: Namespace\nmetadata:\n  name: net\n"), "{printed}");
+    for word in ["linked", "mesh-web", "mesh-reader", "mesh-system"] {
+        assert!(!printed.contains(word), "{word}: {printed}");
+    }
+    done(&server, &["uninstall", "--apply"]);
+    assert!(!server.has(&operator("net")) && !server.has(&object("v1", "Namespace", None, "net")));
+    assert!(others().iter().all(|object| server.has(object)));
+    assert!(mesh(&server, &["uninstall"]).err.contains("there is no mesh on this cluster"));
+}
+
+#[test]
+fn a_namespace_that_was_there_before_the_mesh_stays() {
+    let server = ApiServer::with(&[object("v1", "Namespace", None, "mesh-system")]);
+    done(&server, &["install", "--apply"]);
+    done(&server, &["uninstall", "--apply"]);
+    assert!(server.has(&object("v1", "Namespace", None, "mesh-system")));
+    assert!(!server.has(&operator("mesh-system")));
+}
+
+#[test]
+fn a_namespace_in_which_others_have_something_stays() {
+    let server = installed(&[]);
+    let said = mesh(&server, &["uninstall", "--apply"]);
+    assert!(said.ok, "{}", said.err);
+    assert!(
+        said.err.contains("Namespace mesh-system stays: Service mesh-system/mesh-web is none of the mesh's"),
+        "{}",
+        said.err
+    );
+    assert!(
+        server.has(&object("v1", "Namespace", None, "mesh-system")) && !server.has(&operator("mesh-system"))
+    );
+}
+
+#[test]
+fn upgrade_prunes_what_the_chart_had_and_nothing_that_is_only_called_so() {
+    let server = installed(&["--ha"]);
+    let budget = object("policy/v1", "PodDisruptionBudget", Some("mesh-system"), "mesh-operator");
+    assert!(server.has(&budget));
+    let said = done(&server, &["upgrade", "--apply", "--set", "ha=false"]);
+    assert!(said.contains("PodDisruptionBudget mesh-system/mesh-operator deleted"), "{said}");
+    assert!(!server.has(&budget) && server.has(&operator("mesh-system")));
+    assert!(others().iter().all(|object| server.has(object)));
+}
+
+#[test]
+fn the_namespace_of_the_mesh_can_be_named_once_for_all_commands() {
+    let named = ["--mesh-namespace", "net"];
+    let server = ApiServer::with(&[]);
+    done(&server, &[&["install", "--apply"], &named[..]].concat());
+    assert!(server.has(&operator("net")) && !server.has(&operator("mesh-system")));
+    let upgraded = done(&server, &[&["upgrade"], &named[..]].concat());
+    assert!(upgraded.contains("namespace: net\n") && !upgraded.contains("namespace: mesh-system\n"));
+}
+
+#[test]
+fn a_second_mesh_is_refused() {
+    let server = installed(&["-n", "net"]);
+    let refused = |args: &[&str]| {
+        let said = mesh(&server, args);
+        assert!(!said.ok, "{}", said.out);
+        said.err
+    };
+    let said = refused(&["install", "--apply"]);
+    assert!(said.contains("belongs to the mesh in namespace net"), "{said}");
+    assert!(said.contains("mesh upgrade -n net"), "{said}");
+    assert!(!server.has(&operator("mesh-system")), "nothing was made before it was refused");
+    let said = refused(&["upgrade"]);
+    assert!(said.contains("this cluster's is in net, name that with -n net"), "{said}");
+    let said = refused(&["uninstall", "--mesh-namespace", "mesh-system"]);
+    assert!(said.contains("there is one in net"), "{said}");
+}
+
+#[test]
+fn what_is_somebody_elses_is_not_overwritten() {
+    let role = object("rbac.authorization.k8s.io/v1", "ClusterRole", None, "mesh-view");
+    let server = ApiServer::with(std::slice::from_ref(&role));
+    let said = mesh(&server, &["install", "--apply"]);
+    assert!(!said.ok && said.err.contains("ClusterRole mesh-view is there already"), "{}", said.err);
+    assert_eq!(server.get(&role), Some(role));
+}

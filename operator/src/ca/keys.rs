@@ -5,7 +5,7 @@ use anyhow::{Context, ensure};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
-use rustls_pki_types::{CertificateDer, pem::PemObject};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use std::time::{Duration, SystemTime};
 use time::OffsetDateTime;
 
@@ -54,10 +54,19 @@ impl Keys {
 
     /// The issuer's key, if it is the one of its certificate.
     pub(super) fn issuer_key(&self) -> anyhow::Result<KeyPair> {
-        let key = KeyPair::from_pem(&self.issuer_key_pem).context("the issuer's key cannot be read")?;
+        let key = key(&self.issuer_key_pem).context(
+            "the issuer's key cannot be read: want one that is not encrypted, in PEM, as PKCS #8, SEC 1 or PKCS #1 \
+             (cert-manager: privateKey: {algorithm: ECDSA, encoding: PKCS8})",
+        )?;
         ensure!(is_pair(&key, &self.issuer_pem)?, "the issuer's key is not the one of its certificate");
         Ok(key)
     }
+}
+
+/// The first private key of a text; what may stand before it, such as a curve's name, is no key.
+fn key(pem: &str) -> anyhow::Result<KeyPair> {
+    let der = PrivateKeyDer::from_pem_slice(pem.as_bytes())?;
+    Ok(KeyPair::try_from(&der)?)
 }
 
 /// `(key, certificate)` of a new root.

@@ -1,4 +1,5 @@
 use super::{keys::ISSUER_LIFE, *};
+use base64::{Engine, engine::general_purpose::STANDARD};
 use rcgen::{CustomExtension, DnType};
 use rustls_pki_types::UnixTime;
 use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt, path::Path};
@@ -201,5 +202,72 @@ fn a_flipped_byte_never_changes_what_is_signed() {
         if let Ok(read) = Csr::read(&bytes) {
             assert_eq!((&read.name, &read.public_key), (&wanted.name, &wanted.public_key), "byte {at}");
         }
+    }
+}
+
+fn pem(label: &str, der: &[u8]) -> String {
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", STANDARD.encode(der))
+}
+
+/// As Go and OpenSSL write a key of P-256: RFC 5915, with the curve.
+fn sec1(key: &KeyPair) -> String {
+    let pkcs8 = key.serialize_der();
+    let head = [0x02, 1, 1, 0x04, 32];
+    let at = pkcs8.windows(5).position(|window| window == head).unwrap() + head.len();
+    let curve = [0xa0, 10, 0x06, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7, 0xa1, 68, 0x03, 66, 0];
+    let der = [&[0x30, 0x77][..], &head, &pkcs8[at..at + 32], &curve, key.public_key_raw()].concat();
+    pem("EC PRIVATE KEY", &der)
+}
+
+/// Keys of somebody else's, whose issuer has this one.
+fn foreign(key: &KeyPair, key_pem: String) -> Keys {
+    let own = Keys::generate("cluster.local", SystemTime::now()).unwrap();
+    let root_der = CertificateDer::from_pem_slice(own.anchors_pem.as_bytes()).unwrap();
+    let root_key = KeyPair::from_pem(own.root_key_pem.as_deref().unwrap()).unwrap();
+    let root = Issuer::from_ca_cert_der(&root_der, root_key).unwrap();
+    let mut params = CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    let issuer_pem = params.signed_by(key, &root).unwrap().pem();
+    Keys { root_key_pem: None, issuer_pem, issuer_key_pem: key_pem, ..own }
+}
+
+/// cert-manager writes PKCS #1 and SEC 1 unless it is told otherwise, and OpenSSL the curve before the key.
+#[test]
+fn an_issuers_key_may_be_written_in_any_of_the_usual_ways() {
+    let key = |algorithm| KeyPair::generate_for(algorithm).unwrap();
+    let (p256, p384, rsa) =
+        (KeyPair::generate().unwrap(), key(&rcgen::PKCS_ECDSA_P384_SHA384), key(&rcgen::PKCS_RSA_SHA256));
+    // After the head of PKCS #8, which for 2048 bits has this length.
+    let pkcs1 = pem("RSA PRIVATE KEY", &rsa.serialize_der()[26..]);
+    let parameters = pem("EC PARAMETERS", &[0x06, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7]);
+    for (what, key, written) in [
+        ("ECDSA, PKCS #8", &p256, p256.serialize_pem()),
+        ("ECDSA, SEC 1", &p256, sec1(&p256)),
+        ("ECDSA, SEC 1 after its curve", &p256, format!("{parameters}{}", sec1(&p256))),
+        ("ECDSA of 384 bits, PKCS #8", &p384, p384.serialize_pem()),
+        ("RSA, PKCS #8", &rsa, rsa.serialize_pem()),
+        ("RSA, PKCS #1", &rsa, pkcs1),
+    ] {
+        let taken = Authority::new(&foreign(key, written), DAY, SystemTime::now());
+        assert!(taken.is_ok(), "{what}: {:#}", taken.unwrap_err());
+    }
+}
+
+#[test]
+fn an_issuers_key_that_cannot_be_read_is_told_how_to_be_written() {
+    let key = KeyPair::generate().unwrap();
+    for written in [
+        String::new(),
+        "no key".into(),
+        pem("ENCRYPTED PRIVATE KEY", &[0x30, 0]),
+        pem("PRIVATE KEY", &[0x30, 0]),
+        pem("OPENSSH PRIVATE KEY", b"openssh-key-v1"),
+    ] {
+        let refused = Authority::new(&foreign(&key, written.clone()), DAY, SystemTime::now()).unwrap_err();
+        assert!(
+            format!("{refused:#}").contains("cert-manager: privateKey: {algorithm: ECDSA, encoding: PKCS8}"),
+            "{written}: {refused:#}"
+        );
     }
 }

@@ -27,6 +27,9 @@ pub struct Values {
     pub cluster_domain: String,
     /// What a port allows that no AuthorizationPolicy selects: allow-all, mesh-only or deny.
     pub default_policy: DefaultPolicy,
+    /// Networks (CIDR) that kubelet probes from. They reach ports with a probe over HTTPS, and opaque ports with any, whatever policy
+    /// says: such a probe can be told from other connections by its address only. Empty: such probes need a policy.
+    pub probe_networks: String,
     pub identity: Identity,
     pub operator: Operator,
     pub proxy: Proxy,
@@ -197,6 +200,7 @@ impl Default for Values {
             images: Images::default(),
             cluster_domain: "cluster.local".into(),
             default_policy: DefaultPolicy::AllowAll,
+            probe_networks: String::new(),
             identity: Identity::default(),
             operator: Operator::default(),
             proxy: Proxy::default(),

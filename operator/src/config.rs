@@ -4,6 +4,7 @@ pub mod environment;
 pub mod reference;
 
 use clap::{ArgGroup, Parser};
+use ipnet::IpNet;
 use mesh_policy::{Authority, DefaultPolicy, PortSet, Settings};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -76,6 +77,10 @@ pub struct Config {
     #[arg(long, value_name = "PORTS", default_value_t = Settings::default().opaque_ports, value_parser = opaque_ports, env = "MESH_OPERATOR_OPAQUE_PORTS")]
     pub opaque_ports: PortSet,
 
+    /// Networks (CIDR) that kubelet probes from: they reach ports with a probe over HTTPS, and opaque ports with any, whatever policy says.
+    #[arg(long, value_name = "NETWORKS", value_delimiter = ',', env = "MESH_OPERATOR_PROBE_NETWORKS")]
+    pub probe_networks: Vec<IpNet>,
+
     /// How long a proxy's certificate is valid, such as 24h or 90s.
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = leaf_lifetime, env = "MESH_OPERATOR_LEAF_LIFETIME")]
     pub leaf_lifetime: Duration,
@@ -109,6 +114,7 @@ impl Config {
             cluster_domain: self.cluster_domain.clone(),
             default_policy: self.default_policy,
             opaque_ports: self.opaque_ports.clone(),
+            probe_networks: self.probe_networks.clone(),
         }
     }
 }
@@ -160,6 +166,7 @@ mod tests {
             ("--default-policy", "open"),
             ("--leaf-lifetime", "1s"),
             ("--opaque-ports", "80,http"),
+            ("--probe-networks", "nodes"),
             ("--cluster-domain", "Example.org"),
             ("--cluster-domain", "example.org."),
             ("--cluster-domain", ""),

@@ -55,7 +55,7 @@ fn high_availability() {
 fn every_value_has_its_place() {
     let all = "images.registry=registry.example.com/mesh/,images.tag=1.2.3,images.pullPolicy=Always,images.pullSecrets={pull},\
                operator.priorityClassName=system-cluster-critical,operator.podAnnotations.team=a,operator.otlpForward=http://otel:4317,\
-               operator.dashboardHosts={mesh.example.com},identity.issuerSecret=my-issuer,defaultPolicy=mesh-only,namespace.name=m,clusterDomain=k8s.example.com,\
+               operator.dashboardHosts={mesh.example.com},identity.issuerSecret=my-issuer,defaultPolicy=mesh-only,namespace.name=m,probeNetworks=10.0.0.0/8,clusterDomain=k8s.example.com,\
                proxy.opaquePorts=3306\\,9000-9010";
     let deployment = find(all, "Deployment", "mesh-operator");
     insta::assert_snapshot!(serde_saphyr::to_string(&deployment["spec"]["template"]).unwrap());

@@ -26,7 +26,7 @@ pub use identity::Identities;
 pub use inbound::DefaultPolicy;
 pub use meta::{Meta, Resource};
 pub use pod::Pod;
-pub use pods::PodInfo;
+pub use pods::{PodInfo, Probe};
 pub use ports::PortSet;
 pub use services::{Authority, AuthorityError, PortProtocol, Service, ServiceKind, ServicePort};
 pub use tables::{PolicyStatus, RouteStatus, Tables};

@@ -10,7 +10,7 @@ use kube::Resource;
 use serde::{Deserialize, Deserializer};
 use std::{borrow::Cow, collections::BTreeMap};
 
-pub use core::{ContainerPort, HTTPGetAction, PodIP};
+pub use core::{ContainerPort, GRPCAction, HTTPGetAction, PodIP, TCPSocketAction};
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 pub struct Pod {
@@ -41,15 +41,17 @@ pub struct Container {
     pub restart_policy: Option<String>,
     #[serde(default)]
     pub ports: Vec<ContainerPort>,
-    pub liveness_probe: Option<Probe>,
-    pub readiness_probe: Option<Probe>,
-    pub startup_probe: Option<Probe>,
+    pub liveness_probe: Option<Box<Probe>>,
+    pub readiness_probe: Option<Box<Probe>>,
+    pub startup_probe: Option<Box<Probe>>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Probe {
-    pub http_get: Option<Box<HTTPGetAction>>,
+    pub http_get: Option<HTTPGetAction>,
+    pub grpc: Option<GRPCAction>,
+    pub tcp_socket: Option<TCPSocketAction>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -156,7 +158,10 @@ impl From<core::PodSpec> for PodSpec {
 
 impl From<core::Container> for Container {
     fn from(whole: core::Container) -> Container {
-        let probe = |whole: core::Probe| Probe { http_get: whole.http_get.map(Box::new) };
+        let probe = |whole: core::Probe| {
+            let core::Probe { http_get, grpc, tcp_socket, .. } = whole;
+            Box::new(Probe { http_get, grpc, tcp_socket })
+        };
         Container {
             name: whole.name,
             restart_policy: whole.restart_policy,

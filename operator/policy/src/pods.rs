@@ -45,8 +45,21 @@ pub struct PodInfo {
     pub opaque_ports: PortSet,
     /// By the Pod's annotation, else the Namespace's, else the operator's flag.
     pub default_policy: DefaultPolicy,
-    /// `GET` paths of kubelet's probes, with their ports, in order.
-    pub probes: Vec<(u16, String)>,
+    /// Kubelet's, with their ports, in order.
+    pub probes: Vec<(u16, Probe)>,
+}
+
+/// How kubelet asks a port whether all is well.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Probe {
+    /// By `GET` of this path, in clear text.
+    Http(String),
+    /// By a request within TLS, which nobody but the application can read.
+    Https,
+    /// By gRPC's own health check.
+    Grpc,
+    /// By a connection and nothing else.
+    Tcp,
 }
 
 impl PodInfo {
@@ -244,16 +257,28 @@ fn workload(pod: &Pod, name: &str, labels: &BTreeMap<String, String>) -> String 
     }
 }
 
-/// Where kubelet asks whether the containers are well. It has no certificate, so a port's policy must let these requests in.
-fn probes(spec: &PodSpec, named_ports: &[(String, u16)]) -> Vec<(u16, String)> {
+/// Kubelet has no certificate, so a port's policy must let it in. What it runs inside of a container is not seen here.
+fn probes(spec: &PodSpec, named_ports: &[(String, u16)]) -> Vec<(u16, Probe)> {
     let mut probes = vec![];
     for container in &spec.containers {
         let all = [&container.liveness_probe, &container.readiness_probe, &container.startup_probe];
-        for get in all.into_iter().flatten().filter_map(|probe| probe.http_get.as_ref()) {
-            let path = get.path.as_deref().unwrap_or("/");
-            let path = path.split(['?', '#']).next().unwrap_or_default();
-            let port = number(&get.port, named_ports).filter(|_| path.starts_with('/'));
-            probes.extend(port.map(|port| (port, path.to_owned())));
+        for probe in all.into_iter().flatten() {
+            let http = probe.http_get.as_ref().and_then(|get| {
+                let path = get.path.as_deref().unwrap_or("/");
+                let path = path.split(['?', '#']).next().unwrap_or_default();
+                let probe = match get.scheme.as_deref() {
+                    Some("HTTPS") => Probe::Https,
+                    Some(_) | None => {
+                        Probe::Http(Some(path).filter(|path| path.starts_with('/'))?.to_owned())
+                    }
+                };
+                Some((number(&get.port, named_ports)?, probe))
+            });
+            let grpc =
+                probe.grpc.as_ref().and_then(|grpc| Some((u16::try_from(grpc.port).ok()?, Probe::Grpc)));
+            let tcp = probe.tcp_socket.as_ref();
+            let tcp = tcp.and_then(|tcp| Some((number(&tcp.port, named_ports)?, Probe::Tcp)));
+            probes.extend([http, grpc, tcp].into_iter().flatten());
         }
     }
     probes.sort_unstable();

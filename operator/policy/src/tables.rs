@@ -414,7 +414,8 @@ impl Tables {
 
     fn inbound_of(&self, pod: &PodInfo, port: u16) -> inbound::Policy {
         let opaque = self.is_opaque(pod, port);
-        inbound::build(pod, port, opaque, &self.services.services, &self.authorizations)
+        let networks = &self.settings.probe_networks;
+        inbound::build(pod, port, opaque, &self.services.services, &self.authorizations, networks)
     }
 
     /// Who may call the workload `to` (`namespace/name`), and why; with `from`, only that workload.

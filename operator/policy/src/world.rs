@@ -8,6 +8,7 @@ use crate::{
     inbound::DefaultPolicy,
     ports::PortSet,
 };
+use ipnet::IpNet;
 use k8s_openapi::api::{
     core::v1::{Namespace, Service, ServiceAccount},
     discovery::v1::EndpointSlice,
@@ -53,6 +54,8 @@ pub struct Settings {
     pub default_policy: DefaultPolicy,
     /// Forwarded unread, where neither Pod, Service nor Namespace says otherwise.
     pub opaque_ports: PortSet,
+    /// Where kubelet probes from, for probes that can be told from other connections by nothing else.
+    pub probe_networks: Vec<IpNet>,
 }
 
 impl Settings {
@@ -69,6 +72,7 @@ impl Default for Settings {
             cluster_domain: "cluster.local".into(),
             default_policy: DefaultPolicy::AllowAll,
             opaque_ports: PortSet::of(mesh_api::names::DEFAULT_OPAQUE_PORTS),
+            probe_networks: vec![],
         }
     }
 }

@@ -109,7 +109,8 @@ fn service(labels: &Labels<'_>) -> Option<NodeId> {
 
 /// Kubelet asks every Pod how it is: nobody wants to see that as traffic.
 fn is_probe(labels: &Labels<'_>) -> bool {
-    labels.get(Label::RouteKind) == "default" && labels.get(Label::RouteName) == "probe"
+    let is = |kind, name| labels.get(kind) == "default" && labels.get(name) == "probe";
+    is(Label::RouteKind, Label::RouteName) || is(Label::AuthzKind, Label::AuthzName)
 }
 
 impl Flows {

@@ -9,7 +9,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
 use mesh_api::names;
-use mesh_policy::pod::{Container, Pod, PodSpec, PodStatus};
+use mesh_policy::pod::{Container, Pod, PodSpec, PodStatus, Probe};
 use std::collections::BTreeMap;
 
 pub fn namespace(all: ObjectMeta) -> Namespace {
@@ -90,6 +90,10 @@ fn is_proxy(container: &Container) -> bool {
 
 fn container(mut all: Container) -> Container {
     all.ports.shrink_to_fit();
+    for probe in [&mut all.liveness_probe, &mut all.readiness_probe, &mut all.startup_probe] {
+        // What runs inside of the container says nothing here.
+        probe.take_if(|probe| **probe == Probe::default());
+    }
     Container { name: String::new(), restart_policy: None, ..all }
 }
 
@@ -159,6 +163,8 @@ mod tests {
                     "name": "app", "image": "web:1", "env": [{"name": "A", "value": "secret"}],
                     "ports": [{"containerPort": 8080, "name": "http"}],
                     "readinessProbe": {"httpGet": {"path": "/ready", "port": "http"}, "periodSeconds": 1},
+                    "livenessProbe": {"grpc": {"port": 8080}, "periodSeconds": 1},
+                    "startupProbe": {"tcpSocket": {"port": 24}, "periodSeconds": 1},
                 }],
             },
             "status": {"phase": "Running", "podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}], "conditions": [{"type": "Ready", "status": "True"}]},
@@ -189,6 +195,7 @@ mod tests {
             (who, pod.ips.clone(), pod.named_ports.clone(), pod.probes.clone(), pod.labels().clone())
         };
         assert_eq!(said(kept), said(whole));
+        assert_eq!(kept.probes.len(), 3, "{:?}", kept.probes);
         assert!(kept.meshed && kept.opaque_ports.contains(7) && kept.ip == whole.ip);
     }
 

@@ -157,7 +157,7 @@ fn a_probe_is_let_in_whatever_the_policy_says() {
         let mut world = World::new("demo").default_policy("deny").pod("web", "v1", &[80]);
         world.files.insert(
             "probed.yaml".into(),
-            "apiVersion: v1\nkind: Pod\nmetadata: { name: probed, namespace: demo, labels: { app: probed } }\nspec:\n  serviceAccountName: web\n  containers:\n  - name: web\n    image: test\n    ports: [{ name: http, containerPort: 80 }]\n    livenessProbe: { httpGet: { path: /healthz, port: http } }\nstatus: { podIP: 127.0.1.8 }\n".into(),
+            "apiVersion: v1\nkind: Pod\nmetadata: { name: probed, namespace: demo, labels: { app: probed } }\nspec:\n  serviceAccountName: web\n  containers:\n  - name: web\n    image: test\n    ports: [{ name: http, containerPort: 80 }]\n    livenessProbe: { httpGet: { path: /healthz, port: http } }\n    readinessProbe: { grpc: { port: 80 } }\nstatus: { podIP: 127.0.1.8 }\n".into(),
         );
         let _operator = Operator::start(&world, &[]).await;
         let proxy = ScriptedProxy::of("probed").await;
@@ -169,6 +169,7 @@ fn a_probe_is_let_in_whatever_the_policy_says() {
             .iter()
             .find(|route| !route.authorizations.is_empty())
             .expect("a route for the probe");
-        assert!(format!("{:?}", probe.rules).contains("/healthz"), "{:?}", probe.rules);
+        let rules = format!("{:?}", probe.rules);
+        assert!(rules.contains("/healthz") && rules.contains("/grpc.health.v1.Health/Check"), "{rules}");
     });
 }

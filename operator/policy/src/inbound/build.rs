@@ -2,7 +2,7 @@
 
 use super::{Authentication, Authorization, DefaultPolicy, Network, Policy, Route};
 use crate::{
-    Meta, PodInfo,
+    Meta, PodInfo, Probe,
     authorization::{AuthorizationPolicy, Mode, NetworkRef, Rule, Source},
     identity::Identities,
     outbound::{HttpMatch, PathMatch},
@@ -12,6 +12,9 @@ use crate::{
 use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use std::{net::IpAddr, sync::Arc};
+
+/// What kubelet calls for a probe by gRPC.
+const GRPC_HEALTH: &str = "/grpc.health.v1.Health/Check";
 
 /// All AuthorizationPolicies, checked, by namespace and name; what cannot be read of them grants nothing and is a problem.
 #[derive(Clone, Debug, Default)]
@@ -190,6 +193,7 @@ pub(crate) fn build(
     opaque: bool,
     services: &Services,
     all: &Authorizations,
+    probe_networks: &[IpNet],
 ) -> Policy {
     let all = &all.checked;
     let start = all.partition_point(|policy| policy.namespace < pod.namespace);
@@ -225,10 +229,21 @@ pub(crate) fn build(
             policy
         }
     };
-    let paths: Vec<&str> =
-        pod.probes.iter().filter(|(own, _)| *own == port).map(|(_, path)| path.as_str()).collect();
-    if !paths.is_empty() && !opaque {
-        policy.routes.push(probes(&paths));
+    let mut probes = pod.probes.iter().filter(|(own, _)| *own == port).map(|(_, probe)| probe);
+    // Whoever makes the very request of a probe is let in: kubelet has no certificate.
+    let requests: Vec<HttpMatch> = probes.clone().filter(|_| !opaque).filter_map(request).collect();
+    if !requests.is_empty() {
+        policy.routes.push(Route {
+            meta: Meta::Default("probe"),
+            matches: requests,
+            authorizations: vec![probe_from(Network::everywhere())],
+        });
+    }
+    // What nobody reads looks like all other connections: only where it comes from is seen.
+    let unread = probes.any(|probe| opaque || *probe == Probe::Https);
+    if unread && !probe_networks.is_empty() {
+        let network = |net: &IpNet| Network { net: *net, except: vec![] };
+        policy.authorizations.push(probe_from(probe_networks.iter().map(network).collect()));
     }
     policy
 }
@@ -295,22 +310,23 @@ fn by_default(default: DefaultPolicy, meta: Meta, audit: bool) -> Option<Authori
     Some(Authorization { meta, networks: Network::everywhere(), authentication, audit })
 }
 
-/// Kubelet asks whether a container is well, and has no certificate.
-fn probes(paths: &[&str]) -> Route {
-    let matches = paths.iter().map(|path| HttpMatch {
-        path: PathMatch::Exact((*path).to_owned()),
-        headers: vec![],
-        query: vec![],
-        method: Some("GET".into()),
-    });
-    Route {
+/// By which a probe can be told from others' requests.
+fn request(probe: &Probe) -> Option<HttpMatch> {
+    let (method, path) = match probe {
+        Probe::Http(path) => ("GET", path.as_str()),
+        Probe::Grpc => ("POST", GRPC_HEALTH),
+        // Within TLS, or without a word.
+        Probe::Https | Probe::Tcp => return None,
+    };
+    let path = PathMatch::Exact(path.to_owned());
+    Some(HttpMatch { path, headers: vec![], query: vec![], method: Some(method.into()) })
+}
+
+fn probe_from(networks: Vec<Network>) -> Authorization {
+    Authorization {
         meta: Meta::Default("probe"),
-        matches: matches.collect(),
-        authorizations: vec![Authorization {
-            meta: Meta::Default("probe"),
-            networks: Network::everywhere(),
-            authentication: Authentication::None,
-            audit: false,
-        }],
+        networks,
+        authentication: Authentication::None,
+        audit: false,
     }
 }

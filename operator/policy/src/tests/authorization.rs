@@ -1,9 +1,9 @@
 //! Who may call: defaults, policies, audit, routes, and the answers to "why".
 
-use super::fixture::{SHOP, tables};
+use super::fixture::{SHOP, tables, world};
 use crate::{
-    Tables,
-    inbound::{Client, Decision},
+    DefaultPolicy, Settings, Tables,
+    inbound::{Client, Decision, Network},
 };
 use mesh_api::authz::Verdict;
 
@@ -190,6 +190,55 @@ fn opaque_ports_have_no_routes() {
     let policy = tables.inbound("shop", "db-0", 5000).unwrap();
     assert!(policy.opaque && policy.routes.is_empty());
     assert!(tables.inbound("shop", "nobody", 80).is_none());
+}
+
+/// Who gets in without a certificate at a port of a Pod with this probe, where nobody else does: by which requests, from where.
+fn let_in(probe: &str, opaque_ports: &str, probe_networks: &[&str]) -> (Vec<String>, Vec<String>) {
+    let yaml = format!(
+        "kind: Pod
+metadata: {{ name: web, namespace: shop, annotations: {{ mesh.dev/opaque-ports: '{opaque_ports}' }} }}
+spec: {{ containers: [{{ name: a, ports: [{{ name: web, containerPort: 8080 }}], livenessProbe: {{ {probe} }} }}] }}
+status: {{ podIP: 10.0.0.1 }}"
+    );
+    let settings = Settings {
+        default_policy: DefaultPolicy::Deny,
+        probe_networks: probe_networks.iter().map(|net| net.parse().unwrap()).collect(),
+        ..Settings::default()
+    };
+    let tables = Tables::build(&world(&yaml), &settings);
+    let policy = tables.inbound("shop", "web", 8080).unwrap();
+    let matches = policy.routes.iter().flat_map(|route| &route.matches);
+    let requests =
+        matches.map(|own| format!("{} {:?}", own.method.as_deref().unwrap_or("*"), own.path)).collect();
+    assert!(policy.routes.iter().all(|route| route.authorizations[0].networks == Network::everywhere()));
+    assert_eq!(tables.inbound("shop", "web", 8081).unwrap().authorizations, [], "another port");
+    let networks = policy.authorizations.iter().flat_map(|own| &own.networks);
+    (requests, networks.map(|own| own.net.to_string()).collect())
+}
+
+#[test]
+fn kubelets_probes_are_let_in_and_nothing_else() {
+    let (http, https) =
+        ("httpGet: { path: '/up?x=1', port: web }", "httpGet: { path: /up, port: web, scheme: HTTPS }");
+    let (grpc, tcp, exec) =
+        ("grpc: { port: 8080 }", "tcpSocket: { port: web }", "exec: { command: ['true'] }");
+    let requests = |request: &str| (vec![request.to_owned()], vec![]);
+    let nobody = || (vec![], vec![]);
+    let nodes = ["10.9.0.0/16"];
+    let from_nodes = || (vec![], vec!["10.9.0.0/16".to_owned()]);
+    for networks in [&[][..], &nodes] {
+        assert_eq!(let_in(http, "", networks), requests(r#"GET Exact("/up")"#));
+        assert_eq!(let_in(grpc, "", networks), requests(r#"POST Exact("/grpc.health.v1.Health/Check")"#));
+        assert_eq!(let_in(tcp, "", networks), nobody(), "a connection alone is never refused");
+        assert_eq!(let_in(exec, "", networks), nobody());
+    }
+    assert_eq!(let_in(https, "", &[]), nobody(), "TLS is not read, and nobody has said where kubelet is");
+    assert_eq!(let_in(https, "", &nodes), from_nodes());
+    for probe in [http, grpc, tcp, https] {
+        assert_eq!(let_in(probe, "8080", &[]), nobody(), "{probe}: an opaque port is not read");
+        assert_eq!(let_in(probe, "8080", &nodes), from_nodes(), "{probe}");
+    }
+    assert_eq!(let_in(exec, "8080", &nodes), nobody());
 }
 
 #[test]

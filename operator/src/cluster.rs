@@ -40,7 +40,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
-    task::JoinSet,
+    task::{JoinHandle, JoinSet},
     time,
 };
 
@@ -49,6 +49,9 @@ const READ_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// After SIGTERM, callers learn within this time that they should ask another replica. Until then we answer.
 const LINGER: Duration = Duration::from_secs(3);
+
+/// Longer than giving the Lease back may take.
+const END: Duration = Duration::from_secs(5);
 
 /// A connection to the API server, and what is done with it beside answering proxies.
 pub struct Cluster {
@@ -64,6 +67,8 @@ pub struct Cluster {
     served: watch::Sender<served::Served>,
     /// They end with us.
     tasks: JoinSet<()>,
+    /// Ends by itself after `stop`.
+    lease: Option<JoinHandle<()>>,
 }
 
 impl Cluster {
@@ -103,6 +108,7 @@ impl Cluster {
             readers,
             served: watch::Sender::default(),
             tasks,
+            lease: None,
         })
     }
 
@@ -165,7 +171,8 @@ impl Cluster {
         };
         self.tasks.spawn(duties.run());
         let (client, namespace) = (self.client.clone(), config.namespace.clone());
-        self.tasks.spawn(lease::run(client, namespace, names::OPERATOR, me, self.hold.clone(), stop));
+        let lease = lease::run(client, namespace, names::OPERATOR, me, self.hold.clone(), stop);
+        self.lease = Some(tokio::spawn(lease));
         Ok(())
     }
 
@@ -183,6 +190,15 @@ impl Cluster {
     pub async fn linger(&self) {
         self.leaving.send_replace(true);
         time::sleep(LINGER).await;
+    }
+
+    /// After `stop`: waits until the Lease is given back, so that another replica writes at once. For so long at most as an answer
+    /// of the API server may take.
+    pub async fn end(&mut self) {
+        let Some(lease) = self.lease.take() else { return };
+        if time::timeout(END, lease).await.is_err() {
+            tracing::info!("the Lease was not given back in time");
+        }
     }
 }
 

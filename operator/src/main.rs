@@ -54,7 +54,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let (stop_tx, stop) = watch::channel(false);
     let mut tasks = JoinSet::new();
-    let started = tokio::select! {
+    let mut started = tokio::select! {
         started = start(&config, stop, &mut tasks) => started?,
         () = signals.any() => return Ok(()),
     };
@@ -67,6 +67,9 @@ async fn run(config: Config) -> anyhow::Result<()> {
         }
     }
     stop_tx.send_replace(true);
+    if let Some(cluster) = &mut started.cluster {
+        cluster.end().await;
+    }
     started.serving.await.context("serving gRPC")??;
     Ok(())
 }

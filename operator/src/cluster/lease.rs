@@ -9,17 +9,24 @@ use kube::{
     Api, Client,
     api::{ObjectMeta, PostParams},
 };
-use std::time::{Duration, Instant};
-use tokio::{sync::watch, time};
+use std::{future::pending, time::Duration};
+use tokio::{
+    sync::watch,
+    time::{self, Instant},
+};
 
 /// A holder that has not renewed for this long is gone. As long is nothing written when it dies without a word.
 const DURATION: Duration = Duration::from_secs(15);
-const RENEW: Duration = Duration::from_secs(5);
+/// One that could not renew for this long stops: what it has under way ends before somebody else begins, however slow its clock.
+const HOLD: Duration = Duration::from_secs(10);
+const RENEW: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_secs(2);
+/// After a question that had no answer.
+const AGAIN: Duration = Duration::from_secs(1);
 /// One question to the API server.
-const TIMEOUT: Duration = Duration::from_secs(4);
+const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Keeps asking for the Lease, and tells whether we hold it, until `stop`; then gives it back.
+/// Keeps asking for the Lease, and tells whether we hold it, until `stop`; then gives it back, which takes `TIMEOUT` at most.
 pub async fn run(
     client: Client,
     namespace: String,
@@ -29,36 +36,71 @@ pub async fn run(
     mut stop: watch::Receiver<bool>,
 ) {
     let api: Api<Lease> = Api::namespaced(client, &namespace);
-    let mut seen = Seen::default();
-    // When we last knew for sure that it is ours.
-    let mut held = None;
-    loop {
-        let sent = Instant::now();
-        let holds = match time::timeout(TIMEOUT, turn(&api, name, &me, &mut seen)).await {
-            Ok(Ok(holds)) => holds,
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "the Lease could not be asked for");
-                // Nobody else takes it before its time is over.
-                held.is_some_and(|held: Instant| held.elapsed() < DURATION - RENEW)
-            }
-            Err(_) => held.is_some_and(|held: Instant| held.elapsed() < DURATION - RENEW),
-        };
-        if holds && held.is_none_or(|held| sent > held) {
-            held = Some(sent);
+    tokio::select! {
+        () = keep(&api, name, &me, &holding) => {}
+        _ = stop.wait_for(|stop| *stop) => {}
+    }
+    if !holding.send_replace(false) {
+        return;
+    }
+    match time::timeout(TIMEOUT, give_back(&api, name, &me)).await {
+        Ok(Ok(())) => tracing::info!(lease = name, "given back"),
+        Ok(Err(error)) => {
+            tracing::info!(lease = name, %error, "not given back; another replica waits for its end")
         }
+        Err(_) => tracing::info!(lease = name, "not given back in time; another replica waits for its end"),
+    }
+}
+
+/// Whatever the API server does, and however long it takes: we hold the Lease until `HOLD` after we sent the last renewal that
+/// succeeded, and no longer.
+async fn keep(api: &Api<Lease>, name: &str, me: &str, holding: &watch::Sender<bool>) {
+    let mut seen = Seen::default();
+    let mut until = None;
+    let mut pause = Duration::ZERO;
+    loop {
+        tokio::select! {
+            biased;
+            () = expiry(until) => (until, pause) = (None, Duration::ZERO),
+            (sent, holds) = ask(api, name, me, &mut seen, pause) => match holds {
+                Some(true) => (until, pause) = (Some(sent + HOLD), RENEW),
+                Some(false) => (until, pause) = (None, LOOK),
+                None => pause = AGAIN,
+            },
+        }
+        let holds = until.is_some();
         if holding.send_if_modified(|now| std::mem::replace(now, holds) != holds) {
             tracing::info!(lease = name, holds, "who writes has changed");
         }
-        tokio::select! {
-            () = time::sleep(if holds { RENEW } else { LOOK }) => {}
-            _ = stop.wait_for(|stop| *stop) => break,
+    }
+}
+
+async fn expiry(until: Option<Instant>) {
+    match until {
+        Some(until) => time::sleep_until(until).await,
+        None => pending().await,
+    }
+}
+
+/// Whether the Lease is ours, and when that was asked. `None`: there was no answer.
+async fn ask(
+    api: &Api<Lease>,
+    name: &str,
+    me: &str,
+    seen: &mut Seen,
+    pause: Duration,
+) -> (Instant, Option<bool>) {
+    time::sleep(pause).await;
+    let sent = Instant::now();
+    let holds = match time::timeout(TIMEOUT, turn(api, name, me, seen)).await {
+        Ok(Ok(holds)) => Some(holds),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "the Lease could not be asked for");
+            None
         }
-    }
-    if holding.send_replace(false)
-        && let Ok(Err(error)) = time::timeout(TIMEOUT, give_back(&api, name, &me)).await
-    {
-        tracing::debug!(%error, "the Lease could not be given back");
-    }
+        Err(_) => None,
+    };
+    (sent, holds)
 }
 
 /// The Lease as it was when it last changed. Only our own clock counts: those of others may be wrong.
@@ -142,6 +184,8 @@ async fn give_back(api: &Api<Lease>, name: &str, me: &str) -> kube::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::testing::ApiServer;
+    use serde_json::{Value, json};
 
     fn held_by(holder: Option<&str>, renewed_s: i64) -> LeaseSpec {
         let at = Timestamp::from_second(renewed_s).unwrap();
@@ -175,5 +219,68 @@ mod tests {
         assert_eq!((again.lease_transitions, &again.acquire_time), (Some(1), &first.acquire_time));
         let other = claim(&again, "b", now);
         assert_eq!((other.lease_transitions, other.acquire_time), (Some(2), Some(MicroTime(now))));
+    }
+
+    const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/mesh/leases";
+
+    /// A replica that asks a scripted API server.
+    struct Replica {
+        server: ApiServer,
+        holding: watch::Receiver<bool>,
+        stop: watch::Sender<bool>,
+        task: tokio::task::JoinHandle<()>,
+    }
+
+    impl Replica {
+        async fn that_holds() -> Replica {
+            let server = ApiServer::new(&[]);
+            server
+                .put(LEASES, json!({"metadata": {"name": "mesh-operator", "namespace": "mesh"}, "spec": {}}));
+            let (hold, mut holding) = watch::channel(false);
+            let (stop, stopped) = watch::channel(false);
+            let task =
+                tokio::spawn(run(server.client(), "mesh".into(), "mesh-operator", "a".into(), hold, stopped));
+            holding.wait_for(|holding| *holding).await.unwrap();
+            Replica { server, holding, stop, task }
+        }
+
+        fn holder(&self) -> Value {
+            self.server.object(LEASES, "mesh/mesh-operator")["spec"]["holderIdentity"].clone()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_holder_that_is_not_answered_stops_before_its_time_is_over() {
+        let mut replica = Replica::that_holds().await;
+        // Whenever it begins, before a renewal or after one.
+        for after_ms in [0, 1_000, 2_990, 3_010, 4_000] {
+            time::sleep(Duration::from_millis(after_ms)).await;
+            let renewed = Instant::now();
+            replica.server.stall(true);
+            replica.holding.wait_for(|holding| !holding).await.unwrap();
+            assert!(renewed.elapsed() <= HOLD, "after {after_ms} ms: held for {:?}", renewed.elapsed());
+            replica.server.stall(false);
+            replica.holding.wait_for(|holding| *holding).await.unwrap();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_question_without_an_answer_is_asked_again_while_the_lease_is_held() {
+        let mut replica = Replica::that_holds().await;
+        replica.server.away(Some(500));
+        time::sleep(Duration::from_secs(8)).await;
+        replica.server.away(None);
+        let lost = replica.holding.wait_for(|holding| !holding);
+        assert!(time::timeout(Duration::from_secs(60), lost).await.is_err(), "it was back in time");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_ends_has_given_it_back() {
+        let mut replica = Replica::that_holds().await;
+        assert_eq!(replica.holder(), "a");
+        replica.stop.send_replace(true);
+        (&mut replica.task).await.unwrap();
+        assert_eq!(replica.holder(), Value::Null);
+        assert!(!*replica.holding.borrow());
     }
 }

@@ -7,13 +7,13 @@ use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use kube::{Client, client::Body};
 use serde_json::{Value, json};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     convert::Infallible,
     future::ready,
     sync::{Arc, Mutex},
     task::{Context, Poll},
 };
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use tokio_stream::wrappers::BroadcastStream;
 
 /// Objects by collection path (`/api/v1/pods`), and who watches them. Clones are the same server.
@@ -27,8 +27,12 @@ struct State {
     changes: broadcast::Sender<(String, Value)>,
     /// While set, every request fails with this status and every watch has ended.
     away: Option<u16>,
+    /// While true, requests are not answered.
+    stalled: watch::Sender<bool>,
     /// What was written: method, path, body.
     writes: Vec<(Method, String, Value)>,
+    /// Paths to which nothing can be written.
+    refused: BTreeSet<String>,
     /// What a POST to a path is answered with, instead of what was sent.
     replies: BTreeMap<String, Reply>,
 }
@@ -44,8 +48,10 @@ impl ApiServer {
             collections: collections.iter().map(|path| ((*path).to_owned(), BTreeMap::new())).collect(),
             changes: broadcast::channel(100).0,
             away: None,
+            stalled: watch::Sender::default(),
             writes: vec![],
             replies: BTreeMap::new(),
+            refused: BTreeSet::new(),
         };
         ApiServer(Arc::new(Mutex::new(state)))
     }
@@ -98,11 +104,25 @@ impl ApiServer {
         self.state().replies.insert(path.to_owned(), Box::new(reply));
     }
 
+    /// Refuses what is written to a path until it may be.
+    pub fn refuse(&self, path: &str, refused: bool) {
+        let paths = &mut self.state().refused;
+        match refused {
+            true => paths.insert(path.to_owned()),
+            false => paths.remove(path),
+        };
+    }
+
     /// Ends all watches, and fails every request until `None`.
     pub fn away(&self, status: Option<u16>) {
         let mut state = self.state();
         state.away = status;
         state.changes = broadcast::channel(100).0;
+    }
+
+    /// Leaves every request without an answer until `false`.
+    pub fn stall(&self, stalled: bool) {
+        self.state().stalled.send_replace(stalled);
     }
 
     /// Sends an event to all watches of a collection, such as the end of what can be resumed.
@@ -116,6 +136,9 @@ impl ApiServer {
             return status_of(status, "Unavailable");
         }
         let path = uri.path().to_owned();
+        if *method != Method::GET && state.refused.contains(&path) {
+            return status_of(403, "Forbidden");
+        }
         if let Some(object) = single(&state, &path) {
             if *method == Method::GET {
                 return json_of(StatusCode::OK, &object);
@@ -218,7 +241,9 @@ impl tower_service::Service<Request<Body>> for ApiServer {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let server = self.clone();
+        let mut stalled = self.state().stalled.subscribe();
         Box::pin(async move {
+            stalled.wait_for(|stalled| !stalled).await.unwrap();
             let (head, body) = request.into_parts();
             let body = body.collect().await.unwrap().to_bytes();
             Ok(server.answer(&head.method, &head.uri, serde_json::from_slice(&body).unwrap_or_default()))

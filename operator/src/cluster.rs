@@ -21,6 +21,7 @@ mod status;
 #[cfg(test)]
 pub(crate) mod testing;
 mod webhook;
+mod writes;
 
 use crate::{
     accounts::Accounts,

@@ -22,11 +22,14 @@ pub struct Bundle {
 /// What each Namespace's ConfigMap says now; a digest would do, but they are few and small.
 pub type Kept = BTreeMap<String, Bundle>;
 
-/// Namespaces that want a bundle: annotated ones, and those where a Pod asks for a proxy or has one.
+/// Namespaces that want a bundle: annotated ones, and those where a Pod asks for a proxy or has one. In one that is going, nothing can
+/// be made any more; proxies that are still there and have not followed are waited for as such.
 pub fn namespaces(all: &[Arc<Namespace>], pods: &[Arc<Pod>]) -> BTreeSet<String> {
     let annotated = all.iter().filter(|namespace| mirror::is_enabled(namespace));
     let mut wanted: BTreeSet<String> =
         annotated.filter_map(|namespace| namespace.metadata.name.clone()).collect();
+    let going = all.iter().filter(|namespace| namespace.metadata.deletion_timestamp.is_some());
+    let going: BTreeSet<&String> = going.filter_map(|namespace| namespace.metadata.name.as_ref()).collect();
     for pod in pods {
         let labels = pod.metadata.labels.as_ref();
         let meshed = labels.is_some_and(|labels| labels.contains_key(names::CONTROL_NAMESPACE_LABEL));
@@ -37,6 +40,7 @@ pub fn namespaces(all: &[Arc<Namespace>], pods: &[Arc<Pod>]) -> BTreeSet<String>
             wanted.insert(namespace.clone());
         }
     }
+    wanted.retain(|namespace| !going.contains(namespace));
     wanted
 }
 
@@ -88,10 +92,14 @@ mod tests {
         let all = [
             object(json!({"metadata": {"name": "shop", "annotations": {"mesh.dev/inject": "enabled"}}})),
             object(json!({"metadata": {"name": "plain"}})),
+            object(json!({"metadata": {
+                "name": "going", "annotations": {"mesh.dev/inject": "enabled"}, "deletionTimestamp": "2026-01-01T00:00:00Z",
+            }})),
         ];
         let meshed = json!({"mesh.dev/control-plane-ns": "mesh"});
         let pods = [
             pod(json!({"metadata": {"name": "a", "namespace": "lone", "labels": meshed}})),
+            pod(json!({"metadata": {"name": "c", "namespace": "going", "labels": meshed}})),
             pod(json!({"metadata": {"name": "b", "namespace": "plain", "labels": {"app": "b"}}})),
         ];
         let wanted = namespaces(&all, &pods);

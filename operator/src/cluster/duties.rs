@@ -11,6 +11,7 @@ use super::{
     secret,
     served::Served,
     status,
+    writes::{self, Write, write},
 };
 use crate::{
     ca::{
@@ -21,7 +22,6 @@ use crate::{
     world::stores::Readers,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
-use futures_util::{StreamExt, future::BoxFuture, stream};
 use k8s_openapi::{
     ClusterResourceScope,
     api::{
@@ -43,17 +43,19 @@ use serde_json::{Value, json};
 use std::{
     collections::{HashMap, HashSet},
     fmt::Debug,
-    future::Future,
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
-use tokio::{sync::watch, time};
+use tokio::{
+    sync::watch,
+    time::{self, Instant},
+};
 
 /// A burst of changes is waited out.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Without any change, everything is looked at this often: somebody may have undone what we wrote.
 const AGAIN: Duration = Duration::from_secs(30);
-/// One write.
+/// One question to the API server.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// A new generation of a route has reached all proxies that read.
 const SETTLE: Duration = Duration::from_millis(500);
@@ -65,12 +67,12 @@ const RESTARTED: Duration = Duration::from_secs(6 * 3600);
 const LOOK_AT_ISSUER: Duration = Duration::from_secs(3600);
 /// Events live for an hour.
 const SAY_AGAIN: Duration = Duration::from_secs(3600);
+/// One that was not written is tried again after this long, so that it keeps no other waiting.
+const SAY_AFTER_ALL: Duration = Duration::from_secs(60);
 /// Events of one round; the rest follows in the next ones.
 const SAYINGS: usize = 20;
 /// While the root is changed, proxies are looked at this often.
 const LOOK_AT_PROXIES: Duration = Duration::from_secs(2);
-/// Writes under way.
-const AT_ONCE: usize = 8;
 
 pub struct Duties {
     pub client: Client,
@@ -99,7 +101,8 @@ impl Duties {
         let mut looked: Option<Instant> = None;
         let mut trusted: Option<(Arc<Authority>, Instant)> = None;
         let mut owner = Owner::default();
-        let mut unchanged = (self.authority.borrow().clone(), time::Instant::now());
+        let mut waited_for = vec![];
+        let mut unchanged = (self.authority.borrow().clone(), Instant::now());
         loop {
             if self.holding.wait_for(|holding| *holding).await.is_err() {
                 return;
@@ -110,7 +113,7 @@ impl Duties {
             self.lead().await;
             self.mirror().await;
             owner.look(&self.client).await;
-            let spread = self.bundle(&owner).await;
+            let without = self.bundle(&owner).await;
             self.routes(&mut settled).await;
             self.policies().await;
             let sayings = self.reconcile(&mut restarted).await;
@@ -121,10 +124,14 @@ impl Duties {
                 trusted = told.then(|| (authority.clone(), Instant::now()));
             }
             if *unchanged.0 != *authority {
-                unchanged = (authority.clone(), time::Instant::now());
+                unchanged = (authority.clone(), Instant::now());
             }
+            let spread = self.is_spread(&authority, without, &mut waited_for);
             let scene = Scene { published: spread && trusted.is_some(), unchanged: unchanged.1.elapsed() };
             self.rotate(&authority, scene).await;
+            if !*self.holding.borrow() {
+                continue;
+            }
             if looked.is_none_or(|at| at.elapsed() >= LOOK_AT_ISSUER) {
                 looked = Some(Instant::now());
                 if let Err(error) = self.store.renew(SystemTime::now()).await {
@@ -147,13 +154,13 @@ impl Duties {
 
     async fn lead(&self) {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
-        label(&api, leader::plan(&self.readers.pods.state(), &self.namespace, &self.me)).await;
+        self.label(&api, leader::plan(&self.readers.pods.state(), &self.namespace, &self.me)).await;
     }
 
     /// Takes the next step of the change to a new root, when everybody is ready for it.
     async fn rotate(&self, authority: &Authority, scene: Scene) {
         let phase = authority.phase();
-        if !phase.is_under_way() {
+        if !phase.is_under_way() || !*self.holding.borrow() {
             return;
         }
         let reports =
@@ -168,9 +175,51 @@ impl Duties {
         }
     }
 
+    /// Whether everybody has been told of the trust anchors. Who has not holds up the change to a new root, and is named once.
+    fn is_spread(
+        &self,
+        authority: &Authority,
+        without: Option<Vec<String>>,
+        waited_for: &mut Vec<String>,
+    ) -> bool {
+        let Some(mut without) = without else { return false };
+        without.sort();
+        let spread = without.is_empty();
+        without.retain(|_| authority.phase().is_under_way());
+        if *waited_for != without && !without.is_empty() {
+            let namespaces = without.join(", ");
+            tracing::warn!(
+                namespaces,
+                "the change to a new root waits: these have not got its trust anchors"
+            );
+        }
+        *waited_for = without;
+        spread
+    }
+
     async fn mirror(&self) {
         let api: Api<Namespace> = Api::all(self.client.clone());
-        label(&api, mirror::plan(&self.readers.namespaces.state())).await;
+        self.label(&api, mirror::plan(&self.readers.namespaces.state())).await;
+    }
+
+    /// Carries out merge patches of metadata, by name.
+    async fn label<K>(&self, api: &Api<K>, plan: Vec<(String, Value)>)
+    where
+        K: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + 'static,
+    {
+        let writes = plan.into_iter().map(|(name, patch)| {
+            let api = api.clone();
+            write(format!("labels of {} {name}", K::kind(&())), async move {
+                api.patch_metadata(&name, &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop)
+            })
+        });
+        self.all(writes.collect()).await;
+    }
+
+    /// Whether all of them were done.
+    async fn all(&self, writes: Vec<Write>) -> bool {
+        let writes = writes.into_iter().map(|write| ((), write)).collect();
+        writes::together(&self.holding, writes).await.is_empty()
     }
 
     /// Restarts one workload that should be meshed and is not, where its Namespace asks for it. One at a time, and none in a loop.
@@ -205,21 +254,21 @@ impl Duties {
         let patch = json!({"spec": {"template": {"metadata": {"annotations": annotations}}}});
         tracing::info!(namespace, kind, name, "restarting a workload whose Pods run without a proxy");
         let object = format!("{kind} {namespace}/{name}");
-        write(object, async move {
+        let restart = write(object, async move {
             api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop)
-        })
-        .await;
+        });
+        self.all(vec![restart]).await;
         sayings
     }
 
-    /// Publishes what was not said lately, some at a time.
+    /// Publishes what was not said lately, some at a time. `said` holds until when each is not said again.
     async fn tell(&self, recorder: &Recorder, said: &mut HashMap<Saying, Instant>, sayings: Vec<Saying>) {
-        said.retain(|_, at| at.elapsed() < SAY_AGAIN);
+        said.retain(|_, until| Instant::now() < *until);
         let new: Vec<Saying> =
             sayings.into_iter().filter(|own| !said.contains_key(own)).take(SAYINGS).collect();
         let mut writes = vec![];
-        for saying in new {
-            said.insert(saying.clone(), Instant::now());
+        for saying in &new {
+            let saying = saying.clone();
             let Some((api_version, plural)) = saying.resource() else { continue };
             let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
             let resource = ApiResource {
@@ -233,28 +282,34 @@ impl Duties {
                 Api::namespaced_with(self.client.clone(), &saying.namespace, &resource);
             let recorder = recorder.clone();
             let object = format!("event of {} {}/{}", saying.kind, saying.namespace, saying.name);
-            writes.push(write(object, async move {
-                // `kubectl describe` finds an event by the UID.
-                let uid = api.get_metadata(&saying.name).await?.metadata.uid;
-                let event = Event {
-                    type_: if saying.warning { EventType::Warning } else { EventType::Normal },
-                    reason: saying.reason.into(),
-                    note: Some(saying.note),
-                    action: "Inject".into(),
-                    secondary: None,
-                };
-                let about = ObjectReference {
-                    api_version: Some(api_version.into()),
-                    kind: Some(saying.kind),
-                    namespace: Some(saying.namespace),
-                    name: Some(saying.name),
-                    uid,
-                    ..ObjectReference::default()
-                };
-                recorder.publish(&event, &about).await
-            }));
+            writes.push((
+                saying.clone(),
+                write(object, async move {
+                    // `kubectl describe` finds an event by the UID.
+                    let uid = api.get_metadata(&saying.name).await?.metadata.uid;
+                    let event = Event {
+                        type_: if saying.warning { EventType::Warning } else { EventType::Normal },
+                        reason: saying.reason.into(),
+                        note: Some(saying.note),
+                        action: "Inject".into(),
+                        secondary: None,
+                    };
+                    let about = ObjectReference {
+                        api_version: Some(api_version.into()),
+                        kind: Some(saying.kind),
+                        namespace: Some(saying.namespace),
+                        name: Some(saying.name),
+                        uid,
+                        ..ObjectReference::default()
+                    };
+                    recorder.publish(&event, &about).await
+                }),
+            ));
         }
-        together(writes).await;
+        let now = Instant::now();
+        said.extend(new.into_iter().map(|saying| (saying, now + SAY_AGAIN)));
+        let unsaid = writes::together(&self.holding, writes).await;
+        said.extend(unsaid.into_iter().map(|saying| (saying, now + SAY_AFTER_ALL)));
     }
 
     /// Whether the API server knows our webhooks by this authority now.
@@ -263,28 +318,30 @@ impl Duties {
         let name = names::OPERATOR;
         let mutating = trust::<MutatingWebhookConfiguration>(self.client.clone(), anchors.to_owned());
         let validating = trust::<ValidatingWebhookConfiguration>(self.client.clone(), anchors.to_owned());
-        together(vec![
+        self.all(vec![
             write(format!("MutatingWebhookConfiguration {name}"), mutating),
             write(format!("ValidatingWebhookConfiguration {name}"), validating),
         ])
         .await
     }
 
-    /// Whether every Namespace had the bundle already, or has it now.
-    async fn bundle(&self, owner: &Owner) -> bool {
-        let Some(kept) = self.maps.kept() else { return false };
+    /// The Namespaces that should have the bundle, had it not, and could not be given it. `None` while nobody knows who has it.
+    async fn bundle(&self, owner: &Owner) -> Option<Vec<String>> {
+        let kept = self.maps.kept()?;
         let anchors = self.authority.borrow().trust_anchors_pem().to_owned();
         let bundle = Bundle { anchors, owner: owner.uid.clone() };
         let wanted = bundle::namespaces(&self.readers.namespaces.state(), &self.readers.pods.state());
         let writes = bundle::plan(&wanted, &kept, &bundle).into_iter().map(|namespace| {
             let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), namespace);
             let content = bundle.config_map();
-            write(format!("ConfigMap {namespace}/{}", names::TRUST_ANCHORS_CONFIG_MAP), async move {
-                let ours = PatchParams::apply(names::OPERATOR).force();
-                api.patch(names::TRUST_ANCHORS_CONFIG_MAP, &ours, &Patch::Apply(&content)).await.map(drop)
-            })
+            let written =
+                write(format!("ConfigMap {namespace}/{}", names::TRUST_ANCHORS_CONFIG_MAP), async move {
+                    let ours = PatchParams::apply(names::OPERATOR).force();
+                    api.patch(names::TRUST_ANCHORS_CONFIG_MAP, &ours, &Patch::Apply(&content)).await.map(drop)
+                });
+            (namespace.to_owned(), written)
         });
-        together(writes.collect()).await
+        Some(writes::together(&self.holding, writes.collect()).await)
     }
 
     /// Says in the status of routes what became of them.
@@ -310,7 +367,7 @@ impl Duties {
                 api.patch_status(&name, &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop)
             }));
         }
-        together(writes).await;
+        self.all(writes).await;
     }
 
     /// Says in the status of AuthorizationPolicies whether they are in force.
@@ -335,7 +392,7 @@ impl Duties {
                 api.patch_status(&name, &ours, &Patch::Apply(&patch)).await.map(drop)
             }));
         }
-        together(writes).await;
+        self.all(writes).await;
     }
 }
 
@@ -387,49 +444,6 @@ fn pause(settled: &Settled, authority: &Authority) -> Duration {
         Phase::Asked | Phase::Spreading | Phase::Renewing => LOOK_AT_PROXIES,
         Phase::Idle | Phase::Refused(_) => AGAIN,
     }
-}
-
-/// Whether all of them were done.
-/// Carries out merge patches of metadata, by name.
-async fn label<K>(api: &Api<K>, plan: Vec<(String, Value)>)
-where
-    K: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + 'static,
-{
-    let writes = plan.into_iter().map(|(name, patch)| {
-        let api = api.clone();
-        write(format!("labels of {} {name}", K::kind(&())), async move {
-            api.patch_metadata(&name, &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop)
-        })
-    });
-    together(writes.collect()).await;
-}
-
-async fn together(writes: Vec<BoxFuture<'static, bool>>) -> bool {
-    stream::iter(writes).buffer_unordered(AT_ONCE).all(|done| async move { done }).await
-}
-
-/// A failure is said and left to the next round: false. What is not there needs no writing.
-fn write(
-    object: String,
-    writing: impl Future<Output = kube::Result<()>> + Send + 'static,
-) -> BoxFuture<'static, bool> {
-    Box::pin(async move {
-        match time::timeout(TIMEOUT, writing).await {
-            Ok(Ok(())) => tracing::debug!(object, "written"),
-            Ok(Err(kube::Error::Api(status))) if status.is_not_found() => {}
-            // Changed in the meantime: the next round sees it as it is.
-            Ok(Err(kube::Error::Api(status))) if status.is_conflict() => return false,
-            Ok(Err(error)) => {
-                tracing::warn!(object, %error, "not written; trying again");
-                return false;
-            }
-            Err(_) => {
-                tracing::warn!(object, "not written in time; trying again");
-                return false;
-            }
-        }
-        true
-    })
 }
 
 /// A route is called accepted when proxies have it. They are told at once, and one that is slow to read is not waited for: when

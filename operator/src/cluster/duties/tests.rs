@@ -15,7 +15,15 @@ const SECRETS: &str = "/api/v1/namespaces/mesh/secrets";
 const BUNDLE: &str = "/api/v1/namespaces/shop/configmaps/mesh-trust-anchors";
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// An API server with the Secret, and a replica that holds the Lease, with one meshed Pod.
+fn meshed(namespace: &str, name: &str, ip: &str) -> Value {
+    json!({
+        "metadata": {"name": name, "namespace": namespace, "labels": {"mesh.dev/control-plane-ns": "mesh"}},
+        "spec": {"containers": [{"name": "mesh-proxy"}]},
+        "status": {"podIP": ip},
+    })
+}
+
+/// An API server with the Secret, and a replica that holds the Lease, in a cluster of some Pods.
 struct Cluster {
     server: ApiServer,
     authority: watch::Receiver<Arc<Authority>>,
@@ -25,8 +33,12 @@ struct Cluster {
 }
 
 impl Cluster {
-    async fn start() -> Cluster {
+    async fn start(pods: &[Value]) -> Cluster {
         let server = ApiServer::new(&["/api/v1/configmaps", SECRETS]);
+        for pod in pods {
+            let namespace = pod["metadata"]["namespace"].as_str().unwrap();
+            server.put(&format!("/api/v1/namespaces/{namespace}/pods"), pod.clone());
+        }
         let mut made =
             secret::secret("mesh-identity", &Keys::generate("cluster.local", SystemTime::now()).unwrap());
         made.metadata.annotations = Some(BTreeMap::from([(names::ROTATE.into(), "please".into())]));
@@ -37,15 +49,13 @@ impl Cluster {
         let (publish, authority) = watch::channel(store.first().await);
         tokio::spawn(store.clone().follow(publish));
 
-        let pod: mesh_policy::Pod = serde_json::from_value(json!({
-            "metadata": {"name": "web", "namespace": "shop", "labels": {"mesh.dev/control-plane-ns": "mesh"}},
-            "spec": {"containers": [{"name": "mesh-proxy"}]},
-            "status": {"podIP": "10.0.0.1"},
-        }))
-        .unwrap();
         let mut stores = Stores::default();
-        stores.apply(&Change::Pod(watcher::Event::Apply(pod.clone())));
-        let world = World { pods: vec![Arc::new(pod)].into(), ..World::default() };
+        let pods: Vec<Arc<mesh_policy::Pod>> =
+            pods.iter().map(|pod| Arc::new(serde_json::from_value(pod.clone()).unwrap())).collect();
+        for pod in &pods {
+            stores.apply(&Change::Pod(watcher::Event::Apply(mesh_policy::Pod::clone(pod))));
+        }
+        let world = World { pods: pods.into(), ..World::default() };
         let (publish_tables, tables) = watch::channel(Arc::new(Tables::build(&world, &Settings::default())));
         let (hold, holding) = watch::channel(true);
         let telemetry = Arc::new(telemetry::Store::new(Limits::default(), None));
@@ -70,7 +80,7 @@ impl Cluster {
     }
 
     /// A proxy that reports each second what `has` says.
-    fn proxy(&self, has: watch::Receiver<Option<Wanted>>) {
+    fn proxy(&self, namespace: &'static str, has: watch::Receiver<Option<Wanted>>) {
         let (authority, telemetry) = (self.authority.clone(), self.telemetry.clone());
         tokio::spawn(async move {
             let mut seconds = time::interval(Duration::from_secs(1));
@@ -78,7 +88,7 @@ impl Cluster {
                 seconds.tick().await;
                 // `None`: it follows whatever comes.
                 let now = has.borrow().unwrap_or_else(|| authority.borrow().wanted());
-                let report = Report::of("shop", "web")
+                let report = Report::of(namespace, "web")
                     .gauge("mesh_trust_anchors_hash", &[], now.anchors as i64)
                     .gauge("mesh_certificate_issuer_hash", &[], now.issuer as i64);
                 telemetry.ingest_metrics(report.request(), telemetry::now_ms());
@@ -94,9 +104,8 @@ impl Cluster {
 
     /// How many certificates the bundles had that were written one after another, up to one with so many.
     async fn bundles_until(&self, last: usize) -> Vec<usize> {
-        let size = |map: &serde_json::Value| {
-            map["data"]["ca-bundle.crt"].as_str().unwrap_or_default().matches("BEGIN").count()
-        };
+        let size =
+            |map: &Value| map["data"]["ca-bundle.crt"].as_str().unwrap_or_default().matches("BEGIN").count();
         let written = async {
             loop {
                 let mut sizes: Vec<usize> = self.server.written(BUNDLE).iter().map(size).collect();
@@ -118,10 +127,10 @@ impl Cluster {
 
 #[tokio::test(start_paused = true)]
 async fn the_root_is_changed_when_every_proxy_has_followed_and_not_before() {
-    let mut cluster = Cluster::start().await;
+    let mut cluster = Cluster::start(&[meshed("shop", "web", "10.0.0.1")]).await;
     let first = cluster.authority.borrow().wanted();
     let (follows, has) = watch::channel(Some(first));
-    cluster.proxy(has);
+    cluster.proxy("shop", has);
     cluster.until(Phase::Spreading).await;
     cluster.stays(Phase::Spreading).await;
     let both = cluster.authority.borrow().wanted();
@@ -135,5 +144,36 @@ async fn the_root_is_changed_when_every_proxy_has_followed_and_not_before() {
     assert!(sizes.ends_with(&[2, 1]), "{sizes:?}");
     assert_eq!(cluster.server.written(BUNDLE)[0]["metadata"]["ownerReferences"][0]["uid"], "role-1");
     let kept = cluster.server.object(SECRETS, "/mesh-identity");
-    assert_eq!(kept["metadata"]["annotations"][names::ROTATE], serde_json::Value::Null);
+    assert_eq!(kept["metadata"]["annotations"][names::ROTATE], Value::Null);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_that_cannot_be_told_holds_the_change_and_no_other_namespace() {
+    let pods = [meshed("shop", "web", "10.0.0.1"), meshed("bad", "web", "10.0.0.2")];
+    let mut cluster = Cluster::start(&pods).await;
+    let refused = BUNDLE.replace("shop", "bad");
+    cluster.server.refuse(&refused, true);
+    let (_follows, has) = watch::channel(None);
+    cluster.proxy("shop", has.clone());
+    cluster.proxy("bad", has);
+    cluster.bundles_until(2).await;
+    cluster.stays(Phase::Spreading).await;
+    cluster.server.refuse(&refused, false);
+    cluster.until(Phase::Idle).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_was_not_written_is_said_after_all() {
+    const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/shop/events";
+    let mut pod = meshed("shop", "web", "10.0.0.1");
+    pod["metadata"]["creationTimestamp"] = Timestamp::now().to_string().into();
+    pod["metadata"]["annotations"] = json!({"mesh.dev/inject-status": "skipped: it uses the node's network"});
+    let cluster = Cluster::start(&[pod]).await;
+    cluster.server.refuse(EVENTS, true);
+    time::sleep(AGAIN / 2).await;
+    assert_eq!(cluster.server.written(EVENTS), [] as [Value; 0]);
+    cluster.server.refuse(EVENTS, false);
+    time::sleep(SAY_AFTER_ALL + AGAIN * 2).await;
+    let said = cluster.server.written(EVENTS);
+    assert_eq!(said.len(), 1, "{said:?}");
 }

@@ -68,6 +68,8 @@ pub const INJECT: &str = "mesh.dev/inject";
 pub const INJECT_LABEL: &str = "mesh.dev/inject-webhook";
 /// On a Namespace: `restart` lets the operator restart, at a bounded rate, the workloads of Pods that should be meshed and are not.
 pub const RECONCILE: &str = "mesh.dev/reconcile";
+/// On Pods and their workload's template: when the operator last restarted it for this reason.
+pub const RESTARTED_AT: &str = "mesh.dev/restarted-at";
 /// Comma-separated ports (or `a-b` ranges) whose bytes are forwarded unread; on a Pod, Service or Namespace, of which the first counts.
 pub const OPAQUE_PORTS: &str = "mesh.dev/opaque-ports";
 /// `allow-all`, `mesh-only` or `deny`; on a Pod or Namespace: what a port allows when no AuthorizationPolicy selects it.

@@ -11,7 +11,7 @@ mod skip;
 mod uninject;
 
 pub use json_patch::Patch;
-pub use skip::Skip;
+pub use skip::{Skip, is_left_out};
 pub use uninject::uninject;
 
 use crate::{

@@ -10,7 +10,7 @@ mod unknown;
 use crate::{cluster::reconcile, tokens::Tokens};
 use k8s_openapi::{api::core::v1::Namespace, jiff::Timestamp};
 use mesh_policy::{Diagnostic, List, Origin, Pod, Settings, Tables, World};
-use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, future::pending, ops::RangeInclusive, sync::Arc, time::Duration};
 use stores::{Change, Stores};
 use tokio::{
     sync::{mpsc, watch},
@@ -49,7 +49,15 @@ pub async fn run(
     tables: watch::Sender<Arc<Tables>>,
 ) {
     let mut unmeshed = Unmeshed::default();
-    while let Some(mut batch) = batches.recv().await {
+    let mut batch = Batch::default();
+    loop {
+        tokio::select! {
+            received = batches.recv() => match received {
+                Some(received) => batch = received,
+                None => return,
+            },
+            () = unmeshed.grown() => batch.changes.clear(),
+        }
         batch.changes.iter().for_each(|change| stores.apply(change));
         while let Ok(more) = batches.try_recv() {
             more.changes.iter().for_each(|change| stores.apply(change));
@@ -59,12 +67,16 @@ pub async fn run(
             continue;
         }
         let start = time::Instant::now();
-        let mut world = World { origins: batch.origins.into(), ..stores.world() };
+        let mut world = World { origins: batch.origins.clone().into(), ..stores.world() };
+        let mut unreadable = batch.unreadable.clone();
         match &source {
             Source::Manifests(_) => slices::complete(&mut world, &settings.control_namespace),
-            Source::Cluster => batch.unreadable.extend_from_slice(unmeshed.look(&world, start)),
+            Source::Cluster => {
+                let now = (Timestamp::now(), start);
+                unreadable.extend_from_slice(unmeshed.look(&world, &settings.control_namespace, now));
+            }
         }
-        world.unreadable = batch.unreadable.into();
+        world.unreadable = unreadable.into();
         let before = tables.borrow().clone();
         let built = Arc::new(before.next(&world));
         if let Source::Manifests(tokens) = &source
@@ -87,6 +99,8 @@ pub async fn run(
 struct Unmeshed {
     of: (List<Namespace>, List<Pod>),
     looked: Option<time::Instant>,
+    /// Whether some were passed over because they are young.
+    young: bool,
     findings: Vec<Diagnostic>,
 }
 
@@ -94,11 +108,25 @@ impl Unmeshed {
     /// The same Pods are looked at again after this long: young ones have grown up, of which nothing was said.
     const AGAIN: Duration = Duration::from_secs(5);
 
-    fn look(&mut self, world: &World, now: time::Instant) -> &[Diagnostic] {
+    /// Returns when young Pods are to be looked at again, without anybody saying a word.
+    async fn grown(&self) {
+        match self.looked.filter(|_| self.young) {
+            Some(looked) => time::sleep_until(looked + Unmeshed::AGAIN).await,
+            None => pending().await,
+        }
+    }
+
+    fn look(
+        &mut self,
+        world: &World,
+        control_namespace: &str,
+        (wall, now): (Timestamp, time::Instant),
+    ) -> &[Diagnostic] {
         let same = Arc::ptr_eq(&self.of.0, &world.namespaces) && Arc::ptr_eq(&self.of.1, &world.pods);
         if !same || self.looked.is_none_or(|looked| now - looked >= Unmeshed::AGAIN) {
-            let found = reconcile::unmeshed(&world.namespaces, &world.pods, Timestamp::now());
-            self.findings = found.iter().map(reconcile::Unmeshed::finding).collect();
+            let found = reconcile::unmeshed(&world.namespaces, &world.pods, control_namespace, wall);
+            self.findings = found.unmeshed.iter().map(reconcile::Unmeshed::finding).collect();
+            self.young = found.young;
             self.of = (world.namespaces.clone(), world.pods.clone());
             self.looked = Some(now);
         }

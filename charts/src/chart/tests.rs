@@ -150,6 +150,28 @@ fn the_names_are_those_that_the_operator_knows() {
     assert!(roles.contains(names::TRUST_ANCHORS_CONFIG_MAP) && roles.contains(names::API_GROUP));
 }
 
+/// What the webhooks are not asked about, nobody misses.
+#[test]
+fn webhooks_leave_out_the_namespaces_that_get_no_proxy() {
+    let webhooks = find("namespace.name=m", "MutatingWebhookConfiguration", names::OPERATOR);
+    let injectors: Vec<&Value> = webhooks["webhooks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|own| own["name"].as_str().unwrap().ends_with("inject.mesh.dev"))
+        .collect();
+    assert_eq!(injectors.len(), 2);
+    for injector in injectors {
+        let expressions = injector["namespaceSelector"]["matchExpressions"].as_array().unwrap();
+        let by_name = expressions.iter().find(|own| own["key"] == "kubernetes.io/metadata.name").unwrap();
+        assert_eq!(by_name["operator"], "NotIn");
+        for namespace in ["kube-system", "m", "mesh-system", "kube-public", "default", "shop"] {
+            let excluded = by_name["values"].as_array().unwrap().contains(&namespace.into());
+            assert_eq!(crate::inject::is_left_out(namespace, "m"), excluded, "{namespace}");
+        }
+    }
+}
+
 /// Helm makes the release's own namespace before it reads any template.
 #[test]
 fn a_namespace_that_exists_is_not_made_again() {

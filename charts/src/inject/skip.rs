@@ -102,6 +102,12 @@ pub fn ends(spec: &PodSpec) -> bool {
     matches!(spec.restart_policy.as_deref(), Some("OnFailure" | "Never"))
 }
 
+/// Whether no Pod of this namespace gets a proxy, whatever annotations say: the cluster's own and the operator's must start without
+/// us. The chart's webhooks leave out the same.
+pub fn is_left_out(namespace: &str, control_namespace: &str) -> bool {
+    namespace == "kube-system" || namespace == control_namespace
+}
+
 /// Init containers and the others.
 pub fn containers(spec: &PodSpec) -> impl Iterator<Item = &Container> {
     spec.init_containers.iter().flatten().chain(&spec.containers)

@@ -7,7 +7,7 @@ use super::{
     leader,
     maps::Maps,
     mirror,
-    reconcile::{self, Unmeshed},
+    reconcile::{self, Restart, Restarts, Unmeshed},
     secret,
     served::Served,
     status,
@@ -59,10 +59,6 @@ const AGAIN: Duration = Duration::from_secs(30);
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// A new generation of a route has reached all proxies that read.
 const SETTLE: Duration = Duration::from_millis(500);
-/// Workloads are restarted no faster than this, so that a cluster is not rolled at once …
-const BETWEEN_RESTARTS: Duration = Duration::from_secs(10);
-/// … and each no more often than this: what does not help once will not help at once.
-const RESTARTED: Duration = Duration::from_secs(6 * 3600);
 /// The issuer is renewed two months before its end.
 const LOOK_AT_ISSUER: Duration = Duration::from_secs(3600);
 /// Events live for an hour.
@@ -94,7 +90,7 @@ impl Duties {
     pub async fn run(mut self) {
         let mut maps_changed = self.maps.changed();
         let mut settled = Settled::default();
-        let mut restarted = HashMap::new();
+        let mut restarts = Restarts::default();
         let mut said = HashMap::new();
         let reporter = Reporter { controller: names::OPERATOR.into(), instance: Some(self.me.clone()) };
         let recorder = Recorder::new(self.client.clone(), reporter);
@@ -116,7 +112,7 @@ impl Duties {
             let without = self.bundle(&owner).await;
             self.routes(&mut settled).await;
             self.policies().await;
-            let sayings = self.reconcile(&mut restarted).await;
+            let sayings = self.reconcile(&mut restarts).await;
             self.tell(&recorder, &mut said, sayings).await;
             // Nothing tells us when somebody else has changed these.
             if trusted.as_ref().is_none_or(|(by, at)| *by != authority || at.elapsed() >= AGAIN) {
@@ -224,23 +220,21 @@ impl Duties {
 
     /// Restarts one workload that should be meshed and is not, where its Namespace asks for it. One at a time, and none in a loop.
     /// What there is to say of them, and of Pods that were skipped, is returned.
-    async fn reconcile(&self, restarted: &mut HashMap<Unmeshed, Instant>) -> Vec<Saying> {
-        restarted.retain(|_, at| at.elapsed() < RESTARTED);
+    async fn reconcile(&self, restarts: &mut Restarts) -> Vec<Saying> {
         let (now, pods) = (Timestamp::now(), self.readers.pods.state());
-        let unmeshed = reconcile::unmeshed(&self.readers.namespaces.state(), &pods, now);
+        let namespaces = self.readers.namespaces.state();
+        let unmeshed = reconcile::unmeshed(&namespaces, &pods, &self.namespace, now).unmeshed;
         let mut sayings = events::sayings(&unmeshed, &pods, now);
-        if restarted.values().any(|at| at.elapsed() < BETWEEN_RESTARTS) {
-            return sayings;
+        if let Some((workload, plural)) = restarts.next(&unmeshed, Instant::now()) {
+            let became = self.restart(&workload, plural, now).await;
+            restarts.note(&workload, became, Instant::now());
+            sayings.extend((became == Restart::Done).then(|| Saying::restart(&workload)));
         }
-        // How many Pods are left does not matter here.
-        let mut candidates =
-            unmeshed.into_iter().filter(|own| own.restart).map(|own| Unmeshed { pods: 0, ..own });
-        let candidate = candidates.find(|own| own.plural().is_some() && !restarted.contains_key(own));
-        let Some((workload, plural)) = candidate.and_then(|own| Some((own.clone(), own.plural()?))) else {
-            return sayings;
-        };
-        sayings.push(Saying::restart(&workload));
-        restarted.insert(workload.clone(), Instant::now());
+        sayings
+    }
+
+    /// Makes the Pods of a workload anew, as `kubectl rollout restart` does, unless that was tried lately by whoever held the Lease.
+    async fn restart(&self, workload: &Unmeshed, plural: &str, now: Timestamp) -> Restart {
         let Unmeshed { namespace, kind, name, .. } = workload;
         let resource = ApiResource {
             group: "apps".into(),
@@ -249,16 +243,30 @@ impl Duties {
             kind: kind.clone(),
             plural: plural.into(),
         };
-        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &namespace, &resource);
-        let annotations = json!({"mesh.dev/restarted-at": now.to_string()});
-        let patch = json!({"spec": {"template": {"metadata": {"annotations": annotations}}}});
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &resource);
+        let kept = match time::timeout(TIMEOUT, api.get(name)).await {
+            Ok(Ok(kept)) => kept,
+            Ok(Err(error)) => {
+                tracing::warn!(namespace, kind, name, %error, "a workload that is to be restarted was not read");
+                return Restart::Failed;
+            }
+            Err(_) => return Restart::Failed,
+        };
+        if let Some(elapsed) = reconcile::restarted_before(&kept.data, now) {
+            return Restart::Before(elapsed);
+        }
         tracing::info!(namespace, kind, name, "restarting a workload whose Pods run without a proxy");
-        let object = format!("{kind} {namespace}/{name}");
+        let annotations = json!({names::RESTARTED_AT: now.to_string()});
+        let patch = json!({
+            // What was decided of this version holds for no other.
+            "metadata": {"resourceVersion": kept.metadata.resource_version},
+            "spec": {"template": {"metadata": {"annotations": annotations}}},
+        });
+        let (object, name) = (format!("{kind} {namespace}/{name}"), name.clone());
         let restart = write(object, async move {
             api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop)
         });
-        self.all(vec![restart]).await;
-        sayings
+        if self.all(vec![restart]).await { Restart::Done } else { Restart::Failed }
     }
 
     /// Publishes what was not said lately, some at a time. `said` holds until when each is not said again.

@@ -4,8 +4,15 @@
 use super::mirror;
 use k8s_openapi::{api::core::v1::Namespace, jiff::Timestamp};
 use mesh_api::names;
+use mesh_charts::inject;
 use mesh_policy::{Diagnostic, Pod, Severity};
-use std::{collections::BTreeMap, sync::Arc};
+use serde_json::Value;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::time::Instant;
 
 /// A workload with such Pods.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -22,15 +29,33 @@ pub struct Unmeshed {
 /// Pods younger than this may be on their way.
 const YOUNG_S: i64 = 5;
 
-pub fn unmeshed(namespaces: &[Arc<Namespace>], pods: &[Arc<Pod>], now: Timestamp) -> Vec<Unmeshed> {
+/// What there is, and whether there may soon be more: Pods that would be missed are still young.
+#[derive(Debug, Default)]
+pub struct Found {
+    pub unmeshed: Vec<Unmeshed>,
+    pub young: bool,
+}
+
+/// Looks at all Pods. Where no injector is asked, nothing is missing.
+pub fn unmeshed(
+    namespaces: &[Arc<Namespace>],
+    pods: &[Arc<Pod>],
+    control_namespace: &str,
+    now: Timestamp,
+) -> Found {
+    let mut young = false;
     let by_name: BTreeMap<&str, &Arc<Namespace>> =
         namespaces.iter().filter_map(|own| Some((own.metadata.name.as_deref()?, own))).collect();
+    let left_out = |name: &&str| inject::is_left_out(name, control_namespace);
     let mut found: BTreeMap<(String, String, String), (usize, bool)> = BTreeMap::new();
     for pod in pods {
-        let Some(namespace) = pod.metadata.namespace.as_deref().and_then(|name| by_name.get(name)) else {
+        let name = pod.metadata.namespace.as_deref().filter(|name| !left_out(name));
+        let Some(namespace) = name.and_then(|name| by_name.get(name)) else { continue };
+        if !is_missing(pod, namespace) {
             continue;
-        };
-        if !is_missing(pod, namespace, now) {
+        }
+        if is_young(pod, now) {
+            young = true;
             continue;
         }
         let (kind, name) = owner(pod);
@@ -42,10 +67,15 @@ pub fn unmeshed(namespaces: &[Arc<Namespace>], pods: &[Arc<Pod>], now: Timestamp
         entry.0 += 1;
     }
     let row = |((namespace, kind, name), (pods, restart))| Unmeshed { namespace, kind, name, pods, restart };
-    found.into_iter().map(row).collect()
+    Found { unmeshed: found.into_iter().map(row).collect(), young }
 }
 
-fn is_missing(pod: &Pod, namespace: &Namespace, now: Timestamp) -> bool {
+fn is_young(pod: &Pod, now: Timestamp) -> bool {
+    let created = pod.metadata.creation_timestamp.as_ref().map_or(0, |at| at.0.as_second());
+    now.as_second() - created < YOUNG_S
+}
+
+fn is_missing(pod: &Pod, namespace: &Namespace) -> bool {
     let annotations = pod.metadata.annotations.as_ref();
     let annotation = |name: &str| annotations.and_then(|all| all.get(name)).map(String::as_str);
     let wanted = match annotation(names::INJECT) {
@@ -58,9 +88,7 @@ fn is_missing(pod: &Pod, namespace: &Namespace, now: Timestamp) -> bool {
     let host_network = pod.spec.as_ref().is_some_and(|spec| spec.host_network == Some(true));
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     let over = matches!(phase, Some("Succeeded" | "Failed")) || pod.metadata.deletion_timestamp.is_some();
-    let created = pod.metadata.creation_timestamp.as_ref().map_or(0, |at| at.0.as_second());
-    let young = now.as_second() - created < YOUNG_S;
-    wanted && !meshed && !skipped && !host_network && !over && !young
+    wanted && !meshed && !skipped && !host_network && !over
 }
 
 /// Kind and name of what makes the Pod anew; a ReplicaSet's Deployment is found by the hash in its name.
@@ -79,6 +107,11 @@ fn owner(pod: &Pod) -> (String, String) {
 }
 
 impl Unmeshed {
+    /// However many of its Pods are left.
+    fn whole(&self) -> Unmeshed {
+        Unmeshed { pods: 0, ..self.clone() }
+    }
+
     /// The collection of `apps/v1` in which it can be restarted.
     pub fn plural(&self) -> Option<&'static str> {
         match self.kind.as_str() {
@@ -108,16 +141,80 @@ impl Unmeshed {
     }
 }
 
+/// Workloads are restarted no faster than this, so that a cluster is not rolled at once …
+const BETWEEN: Duration = Duration::from_secs(10);
+/// … and each no more often than this: what does not help once will not help at once. Written on its Pods' template, so that another
+/// replica knows.
+const RESTARTED: Duration = Duration::from_secs(6 * 3600);
+/// One that could not be restarted keeps no other waiting.
+const AFTER_ALL: Duration = Duration::from_secs(60);
+
+/// Which workloads were restarted, as far as this replica knows.
+#[derive(Debug, Default)]
+pub struct Restarts {
+    /// Until when each is left alone.
+    resting: HashMap<Unmeshed, Instant>,
+    last: Option<Instant>,
+}
+
+/// What became of a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restart {
+    Done,
+    /// Its Pods were made anew so long ago, by us or another replica.
+    Before(Duration),
+    Failed,
+}
+
+impl Restarts {
+    /// The workload that is to be restarted now, with its collection.
+    pub fn next(&mut self, unmeshed: &[Unmeshed], now: Instant) -> Option<(Unmeshed, &'static str)> {
+        self.resting.retain(|_, until| now < *until);
+        if self.last.is_some_and(|last| now.saturating_duration_since(last) < BETWEEN) {
+            return None;
+        }
+        let due = |own: &Unmeshed| own.restart && !self.resting.contains_key(&own.whole());
+        let due = unmeshed.iter().filter(|own| due(own));
+        due.filter_map(|own| Some((own.clone(), own.plural()?))).next()
+    }
+
+    pub fn note(&mut self, workload: &Unmeshed, became: Restart, now: Instant) {
+        let rest = match became {
+            Restart::Done => RESTARTED,
+            Restart::Before(elapsed) => RESTARTED.saturating_sub(elapsed),
+            Restart::Failed => AFTER_ALL,
+        };
+        self.resting.insert(workload.whole(), now + rest);
+        if became == Restart::Done {
+            self.last = Some(now);
+        }
+    }
+}
+
+/// How long ago a workload was restarted for this reason, where that is not so long that it may be again.
+pub fn restarted_before(workload: &Value, now: Timestamp) -> Option<Duration> {
+    let annotations = &workload["spec"]["template"]["metadata"]["annotations"];
+    let at: Timestamp = annotations[names::RESTARTED_AT].as_str()?.parse().ok()?;
+    // One from the future was written by a clock that is ahead.
+    let elapsed = Duration::try_from(now.duration_since(at)).unwrap_or_default();
+    (elapsed < RESTARTED).then_some(elapsed)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     fn found(annotations: Value, change: impl FnOnce(&mut Value)) -> Vec<Unmeshed> {
-        let namespace = json!({"metadata": {"name": "shop", "annotations": annotations}});
+        look("shop", annotations, change).unmeshed
+    }
+
+    fn look(namespace: &str, annotations: Value, change: impl FnOnce(&mut Value)) -> Found {
+        let name = namespace;
+        let namespace = json!({"metadata": {"name": name, "annotations": annotations}});
         let mut pod = json!({
             "metadata": {
-                "name": "web-5-x", "namespace": "shop", "creationTimestamp": "2026-01-01T00:00:00Z",
+                "name": "web-5-x", "namespace": name, "creationTimestamp": "2026-01-01T00:00:00Z",
                 "labels": {"pod-template-hash": "5"}, "annotations": {},
                 "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-5", "uid": "u", "controller": true}],
             },
@@ -127,7 +224,8 @@ mod tests {
         change(&mut pod);
         let (namespace, pod) =
             (serde_json::from_value(namespace).unwrap(), serde_json::from_value(pod).unwrap());
-        unmeshed(&[Arc::new(namespace)], &[Arc::new(pod)], "2026-01-01T00:01:00Z".parse().unwrap())
+        let now = "2026-01-01T00:01:00Z".parse().unwrap();
+        unmeshed(&[Arc::new(namespace)], &[Arc::new(pod)], "mesh-system", now)
     }
 
     #[test]
@@ -142,6 +240,71 @@ mod tests {
     fn the_namespace_decides_whether_we_restart() {
         let found = found(json!({"mesh.dev/inject": "enabled", "mesh.dev/reconcile": "restart"}), |_| {});
         assert!(found[0].restart);
+    }
+
+    #[test]
+    fn a_young_pod_is_looked_at_again() {
+        let enabled = json!({"mesh.dev/inject": "enabled"});
+        let young = |pod: &mut Value| pod["metadata"]["creationTimestamp"] = "2026-01-01T00:00:58Z".into();
+        let found = look("shop", enabled.clone(), young);
+        assert_eq!((found.unmeshed.len(), found.young), (0, true));
+        let found = look("shop", enabled, |_| {});
+        assert_eq!((found.unmeshed.len(), found.young), (1, false));
+    }
+
+    #[test]
+    fn nothing_is_missing_where_no_injector_is_asked() {
+        let all = json!({"mesh.dev/inject": "enabled", "mesh.dev/reconcile": "restart"});
+        for (namespace, pods) in [("shop", 1), ("kube-system", 0), ("mesh-system", 0)] {
+            assert_eq!(look(namespace, all.clone(), |_| {}).unmeshed.len(), pods, "{namespace}");
+        }
+    }
+
+    #[test]
+    fn workloads_are_restarted_one_by_one_and_each_seldom() {
+        let unmeshed = |name: &str, pods: usize| Unmeshed {
+            namespace: "shop".into(),
+            kind: "Deployment".into(),
+            name: name.into(),
+            pods,
+            restart: true,
+        };
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let mut restarts = Restarts::default();
+        let mut next = |at, became| {
+            let (found, _) = restarts.next(&[unmeshed("a", at as usize), unmeshed("b", 1)], after(at))?;
+            restarts.note(&found, became, after(at));
+            Some(found.name)
+        };
+        assert_eq!(next(0, Restart::Failed).as_deref(), Some("a"));
+        assert_eq!(next(1, Restart::Done).as_deref(), Some("b"), "it does not wait for one that fails");
+        assert_eq!(next(5, Restart::Done), None, "b is being restarted");
+        assert_eq!(next(70, Restart::Done).as_deref(), Some("a"), "it is tried again");
+        assert_eq!(next(3_600, Restart::Done), None);
+        let six_hours = 6 * 3_600;
+        assert_eq!(next(1 + six_hours, Restart::Before(Duration::from_secs(3_600))).as_deref(), Some("b"));
+        assert_eq!(next(70 + six_hours, Restart::Done).as_deref(), Some("a"));
+        assert_eq!(next(90 + six_hours, Restart::Done), None);
+        assert_eq!(
+            next(1 + six_hours + 5 * 3_600, Restart::Done).as_deref(),
+            Some("b"),
+            "six hours after that"
+        );
+    }
+
+    #[test]
+    fn a_restart_is_known_by_the_template() {
+        let workload = |at: &str| {
+            let annotations = json!({"mesh.dev/restarted-at": at});
+            json!({"spec": {"template": {"metadata": {"annotations": annotations}}}})
+        };
+        let before = |at| restarted_before(&workload(at), "2026-01-01T12:00:00Z".parse().unwrap());
+        assert_eq!(before("2026-01-01T11:00:00.5Z"), Some(Duration::from_millis(3_599_500)));
+        assert_eq!(before("2026-01-01T12:00:09Z"), Some(Duration::ZERO));
+        assert_eq!(before("2026-01-01T05:59:00Z"), None);
+        assert_eq!(before("yesterday"), None);
+        assert_eq!(restarted_before(&json!({"spec": {}}), Timestamp::now()), None);
     }
 
     #[test]

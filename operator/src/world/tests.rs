@@ -84,3 +84,52 @@ async fn an_object_that_says_what_it_said_changes_nothing() {
     shop.next().await;
     assert!(!shop.tables.borrow().has_same_endpoints(&before, &cart));
 }
+
+fn namespace_and_pod(created: Timestamp) -> Vec<Change> {
+    let namespace = json!({"metadata": {"name": "shop", "annotations": {"mesh.dev/inject": "enabled"}}});
+    let pod = json!({
+        "metadata": {"name": "web", "namespace": "shop", "creationTimestamp": created.to_string()},
+        "spec": {"containers": [{"name": "app"}]},
+        "status": {"phase": "Running", "podIP": "10.0.0.1"},
+    });
+    vec![
+        Change::Namespace(Event::Apply(serde_json::from_value(namespace).unwrap())),
+        Change::Pod(Event::Apply(serde_json::from_value(pod).unwrap())),
+    ]
+}
+
+/// In a cluster where nothing happens any more.
+#[tokio::test(start_paused = true)]
+async fn a_young_pod_without_a_proxy_is_looked_at_again() {
+    let mut shop = Shop::open();
+    let start = time::Instant::now();
+    shop.send(namespace_and_pod(Timestamp::now())).await;
+    shop.tables.changed().await.unwrap();
+    // Time of the wall does not pass in here: that it is still young is found each time.
+    for _ in 0..3 {
+        time::timeout(Unmeshed::AGAIN * 2, shop.tables.changed()).await.expect("in time").unwrap();
+    }
+    assert!(start.elapsed() >= Unmeshed::AGAIN * 3, "{:?}", start.elapsed());
+    shop.send(namespace_and_pod(Timestamp::UNIX_EPOCH)).await;
+    let shown = shop.tables.wait_for(|tables| !tables.diagnostics().is_empty());
+    time::timeout(Unmeshed::AGAIN * 2, shown).await.expect("in time").unwrap();
+    shop.tables.borrow_and_update();
+    assert!(
+        time::timeout(Unmeshed::AGAIN * 4, shop.tables.changed()).await.is_err(),
+        "there is no more to find"
+    );
+}
+
+#[test]
+fn a_pod_is_shown_once_it_is_old_enough() {
+    let mut stores = Stores::default();
+    let created: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+    namespace_and_pod(created).iter().for_each(|change| stores.apply(change));
+    let world = stores.world();
+    let (mut unmeshed, start) = (Unmeshed::default(), time::Instant::now());
+    let mut look = |seconds: u64| {
+        let passed = Duration::from_secs(seconds);
+        unmeshed.look(&world, "mesh", (created + passed, start + passed)).len()
+    };
+    assert_eq!((look(1), look(6)), (0, 1));
+}

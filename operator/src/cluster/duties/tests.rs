@@ -50,6 +50,11 @@ impl Cluster {
         tokio::spawn(store.clone().follow(publish));
 
         let mut stores = Stores::default();
+        let shop = json!({"metadata": {
+            "name": "shop", "annotations": {"mesh.dev/inject": "enabled", "mesh.dev/reconcile": "restart"},
+        }});
+        let shop = serde_json::from_value(shop).unwrap();
+        stores.apply(&Change::Namespace(watcher::Event::Apply(shop)));
         let pods: Vec<Arc<mesh_policy::Pod>> =
             pods.iter().map(|pod| Arc::new(serde_json::from_value(pod.clone()).unwrap())).collect();
         for pod in &pods {
@@ -160,6 +165,32 @@ async fn a_namespace_that_cannot_be_told_holds_the_change_and_no_other_namespace
     cluster.stays(Phase::Spreading).await;
     cluster.server.refuse(&refused, false);
     cluster.until(Phase::Idle).await;
+}
+
+/// By the replica that holds the Lease and by one that takes it over.
+#[tokio::test(start_paused = true)]
+async fn a_workload_is_restarted_once_whoever_leads() {
+    const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/shop/deployments";
+    let owner = json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-5", "uid": "u", "controller": true});
+    let pod = json!({
+        "metadata": {
+            "name": "web-5-x", "namespace": "shop", "creationTimestamp": "2026-01-01T00:00:00Z",
+            "labels": {"pod-template-hash": "5"}, "ownerReferences": [owner],
+        },
+        "spec": {"containers": []},
+        "status": {"phase": "Running"},
+    });
+    let restarts = async |template: Value| {
+        let cluster = Cluster::start(std::slice::from_ref(&pod)).await;
+        let deployment =
+            json!({"metadata": {"name": "web", "namespace": "shop"}, "spec": {"template": template}});
+        cluster.server.put(DEPLOYMENTS, deployment);
+        time::sleep(Duration::from_secs(300)).await;
+        cluster.server.written(&format!("{DEPLOYMENTS}/web"))
+    };
+    let first = restarts(json!({})).await;
+    assert_eq!(first.len(), 1, "{first:?}");
+    assert_eq!(restarts(first[0]["spec"]["template"].clone()).await, [] as [Value; 0]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -111,7 +111,7 @@ async fn start(
 
     let api_config = api_config(config, edges.cluster);
     let authority = edges.authority.clone();
-    let (metrics, spans) = telemetry::otlp_services(store.clone());
+    let (metrics, spans) = telemetry::otlp_services(store.clone(), tables.clone());
     let streams = Arc::new(grpc::Streams::default());
     let routes = grpc::services(
         tables.clone(),

@@ -10,6 +10,7 @@ mod metrics;
 mod otlp;
 mod packed;
 mod sample;
+mod sender;
 mod series;
 mod service;
 mod traces;
@@ -54,6 +55,7 @@ pub struct Store {
     forward: Option<Forward>,
     spans_of: Limiter<Peer>,
     limited_spans: AtomicU64,
+    foreign: AtomicU64,
 }
 
 impl Store {
@@ -64,6 +66,7 @@ impl Store {
             forward,
             spans_of: Limiter::new(SPAN_BURST, SPANS_PER_SECOND),
             limited_spans: AtomicU64::new(0),
+            foreign: AtomicU64::new(0),
         }
     }
 
@@ -99,6 +102,13 @@ impl Store {
         let mut rejected = Rejected::default();
         rejected.add(over, || format!("more than {SPANS_PER_SECOND} spans a second from one sender"));
         rejected
+    }
+
+    /// Counts what somebody reported for another. `true` where the log is to hear of it: a flood must not become one of the log.
+    fn is_foreign(&self, count: u64) -> bool {
+        const SAID_EVERY: u64 = 1_000;
+        let before = self.foreign.fetch_add(count, Relaxed);
+        before.div_ceil(SAID_EVERY) < (before + count).div_ceil(SAID_EVERY)
     }
 
     /// See `Metrics::snapshot`.
@@ -142,6 +152,7 @@ impl Store {
             traces: traces.held(),
             dropped_spans: traces.dropped_spans,
             limited_spans: self.limited_spans.load(Relaxed),
+            foreign: self.foreign.load(Relaxed),
             forward_lost: self.forward.as_ref().map_or(0, Forward::lost),
         }
     }
@@ -159,6 +170,8 @@ pub struct Usage {
     pub dropped_spans: u64,
     /// Refused because their sender sent too many.
     pub limited_spans: u64,
+    /// Points and spans that were reported for a Pod which is not their sender's.
+    pub foreign: u64,
     pub forward_lost: u64,
 }
 

@@ -339,6 +339,7 @@ fn telemetry(facts: &Facts) -> Check {
     say(usage.dropped.evicted_series, "idle series made room for new ones");
     say(usage.dropped.invalid, "points could not be read");
     say(usage.limited_spans, "spans were refused: their sender sent too many");
+    say(usage.foreign, "points and spans were refused: they named another Pod than their sender's");
     say(usage.forward_lost, "messages were not forwarded");
     if usage.series * 10 > usage.max_series * 9 {
         findings.push(format!("{} of at most {} series are in use", usage.series, usage.max_series));

@@ -10,10 +10,7 @@ use crate::{
 };
 use mesh_api::identities::{self, IdentityList, PodIdentity, Rotation, Standing, Waiting};
 use mesh_policy::Tables;
-use std::{
-    collections::BTreeMap,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 /// Proxies that are named; the rest is counted.
 const MAX_WAITING: usize = 100;
@@ -26,11 +23,10 @@ pub fn list(
     sight: &Sight,
     now_ms: u64,
 ) -> IdentityList {
-    let heard: BTreeMap<(&str, &str), &Proxy> =
-        proxies.iter().map(|proxy| ((&*proxy.namespace, &*proxy.pod), proxy)).collect();
+    let heard = rotation::heard(proxies);
     let wanted = authority.wanted();
     let pods = tables.pods().iter().filter(|pod| pod.meshed && sight.sees(&pod.namespace)).map(|pod| {
-        let proxy = heard.get(&(&*pod.namespace, &*pod.name));
+        let proxy = heard(pod);
         let expires_s = proxy.and_then(|proxy| proxy.certificate_expires_s);
         PodIdentity {
             namespace: pod.namespace.clone(),
@@ -114,32 +110,37 @@ mod tests {
             });
             Arc::new(serde_json::from_value(pod).unwrap())
         };
-        let pods = vec![pod("new", "10.0.0.1"), pod("old", "10.0.0.2"), pod("stock", "10.0.0.3")];
+        let names = ["new", "old", "stock", "claimed"];
+        let pods: Vec<_> =
+            names.into_iter().zip(1..).map(|(name, at)| pod(name, &format!("10.0.0.{at}"))).collect();
         let tables = Tables::build(&World { pods: pods.into(), ..World::default() }, &Settings::default());
         let report = |name: &str, anchors: Option<u64>| Proxy {
             namespace: "shop".into(),
             pod: name.into(),
+            identity: "default.shop.serviceaccount.identity.mesh.cluster.local".into(),
             last_seen_ms: 1_000,
             certificate_expires_s: Some(61),
             anchors,
             issuer: anchors.map(|_| authority.wanted().issuer),
             ..Proxy::default()
         };
-        let proxies =
-            [report("new", Some(authority.wanted().anchors)), report("old", Some(1)), report("stock", None)];
+        let current = Some(authority.wanted().anchors);
+        let of_another = Proxy { identity: "cart".into(), ..report("claimed", current) };
+        let proxies = [report("new", current), report("old", Some(1)), report("stock", None), of_another];
         let list = list(&tables, &authority, Some("mesh-system/mesh-identity"), &proxies, &Sight::All, 1_000);
         assert_eq!((list.rotation.phase, list.rotation.followed), (identities::Phase::Spreading, 1));
         let waiting: Vec<&str> = list.rotation.waiting.iter().map(|own| own.pod.as_str()).collect();
-        assert_eq!(waiting, ["shop/old", "shop/stock"]);
+        assert_eq!(waiting, ["shop/claimed", "shop/old", "shop/stock"]);
         let standings: Vec<_> = list.pods.iter().map(|pod| (pod.trust_anchors, pod.issuer)).collect();
         assert_eq!(
             standings,
             [
+                (Standing::Unknown, Standing::Unknown),
                 (Standing::Current, Standing::Current),
                 (Standing::Other, Standing::Current),
                 (Standing::Unknown, Standing::Unknown)
             ]
         );
-        assert_eq!(list.pods[0].certificate_left_s, Some(60));
+        assert_eq!(list.pods[1].certificate_left_s, Some(60));
     }
 }

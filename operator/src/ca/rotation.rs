@@ -66,12 +66,21 @@ pub struct Report {
     pub issuer: Option<u64>,
 }
 
+/// The proxy of a Pod, by what was reported under the Pod's own identity: of a Pod that is not known yet, another could have spoken.
+pub fn heard<'a>(proxies: &'a [Proxy]) -> impl Fn(&PodInfo) -> Option<&'a Proxy> {
+    let heard: BTreeMap<(&str, &str), &'a Proxy> =
+        proxies.iter().map(|proxy| ((&*proxy.namespace, &*proxy.pod), proxy)).collect();
+    move |pod| {
+        let proxy = heard.get(&(&*pod.namespace, &*pod.name)).copied()?;
+        (pod.identity.as_deref() == Some(&*proxy.identity)).then_some(proxy)
+    }
+}
+
 /// What is known of every Pod that runs a proxy. Those count that the cluster has, heard or not: who is not heard would be cut off.
 pub fn reports(tables: &Tables, proxies: &[Proxy], now_ms: u64) -> Vec<Report> {
-    let heard: BTreeMap<(&str, &str), &Proxy> =
-        proxies.iter().map(|proxy| ((&*proxy.namespace, &*proxy.pod), proxy)).collect();
+    let heard = heard(proxies);
     let report = |pod: &Arc<PodInfo>| {
-        let proxy = heard.get(&(&*pod.namespace, &*pod.name));
+        let proxy = heard(pod);
         Report {
             pod: format!("{}/{}", pod.namespace, pod.name),
             silent: proxy.map(|proxy| Duration::from_millis(now_ms.saturating_sub(proxy.last_seen_ms))),

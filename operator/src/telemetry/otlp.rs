@@ -10,8 +10,8 @@ use opentelemetry_proto::tonic::{
     collector::metrics::v1::ExportMetricsServiceRequest,
     common::v1::{KeyValue, any_value},
     metrics::v1::{
-        AggregationTemporality, HistogramDataPoint, Metric as OtlpMetric, NumberDataPoint, metric::Data,
-        number_data_point,
+        AggregationTemporality, HistogramDataPoint, Metric as OtlpMetric, NumberDataPoint, ResourceMetrics,
+        metric::Data, number_data_point,
     },
     resource::v1::Resource,
 };
@@ -39,7 +39,7 @@ pub fn ingest(store: &mut Metrics, request: &ExportMetricsServiceRequest, now_ms
     let mut rejected = Rejected::default();
     for resource_metrics in &request.resource_metrics {
         let metrics = || resource_metrics.scope_metrics.iter().flat_map(|scope| &scope.metrics);
-        let points = || metrics().map(points_in).sum();
+        let points = || points(resource_metrics);
         let Some(sender) = Sender::of(resource_metrics.resource.as_ref()) else {
             rejected.add(points(), || "the resource has no k8s.namespace.name and k8s.pod.name".into());
             continue;
@@ -249,6 +249,10 @@ fn until_ns(metric: &OtlpMetric) -> Option<u64> {
         Data::Histogram(histogram) => histogram.data_points.first().map(|point| point.time_unix_nano),
         Data::ExponentialHistogram(_) | Data::Summary(_) => None,
     }
+}
+
+pub fn points(part: &ResourceMetrics) -> u64 {
+    part.scope_metrics.iter().flat_map(|scope| &scope.metrics).map(points_in).sum()
 }
 
 fn points_in(metric: &OtlpMetric) -> u64 {

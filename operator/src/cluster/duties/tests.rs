@@ -18,7 +18,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 fn meshed(namespace: &str, name: &str, ip: &str) -> Value {
     json!({
         "metadata": {"name": name, "namespace": namespace, "labels": {"mesh.dev/control-plane-ns": "mesh"}},
-        "spec": {"containers": [{"name": "mesh-proxy"}]},
+        "spec": {"serviceAccountName": "web", "containers": [{"name": "mesh-proxy"}]},
         "status": {"podIP": ip},
     })
 }

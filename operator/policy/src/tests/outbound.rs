@@ -48,6 +48,23 @@ fn a_service_without_routes_goes_to_itself() {
     insta::assert_yaml_snapshot!(policy);
 }
 
+/// The Gateway API asks for ReferenceGrants where a Gateway opens something; a mesh's client can call the other namespace anyway.
+#[test]
+fn a_backend_in_another_namespace_needs_no_grant() {
+    let rest = "  rules: [{ backendRefs: [{ name: cart, namespace: shop, port: 80 }, { name: desk, namespace: other, port: 80 }] }]";
+    let desk = "kind: Service\nmetadata: { name: desk, namespace: other }\nspec: { ports: [{ port: 80 }] }";
+    let tables = with(&format!("{desk}\n---{}", route("HTTPRoute", "shop", "far", rest)));
+    assert!(tables.routes()[0].parents[0].conditions.iter().all(|condition| condition.status));
+    let Routes::Http(routes) = cart(&tables, "shop").routes else { panic!("no HTTP") };
+    let backends = &routes[0].rules[0].backends;
+    let authorities = backends.iter().map(|own| match &own.backend {
+        Backend::Service { authority, .. } => authority.as_str(),
+        Backend::Invalid { reason, .. } => reason,
+    });
+    let expected = ["cart.shop.svc.cluster.local:80", "desk.other.svc.cluster.local:80"];
+    assert_eq!(authorities.collect::<Vec<_>>(), expected);
+}
+
 #[test]
 fn services_are_named_in_the_clusters_own_domain() {
     let settings = Settings { cluster_domain: "k8s.example.com".into(), ..Settings::default() };

@@ -117,7 +117,7 @@ impl ClusterOptions {
 }
 
 /// Values of the chart; see the reference of values.
-#[derive(Clone, Debug, Default, Args)]
+#[derive(Clone, Debug, Default, PartialEq, Args)]
 pub struct ValuesOptions {
     /// Three operators on different nodes: `--set ha=true`.
     #[arg(long)]
@@ -174,15 +174,17 @@ pub struct InjectOptions {
 
 #[derive(Debug, Args)]
 pub struct CheckOptions {
-    /// Whether a cluster is ready for `mesh install`; asks the API server and no operator.
+    /// Whether a cluster is ready for `mesh install` with the same values; asks the API server and no operator.
     #[arg(long)]
     pub pre: bool,
     /// Only proxies, and the Pods that should have one.
     #[arg(long, conflicts_with = "pre")]
     pub proxy: bool,
-    /// Only what is in this namespace, beside the mesh itself.
-    #[arg(long, short, conflicts_with = "pre")]
+    /// Only what is in this namespace, beside the mesh itself. With `--pre`: the operator's namespace.
+    #[arg(long, short)]
     pub namespace: Option<String>,
+    #[command(flatten)]
+    pub values: ValuesOptions,
     /// How long to wait until nothing fails any more, such as 30s or 5m. Default: 30s on a cluster that has a mesh, else not at all.
     #[arg(long, value_parser = duration, value_name = "DURATION")]
     pub wait: Option<Duration>,

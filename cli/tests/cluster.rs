@@ -144,3 +144,29 @@ fn what_is_somebody_elses_is_not_overwritten() {
     assert!(!said.ok && said.err.contains("ClusterRole mesh-view is there already"), "{}", said.err);
     assert_eq!(server.get(&role), Some(role));
 }
+
+#[test]
+fn a_cluster_is_checked_for_what_would_be_installed() {
+    let budget = object("policy/v1", "PodDisruptionBudget", Some("mesh-system"), "mesh-operator");
+    let service = object("v1", "Service", Some("net"), "mesh-operator");
+    let namespace = object("v1", "Namespace", None, "net");
+    let server = ApiServer::with(&[budget, service, namespace]);
+    assert!(done(&server, &["check", "--pre"]).contains("no mesh is there yet"));
+    let refused = |args: &[&str]| {
+        let said = mesh(&server, &[&["check", "--pre"], args].concat());
+        assert!(!said.ok, "{args:?}: {}", said.out);
+        said.out
+    };
+    for high_availability in [&["--ha"][..], &["--set", "ha=true"]] {
+        let said = refused(high_availability);
+        assert!(said.contains("PodDisruptionBudget mesh-system/mesh-operator exists"), "{said}");
+    }
+    for elsewhere in [["-n", "net"], ["--mesh-namespace", "net"]] {
+        let said = refused(&elsewhere);
+        assert!(said.contains("Service net/mesh-operator exists") && !said.contains("Namespace"), "{said}");
+    }
+    let wrong = mesh(&server, &["check", "--pre", "--set", "proxy.cores=many"]);
+    assert!(!wrong.ok && wrong.err.contains("proxy.cores"), "{}", wrong.err);
+    let misplaced = mesh(&server, &["check", "--ha"]);
+    assert!(!misplaced.ok && misplaced.err.contains("--pre"), "{}", misplaced.err);
+}

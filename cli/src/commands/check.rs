@@ -8,16 +8,18 @@ mod made;
 mod pre;
 mod report;
 
-use super::print_json;
+use super::{print_json, values};
 use crate::{
     api::Client,
-    arguments::{CheckOptions, CheckOutput},
+    arguments::{CheckOptions, CheckOutput, ValuesOptions},
     cluster::Cluster,
     reach::Reach,
     say::say,
     screen::Screen,
 };
+use anyhow::bail;
 use mesh_api::check::{CheckList, Outcome};
+use mesh_charts::values::Values;
 use std::{process::ExitCode, time::Duration};
 use tokio::time::{self, Instant};
 
@@ -28,13 +30,21 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// What is looked at.
 enum Subject {
-    Cluster(Cluster),
+    /// With what would be installed.
+    Cluster(Cluster, Box<Values>),
     Mesh(Client),
 }
 
 pub async fn run(reach: &Reach, options: CheckOptions) -> anyhow::Result<ExitCode> {
     let subject = match options.pre {
-        true => Subject::Cluster(reach.cluster().await?),
+        true => {
+            let namespace = options.namespace.as_deref().or(reach.options.mesh_namespace.as_deref());
+            let values = values::read(&options.values, namespace, None)?;
+            Subject::Cluster(reach.cluster().await?, Box::new(values))
+        }
+        false if options.values != ValuesOptions::default() => {
+            bail!("--set, --values and --ha say what is to be installed: they go with --pre")
+        }
         false => Subject::Mesh(reach.operator().await?),
     };
     let has_mesh = matches!(&subject, Subject::Mesh(api) if api.on().is_some());
@@ -66,7 +76,9 @@ async fn settled(subject: &Subject, options: &CheckOptions, wait: Duration) -> a
 
 async fn checks(subject: &Subject, options: &CheckOptions) -> anyhow::Result<CheckList> {
     let api = match subject {
-        Subject::Cluster(cluster) => return Ok(CheckList { checks: pre::checks(cluster).await }),
+        Subject::Cluster(cluster, values) => {
+            return Ok(CheckList { checks: pre::checks(cluster, values).await });
+        }
         Subject::Mesh(api) => api,
     };
     let Some(operator) = api.on() else {

@@ -21,12 +21,13 @@ use mesh_charts::{
 
 const INSTALL: &str = "pre-install";
 
-pub async fn checks(cluster: &Cluster) -> Vec<Check> {
+/// `values`: what would be installed.
+pub async fn checks(cluster: &Cluster, values: &Values) -> Vec<Check> {
     let mut checks = match kubernetes::checks(cluster).await {
         Ok(checks) => checks,
         Err(failed) => return vec![failed],
     };
-    match chart::render(&Values::default()) {
+    match chart::render(values) {
         Ok(objects) => {
             checks.push(is_not_there(cluster, &objects).await);
             checks.push(may_create(cluster, &objects).await);
@@ -41,7 +42,8 @@ pub async fn checks(cluster: &Cluster) -> Vec<Check> {
 async fn is_not_there(cluster: &Cluster, objects: &[Object]) -> Check {
     const NAME: &str = "no mesh is there yet";
     let mut there = vec![];
-    for object in objects {
+    // Its namespace may be there: then that stays when the mesh goes.
+    for object in objects.iter().filter(|object| object.kind() != "Namespace") {
         match cluster.get(&object.value).await {
             Ok(Some(_)) => there.push(format!("{} exists", subject(&object.value))),
             Ok(None) => {}

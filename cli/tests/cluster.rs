@@ -170,3 +170,17 @@ fn a_cluster_is_checked_for_what_would_be_installed() {
     let misplaced = mesh(&server, &["check", "--ha"]);
     assert!(!misplaced.ok && misplaced.err.contains("--pre"), "{}", misplaced.err);
 }
+
+#[test]
+fn who_deletes_with_kubectl_is_told_of_the_label_that_stays() {
+    let server = installed(&[]);
+    assert_eq!(mesh(&server, &["uninstall"]).err.matches("label").count(), 0);
+    let mut shop = object("v1", "Namespace", None, "shop");
+    shop["metadata"]["labels"] = json!({ "mesh.dev/inject-webhook": "enabled" });
+    let server = ApiServer::with(&[shop]);
+    done(&server, &["install", "--apply"]);
+    let said = mesh(&server, &["uninstall"]);
+    let command = "kubectl label namespace -l mesh.dev/inject-webhook mesh.dev/inject-webhook-";
+    assert!(said.ok && said.err.contains("shop") && said.err.contains(command), "{}", said.err);
+    assert!(!said.out.contains("shop"), "{}", said.out);
+}

@@ -31,6 +31,7 @@ pub async fn run(reach: &Reach, UninstallOptions { apply: options }: UninstallOp
     if !options.apply {
         let documents: Vec<String> = objects.iter().map(document).collect();
         say(&documents.join("---\n"));
+        warn_of_labels(&cluster).await?;
         return Ok(());
     }
     refuse_helms(&objects)?;
@@ -92,14 +93,31 @@ fn refuse_helms(objects: &[Value]) -> anyhow::Result<()> {
 /// The operator's label on namespaces that were meshed. Their annotation is the user's and stays.
 async fn unlabel(cluster: &Cluster) -> anyhow::Result<()> {
     let api: Api<Namespace> = Api::all(cluster.client.clone());
-    let labelled = ListParams::default().labels(names::INJECT_LABEL);
-    let list = cluster.ask(api.list_metadata(&labelled)).await?;
     let patch = Patch::Merge(json!({ "metadata": { "labels": { names::INJECT_LABEL: null } } }));
-    for namespace in list.items.into_iter().filter_map(|namespace| namespace.metadata.name) {
+    for namespace in labelled(cluster).await? {
         cluster.ask(api.patch_metadata(&namespace, &PatchParams::default(), &patch)).await?;
         say(&format!("√ Namespace {namespace} has no label of the mesh any more\n"));
     }
     Ok(())
+}
+
+/// What is deleted does not take it along.
+async fn warn_of_labels(cluster: &Cluster) -> anyhow::Result<()> {
+    let namespaces = labelled(cluster).await?;
+    if !namespaces.is_empty() {
+        let (label, all) = (names::INJECT_LABEL, namespaces.join(", "));
+        eprintln!(
+            "‼ these namespaces keep a label that does nothing without a mesh: {all}. Afterwards: kubectl label namespace -l {label} {label}-"
+        );
+    }
+    Ok(())
+}
+
+async fn labelled(cluster: &Cluster) -> anyhow::Result<Vec<String>> {
+    let api: Api<Namespace> = Api::all(cluster.client.clone());
+    let labelled = ListParams::default().labels(names::INJECT_LABEL);
+    let list = cluster.ask(api.list_metadata(&labelled)).await?;
+    Ok(list.items.into_iter().filter_map(|namespace| namespace.metadata.name).collect())
 }
 
 async fn gone(cluster: &Cluster, objects: &[Value]) -> anyhow::Result<()> {

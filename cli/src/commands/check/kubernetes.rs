@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 const GROUP: &str = "kubernetes-api";
 /// What `kubeVersion` in the chart says.
-const OLDEST_MINOR: u32 = 26;
+const OLDEST_MINOR: u32 = 28;
 /// The first with sidecars among the init containers.
 const NATIVE_SIDECARS_MINOR: u32 = 29;
 /// Certificates are valid from a little before they are made; more than that, and a fresh one is not valid yet.
@@ -37,7 +37,7 @@ fn is_new_enough(version: &Info) -> Check {
             says(),
             "proxies stand beside the other containers, and Jobs get none; 1.29 has native sidecars",
         ),
-        Some(_) | None => fail(GROUP, NAME, says(), "the mesh needs Kubernetes 1.26 or later"),
+        Some(_) | None => fail(GROUP, NAME, says(), "the mesh needs Kubernetes 1.28 or later"),
     }
 }
 
@@ -124,13 +124,19 @@ mod tests {
             ("1", "34", Outcome::Pass),
             ("1", "29+", Outcome::Pass),
             ("1", "28", Outcome::Warn),
-            ("1", "20", Outcome::Fail),
+            ("1", "27", Outcome::Fail),
             ("2", "30", Outcome::Fail),
             ("", "", Outcome::Fail),
         ] {
             let version = Info { major: major.into(), minor: minor.into(), ..Default::default() };
             assert_eq!(is_new_enough(&version).outcome, expected, "{major}.{minor}");
         }
+    }
+
+    #[test]
+    fn the_chart_wants_the_same() {
+        let chart = include_str!("../../../../charts/mesh/Chart.yaml");
+        assert!(chart.contains(&format!("kubeVersion: \">=1.{OLDEST_MINOR}.0-0\"")), "{chart}");
     }
 
     #[test]

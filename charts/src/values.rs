@@ -84,7 +84,7 @@ pub struct Operator {
     pub log: String,
     /// OTLP/gRPC collector that all telemetry is passed on to. Empty: none.
     pub otlp_forward: String,
-    /// Host names under which browsers may open the dashboard, besides localhost and the Service's own.
+    /// Host names under which browsers may open the dashboard, besides localhost: an ingress's, for example.
     pub dashboard_hosts: Vec<String>,
     /// What it asks for, and may use at most.
     pub resources: Resources,

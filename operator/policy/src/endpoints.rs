@@ -13,7 +13,8 @@ use std::{
     sync::Arc,
 };
 
-/// The ready endpoints of one Service port (or one pod of a headless Service), by address.
+/// The endpoints of one Service port (or of one pod of a headless Service) that take connections, by address: those that are ready.
+/// Where none is, those that are ending and still serve, as kube-proxy has it: a last Pod answers until its end.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct EndpointSet {
     /// Whether the Service exists and has the port.
@@ -166,8 +167,8 @@ pub(crate) fn resolve<'a>(
     opaque: impl Fn(&PodInfo, u16) -> bool,
     node: Option<&str>,
 ) -> BTreeMap<SocketAddr, Endpoint> {
-    let mut endpoints = BTreeMap::new();
-    let Some(service_port) = service.port(authority.port) else { return endpoints };
+    let (mut ready, mut ending) = (BTreeMap::new(), BTreeMap::new());
+    let Some(service_port) = service.port(authority.port) else { return ready };
     for slice in slices.iter().filter(|slice| matches!(slice.address_type.as_str(), "IPv4" | "IPv6")) {
         // An EndpointSlice names its ports after the Service's; a Service with one port may leave the name out.
         let named = slice.ports.iter().flatten().find(|port| {
@@ -179,10 +180,14 @@ pub(crate) fn resolve<'a>(
             continue;
         };
         for endpoint in &slice.endpoints {
-            let ready = endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true);
+            let endpoints = match state(endpoint) {
+                State::Ready => &mut ready,
+                State::Ending => &mut ending,
+                State::Unfit => continue,
+            };
             let elsewhere = service.node_local && node.is_some() && endpoint.node_name.as_deref() != node;
             let other_host = authority.host.is_some() && endpoint.hostname != authority.host;
-            if !ready || elsewhere || other_host {
+            if elsewhere || other_host {
                 continue;
             }
             let Some(ip) = address(endpoint) else { continue };
@@ -196,5 +201,22 @@ pub(crate) fn resolve<'a>(
             endpoints.insert(addr, resolved);
         }
     }
-    endpoints
+    if ready.is_empty() { ending } else { ready }
+}
+
+enum State {
+    Ready,
+    Ending,
+    Unfit,
+}
+
+/// What is not said is favourable, as the API has it; only an end has to be said.
+fn state(endpoint: &k8s_openapi::api::discovery::v1::Endpoint) -> State {
+    let Some(conditions) = &endpoint.conditions else { return State::Ready };
+    let ready = conditions.ready.unwrap_or(true);
+    match (ready, conditions.serving.unwrap_or(ready), conditions.terminating.unwrap_or(false)) {
+        (true, ..) => State::Ready,
+        (false, true, true) => State::Ending,
+        (false, ..) => State::Unfit,
+    }
 }

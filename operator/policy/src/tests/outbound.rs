@@ -294,3 +294,30 @@ status: {{ podIP: 10.0.0.4 }}"
     assert!(found(annotation, annotation).is_empty() && found(annotation, "").is_empty());
     assert!(found("", "mesh.dev/opaque-ports: '9'").is_empty());
 }
+
+/// By kube-proxy's rule.
+#[test]
+fn where_no_endpoint_is_ready_those_that_are_ending_serve() {
+    let ready = "conditions: { ready: true, serving: true, terminating: false }";
+    let ending = "conditions: { ready: false, serving: true, terminating: true }";
+    let not_ready = "conditions: { ready: false, serving: false, terminating: false }";
+    let ended = "conditions: { ready: false, serving: false, terminating: true }";
+    let silent = "conditions: { ready: false, terminating: true }";
+    for (first, second, expected) in [
+        (ready, ready, vec!["10.0.0.2", "10.0.0.3"]),
+        (ready, ending, vec!["10.0.0.2"]),
+        (ending, ending, vec!["10.0.0.2", "10.0.0.3"]),
+        (not_ready, ending, vec!["10.0.0.3"]),
+        (ended, ending, vec!["10.0.0.3"]),
+        (silent, not_ready, vec![]),
+        (ended, not_ready, vec![]),
+    ] {
+        let world = SHOP
+            .replace("10.0.0.2], conditions: { ready: true }", &format!("10.0.0.2], {first}"))
+            .replace("10.0.0.3], conditions: { ready: false }", &format!("10.0.0.3], {second}"));
+        let cart = Authority::parse("cart.shop.svc.cluster.local", "cluster.local").unwrap();
+        let endpoints = tables(&world).resolve(&cart, None).endpoints;
+        let found: Vec<String> = endpoints.keys().map(|addr| addr.ip().to_string()).collect();
+        assert_eq!(found, expected, "{first}, {second}");
+    }
+}

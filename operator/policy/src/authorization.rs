@@ -19,6 +19,10 @@
 //!     - { kind: HTTPRoute, name: ratings-read }
 //! ```
 
+mod closed;
+
+pub use closed::closed;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
 use kube::CustomResource;
 use schemars::JsonSchema;

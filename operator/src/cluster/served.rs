@@ -6,7 +6,7 @@ use super::{
     prune,
     source::{Heard, Note, Outage, events},
 };
-use crate::world::stores::Change;
+use crate::world::stores::{Change, Unread, UnreadEvent};
 use futures_util::StreamExt;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
@@ -17,8 +17,13 @@ use kube::{
     runtime::watcher::Event,
 };
 use mesh_api::names;
-use mesh_policy::{Diagnostic, Severity, gateway};
+use mesh_policy::{
+    Diagnostic, Severity,
+    authorization::{self, AuthorizationPolicy},
+    gateway,
+};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use std::{collections::BTreeMap, pin::pin, time::Duration};
 use tokio::{
     sync::{mpsc, watch},
@@ -41,21 +46,24 @@ const WANTED: [Wanted; 3] = [
         group: gateway::GROUP,
         plural: "httproutes",
         versions: &["v1", "v1beta1"],
-        change: |event| read("HTTPRoute", event, Change::HttpRoute),
+        change: |event| read("HTTPRoute", event, Change::HttpRoute, Change::UnreadHttpRoute, None),
     },
     Wanted {
         kind: "GRPCRoute",
         group: gateway::GROUP,
         plural: "grpcroutes",
         versions: &["v1"],
-        change: |event| read("GRPCRoute", event, Change::GrpcRoute),
+        change: |event| read("GRPCRoute", event, Change::GrpcRoute, Change::UnreadGrpcRoute, None),
     },
     Wanted {
         kind: "AuthorizationPolicy",
         group: names::API_GROUP,
         plural: "authorizationpolicies",
         versions: &[names::API_VERSION],
-        change: |event| read("AuthorizationPolicy", event, Change::AuthorizationPolicy),
+        change: |event| {
+            let change = (Change::AuthorizationPolicy, Change::UnreadAuthorizationPolicy);
+            read("AuthorizationPolicy", event, change.0, change.1, Some(closed_policy))
+        },
     },
 ];
 
@@ -206,37 +214,58 @@ async fn served(client: &Client, wanted: &Wanted) -> kube::Result<Option<ApiReso
 
 type Read = (Option<Change>, Note);
 
-/// An object that cannot be read is left out and named; what it said before stays.
+/// An object that cannot be read is named, and harms no other. `instead` makes what counts where it has never been read.
 fn read<K: Resource + DeserializeOwned>(
     kind: &str,
     event: Event<DynamicObject>,
     change: fn(Event<K>) -> Change,
+    unread: fn(Unread<K>) -> Change,
+    instead: Option<fn(ObjectMeta, &Value) -> K>,
 ) -> Read {
-    let (object, again): (DynamicObject, fn(K) -> Event<K>) = match event {
+    let (object, again, event): (DynamicObject, fn(K) -> Event<K>, UnreadEvent) = match event {
         Event::Init => return (Some(change(Event::Init)), Note::Anew),
         Event::InitDone => return (Some(change(Event::InitDone)), Note::Nothing),
-        Event::Apply(object) => (object, Event::Apply),
-        Event::InitApply(object) => (object, Event::InitApply),
-        Event::Delete(object) => (object, Event::Delete),
+        Event::Apply(object) => (object, Event::Apply, UnreadEvent::Changed),
+        Event::InitApply(object) => (object, Event::InitApply, UnreadEvent::Listed),
+        Event::Delete(object) => (object, Event::Delete, UnreadEvent::Deleted),
     };
-    let name = format!("{kind} {}/{}", object.namespace().unwrap_or_default(), object.name_any());
+    let (namespace, object_name) = (object.namespace().unwrap_or_default(), object.name_any());
+    let name = format!("{kind} {namespace}/{object_name}");
     // A status is written only where it has not changed since.
     let resource_version = object.metadata.resource_version.clone();
     let metadata = ObjectMeta { resource_version, ..prune::labelled(object.metadata) };
-    let object = DynamicObject { metadata, ..object };
-    match object.try_parse() {
+    let DynamicObject { data, types, .. } = object;
+    let kept = instead.map(|make| make(metadata.clone(), &data));
+    match (DynamicObject { metadata, types, data }).try_parse() {
         Ok(object) => (Some(change(again(object))), Note::Readable(name)),
-        Err(error) => (
-            None,
-            Note::Unreadable(Diagnostic {
-                severity: Severity::Error,
-                path: String::new(),
-                document: 0,
-                line: 0,
-                object: name,
-                message: format!("cannot be read: {error}"),
-                remedy: "what it said before stays in force".into(),
-            }),
-        ),
+        Err(error) => {
+            let refuses = kept.is_some();
+            let unread = unread(Unread { event, namespace, name: object_name, instead: kept });
+            let note = match event {
+                UnreadEvent::Deleted => Note::Readable(name),
+                UnreadEvent::Listed | UnreadEvent::Changed => Note::Unreadable(Diagnostic {
+                    severity: Severity::Error,
+                    path: String::new(),
+                    document: 0,
+                    line: 0,
+                    object: name,
+                    message: format!("cannot be read: {error}"),
+                    remedy: match refuses {
+                        true => {
+                            "what it said before stays in force; if that is nothing, it lets in nobody".into()
+                        }
+                        false => "what it said before stays in force".into(),
+                    },
+                }),
+            };
+            (Some(unread), note)
+        }
     }
+}
+
+/// Security fails closed: a policy that nobody can read is not one that is not there.
+fn closed_policy(metadata: ObjectMeta, data: &Value) -> AuthorizationPolicy {
+    let spec = authorization::closed(&data["spec"]);
+    let status = serde_json::from_value(data["status"].clone()).ok();
+    AuthorizationPolicy { metadata, spec, status }
 }

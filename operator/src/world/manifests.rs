@@ -29,7 +29,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(2);
 const MAX_FILE_BYTES: u64 = 16 << 20;
 
 /// Of a broken file that was never good.
-const NOTHING_APPLIES: &str = "nothing in the file applies until it is mended";
+const NOTHING_APPLIES: &str =
+    "nothing in the file applies until it is mended, and its policies let in nobody";
 
 /// A folder and what it last said.
 #[derive(Debug)]
@@ -80,7 +81,7 @@ impl Folder {
     }
 
     fn batch(&mut self) -> Batch {
-        let mut unreadable = vec![];
+        let (mut unreadable, mut closed) = (vec![], vec![]);
         self.good.retain(|path, _| self.texts.contains_key(path));
         for (path, text) in &self.texts {
             let read = match text {
@@ -98,6 +99,9 @@ impl Folder {
                         self.good.insert(path.clone(), good);
                     }
                     let was_good = self.good.contains_key(path);
+                    if let (false, Ok(text)) = (was_good, text) {
+                        closed.extend(parse::closed_policies(path, text));
+                    }
                     unreadable.extend(wrong.into_iter().map(|finding| match was_good {
                         true => finding,
                         false => Diagnostic { remedy: NOTHING_APPLIES.into(), ..finding },
@@ -108,7 +112,7 @@ impl Folder {
         self.kept.replace(self.good.iter().map(|(path, good)| (path.clone(), good.text.clone())).collect());
         let mut batch = Batch { unreadable, ..Batch::default() };
         let mut objects: Vec<&Read> = vec![];
-        for read in self.good.values().flat_map(|good| &good.objects) {
+        for read in self.good.values().flat_map(|good| &good.objects).chain(&closed) {
             if let Some(first) = batch.origins.get(&read.name) {
                 batch.unreadable.push(Diagnostic {
                     severity: Severity::Warning,

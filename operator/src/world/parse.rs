@@ -8,7 +8,7 @@ use k8s_openapi::api::{
 };
 use mesh_policy::{
     Diagnostic, Origin, Pod, Severity,
-    authorization::AuthorizationPolicy,
+    authorization::{self, AuthorizationPolicy},
     gateway::{GRPCRoute, HTTPRoute},
 };
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
@@ -33,7 +33,7 @@ pub struct Read {
     pub object: Object,
     pub name: String,
     pub origin: Origin,
-    /// Fields that nobody reads: on a cluster the API server drops them, here they are said. The object stands without them.
+    /// What is to be said of it although it stands: fields that nobody reads, which a cluster's API server drops.
     pub unknown: Vec<Diagnostic>,
 }
 
@@ -70,6 +70,42 @@ pub fn file(path: &str, text: &str) -> Result<Vec<Read>, Vec<Diagnostic>> {
         }
     }
     if wrong.is_empty() { Ok(objects) } else { Err(wrong) }
+}
+
+/// The policies of a file that cannot be read, and has never been: each lets in nobody where it is aimed.
+pub fn closed_policies(path: &str, text: &str) -> Vec<Read> {
+    let mut closed = vec![];
+    for document in documents(text) {
+        let origin =
+            Origin { path: path.to_owned(), document: document.number, line: document.object_line() };
+        let Ok(value) = from_yaml::<serde_json::Value>(document.text, "") else { continue };
+        let items = value["items"].as_array().map_or(std::slice::from_ref(&value), Vec::as_slice);
+        for item in items {
+            let Ok(head) = Head::deserialize(item) else { continue };
+            let kind = Kind::of(&head.api_version, &head.kind);
+            if !matches!(kind, Some(Kind::AuthorizationPolicy)) || head.metadata.name.is_empty() {
+                continue;
+            }
+            let mut policy =
+                AuthorizationPolicy::new(&head.metadata.name, authorization::closed(&item["spec"]));
+            policy.metadata.namespace = head.metadata.namespace.clone();
+            closed.push(Read {
+                object: in_namespace(Object::AuthorizationPolicy(policy)),
+                name: name(&head),
+                origin: origin.clone(),
+                unknown: vec![Diagnostic {
+                    severity: Severity::Error,
+                    path: path.to_owned(),
+                    document: origin.document,
+                    line: origin.line,
+                    object: name(&head),
+                    message: "its file cannot be read: it lets in nobody".into(),
+                    remedy: "correct the file".into(),
+                }],
+            });
+        }
+    }
+    closed
 }
 
 fn warning(origin: &Origin, document: &Document<'_>, object: &str, unread: &Unread) -> Diagnostic {

@@ -14,6 +14,7 @@ use mesh_policy::{
     gateway::{GRPCRoute, HTTPRoute},
 };
 use serde_json::Value;
+use std::collections::HashSet;
 
 /// One event of one kind's watch.
 #[expect(clippy::large_enum_variant, reason = "they are read once, from a list")]
@@ -27,6 +28,27 @@ pub enum Change {
     HttpRoute(Event<HTTPRoute>),
     GrpcRoute(Event<GRPCRoute>),
     AuthorizationPolicy(Event<AuthorizationPolicy>),
+    UnreadHttpRoute(Unread<HTTPRoute>),
+    UnreadGrpcRoute(Unread<GRPCRoute>),
+    UnreadAuthorizationPolicy(Unread<AuthorizationPolicy>),
+}
+
+/// An event about an object that cannot be read. What it said before stays; where that is nothing, `instead` counts until it can be
+/// read.
+#[derive(Debug)]
+pub struct Unread<K> {
+    pub event: UnreadEvent,
+    pub namespace: String,
+    pub name: String,
+    pub instead: Option<K>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnreadEvent {
+    /// As one of all objects, which are told anew.
+    Listed,
+    Changed,
+    Deleted,
 }
 
 #[derive(Debug, Default)]
@@ -47,17 +69,22 @@ struct Kind<K: Lookup<DynamicType = ()> + Clone + 'static> {
     writer: Writer<K>,
     reader: Store<K>,
     list: Option<List<K>>,
+    /// Objects that stand for ones that nobody has been able to read.
+    stand_ins: HashSet<ObjectRef<K>>,
 }
 
 impl<K: Lookup<DynamicType = ()> + Clone + 'static> Default for Kind<K> {
     fn default() -> Self {
         let writer = Writer::new(());
-        Kind { reader: writer.as_reader(), writer, list: None }
+        Kind { reader: writer.as_reader(), writer, list: None, stand_ins: HashSet::new() }
     }
 }
 
 impl<K: Lookup<DynamicType = ()> + Clone + PartialEq + 'static> Kind<K> {
     fn apply(&mut self, event: &Event<K>) {
+        if let Event::Apply(object) | Event::InitApply(object) | Event::Delete(object) = event {
+            self.stand_ins.remove(&object.to_object_ref(()));
+        }
         match event {
             // Most changes of a Pod are none in what is kept of it.
             Event::Apply(object) => {
@@ -71,6 +98,28 @@ impl<K: Lookup<DynamicType = ()> + Clone + PartialEq + 'static> Kind<K> {
             Event::Init | Event::InitApply(_) => {}
         }
         self.writer.apply_watcher_event(event);
+    }
+
+    fn keep(&mut self, unread: &Unread<K>) {
+        let key = ObjectRef::new(&unread.name).within(&unread.namespace);
+        let known = self.reader.get(&key);
+        let said = known.clone().filter(|_| !self.stand_ins.contains(&key)).map(|known| K::clone(&known));
+        let stands_in = said.is_none();
+        match (unread.event, said.or_else(|| unread.instead.clone())) {
+            (UnreadEvent::Deleted, _) => {
+                known.into_iter().for_each(|known| self.apply(&Event::Delete(K::clone(&known))));
+            }
+            (_, None) => {}
+            (UnreadEvent::Listed | UnreadEvent::Changed, Some(object)) => {
+                match unread.event == UnreadEvent::Listed {
+                    true => self.apply(&Event::InitApply(object)),
+                    false => self.apply(&Event::Apply(object)),
+                }
+                if stands_in {
+                    self.stand_ins.insert(key);
+                }
+            }
+        }
     }
 
     fn list(&mut self) -> List<K> {
@@ -145,6 +194,9 @@ impl Stores {
             Change::HttpRoute(event) => self.http_routes.apply(event),
             Change::GrpcRoute(event) => self.grpc_routes.apply(event),
             Change::AuthorizationPolicy(event) => self.authorization_policies.apply(event),
+            Change::UnreadHttpRoute(unread) => self.http_routes.keep(unread),
+            Change::UnreadGrpcRoute(unread) => self.grpc_routes.keep(unread),
+            Change::UnreadAuthorizationPolicy(unread) => self.authorization_policies.keep(unread),
         }
     }
 

@@ -284,3 +284,59 @@ spec:
     assert_eq!((good.generation, good.conditions[0].status), (7, true), "{good:?}");
     assert!(!bad.conditions[0].status && bad.conditions[0].message.contains("nowhere"), "{bad:?}");
 }
+
+/// What such a policy says is read as far as we know its words: the Service or the Pods that it is aimed at, else its namespace.
+#[test]
+fn a_policy_that_cannot_be_read_lets_in_nobody_where_it_is_aimed() {
+    use crate::authorization::{AuthorizationPolicy, closed};
+    let aimed = |spec: serde_json::Value| {
+        let mut world = super::fixture::world(SHOP);
+        let mut policy = AuthorizationPolicy::new("new", closed(&spec));
+        policy.metadata.namespace = Some("shop".into());
+        std::sync::Arc::make_mut(&mut world.authorization_policies).push(policy.into());
+        let tables = crate::Tables::build(&world, &crate::Settings::default());
+        let verdict = |pod: &str, port: u16| {
+            let policy = tables.inbound("shop", pod, port).unwrap();
+            match policy.decide(Client { ip: None, identity: WEB }, None) {
+                Decision::Allowed(_) => "allowed",
+                Decision::Audited(_) => "audited",
+                Decision::Denied => "denied",
+            }
+        };
+        (verdict("cart-1", 8080), verdict("cart-1", 9999), verdict("db-0", 5000))
+    };
+    let cart = serde_json::json!({"group": "", "kind": "Service", "name": "cart"});
+    let (service, pods) = (("denied", "allowed", "allowed"), ("denied", "denied", "allowed"));
+    let all = ("denied", "denied", "denied");
+    for (spec, expected) in [
+        (serde_json::json!({"targetRefs": [cart], "rules": [{"unless": []}]}), service),
+        (
+            serde_json::json!({"targetRefs": [{"kind": "Service", "name": "cart", "section": 7, "port": "http"}]}),
+            service,
+        ),
+        (
+            serde_json::json!({"targetRefs": [{"kind": "Service", "name": "cart", "port": 81}]}),
+            ("allowed", "allowed", "allowed"),
+        ),
+        (serde_json::json!({"targetRefs": [cart, {"kind": "Workload", "name": "db"}]}), all),
+        (serde_json::json!({"targetRefs": cart}), all),
+        (serde_json::json!({"selector": {"matchLabels": {"app": "cart"}}, "rules": 7}), pods),
+        (serde_json::json!({"selector": {"matchLabels": {"app": "cart"}}, "ports": [8080]}), service),
+        (serde_json::json!({"selector": {"matchLabels": {"app": "cart"}}, "ports": ["web"]}), pods),
+        (
+            serde_json::json!({"selector": {"matchExpressions": [{"key": "app", "operator": "Near", "values": ["cart"]}]}}),
+            all,
+        ),
+        (serde_json::json!({"selector": {"matchNames": ["cart"]}}), all),
+        (serde_json::json!({"selector": {"matchLabels": 7}}), all),
+        (serde_json::json!({"workloads": ["cart"]}), all),
+        (serde_json::json!("nonsense"), all),
+        (serde_json::json!({"targetRefs": [cart], "mode": "shadow"}), service),
+        (
+            serde_json::json!({"targetRefs": [cart], "mode": "audit", "rules": 7}),
+            ("audited", "allowed", "allowed"),
+        ),
+    ] {
+        assert_eq!(aimed(spec.clone()), expected, "{spec}");
+    }
+}

@@ -5,7 +5,10 @@ use crate::{
     cluster::testing::ApiServer,
     world::{self, Source, stores::Stores},
 };
-use mesh_policy::{Settings, Tables, World};
+use mesh_policy::{
+    Settings, Tables, World,
+    inbound::{Client, Decision},
+};
 use serde_json::{Value, json};
 use tokio::{sync::watch, time};
 
@@ -131,4 +134,80 @@ async fn an_object_that_cannot_be_read_is_named_and_harms_no_other() {
     assert_eq!(following.tables.borrow().route_statuses()[0].parents.len(), 1, "what it said before");
     server.put(ROUTES, route(json!({"parentRefs": []})));
     following.until(|tables| !named(tables)).await;
+}
+
+/// A cluster with one Pod, and a policy that is aimed at it.
+struct Aimed(Following);
+
+impl Aimed {
+    fn policy(spec: Value) -> Value {
+        json!({
+            "apiVersion": "mesh.dev/v1alpha1", "kind": "AuthorizationPolicy",
+            "metadata": {"name": "cart", "namespace": "shop", "generation": 1}, "spec": spec,
+        })
+    }
+
+    fn start(spec: Value) -> Aimed {
+        let server = ApiServer::new(&[&CORE[..], &[POLICIES]].concat());
+        server.put(PODS, pod("cart", "10.0.0.1"));
+        server.put(POLICIES, Aimed::policy(spec));
+        Aimed(Following::start(server))
+    }
+
+    /// Waits until somebody without a certificate is let in, or is not.
+    async fn until(&mut self, lets_in: bool) {
+        let stranger = Client { ip: None, identity: None };
+        let is_so = |tables: &Tables| {
+            let Some(policy) = tables.inbound("shop", "cart", 80) else { return false };
+            matches!(policy.decide(stranger, None), Decision::Allowed(_)) == lets_in
+        };
+        self.0.until(is_so).await;
+    }
+
+    fn says(&self, spec: Value) {
+        self.0.server.put(POLICIES, Aimed::policy(spec));
+    }
+
+    /// Everything is listed again, as after a long outage.
+    async fn list_again(&mut self) {
+        let gone = json!({"type": "ERROR", "object": {"kind": "Status", "apiVersion": "v1", "code": 410, "reason": "Expired", "message": "too old"}});
+        self.0.server.put(PODS, pod("news", "10.0.0.2"));
+        self.0.server.tell(POLICIES, gone);
+        self.0.until(|tables| names(tables).contains(&"news")).await;
+        time::sleep(Duration::from_secs(10)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_that_was_never_read_lets_in_nobody_until_it_can_be() {
+    let mut aimed = Aimed::start(json!({"selector": {}, "rules": [{"unless": "x"}]}));
+    aimed.until(false).await;
+    let tables = aimed.0.tables.borrow().clone();
+    let status = &tables.policy_statuses()[0].conditions[0];
+    assert!(!status.status && status.message.contains("cannot be read"), "{status:?}");
+    aimed.list_again().await;
+    aimed.until(false).await;
+    aimed.says(json!({"selector": {"matchLabels": {"app": "other"}}, "rules": 7}));
+    aimed.until(true).await;
+    aimed.says(json!({"selector": {}, "rules": [{"from": [{"network": {"cidr": "0.0.0.0/0"}}, {"network": {"cidr": "::/0"}}]}]}));
+    aimed.until(true).await;
+    aimed.0.until(|tables| tables.diagnostics().is_empty()).await;
+    aimed.says(json!({"selector": {}, "rules": []}));
+    aimed.until(false).await;
+    aimed.says(json!(7));
+    aimed.0.server.delete(POLICIES, "shop/cart");
+    aimed.until(true).await;
+    aimed.0.until(|tables| tables.diagnostics().is_empty()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_policy_said_before_outlives_a_new_list() {
+    let mut aimed = Aimed::start(json!({"selector": {}, "ports": [80], "rules": []}));
+    aimed.until(false).await;
+    aimed.says(json!({"selector": {"matchLabels": {"app": "other"}}, "rules": 7}));
+    aimed.0.until(|tables| !tables.diagnostics().is_empty()).await;
+    aimed.until(false).await;
+    aimed.list_again().await;
+    aimed.until(false).await;
+    assert!(!aimed.0.tables.borrow().diagnostics().is_empty());
 }

@@ -141,3 +141,30 @@ fn rubbish_is_said_and_an_empty_folder_is_fine() {
             .contains("/nonexistent")
     );
 }
+
+/// Nobody knows what it is to say; that it is there, everybody knows.
+#[test]
+fn policies_of_a_file_that_was_never_good_let_in_nobody() {
+    let spec = "spec: { selector: {}, rules: [{ from: [{ network: { cidr: 0.0.0.0/0 } }, { network: { cidr: '::/0' } }] }] }";
+    let policy = format!(
+        "apiVersion: mesh.dev/v1alpha1\nkind: AuthorizationPolicy\nmetadata: {{ name: p, namespace: shop }}\n{spec}\n"
+    );
+    let mut dir = Dir::new(&[("a.yaml", &pod("a", "10.0.0.1"))]);
+    let lets_in = |dir: &mut Dir, text: &str| {
+        dir.write("policy.yaml", text);
+        dir.look().unwrap();
+        let tables = Tables::build(&dir.stores.world(), &Settings::default());
+        let policy = tables.inbound("shop", "a", 80).unwrap();
+        let stranger = mesh_policy::inbound::Client { ip: None, identity: None };
+        matches!(policy.decide(stranger, None), mesh_policy::inbound::Decision::Allowed(_))
+    };
+    let broken = policy.replace("rules:", "rulez:");
+    assert!(!lets_in(&mut dir, &broken), "the policy itself is broken");
+    assert!(!lets_in(&mut dir, &format!("{policy}---\nkind: {{")), "the file is broken elsewhere");
+    assert!(!lets_in(
+        &mut dir,
+        &format!("kind: List\napiVersion: v1\nitems:\n- {}", broken.trim_end().replace('\n', "\n  "))
+    ));
+    assert!(lets_in(&mut dir, &policy));
+    assert!(lets_in(&mut dir, &broken), "what it said before stays");
+}

@@ -217,7 +217,7 @@ pub struct WindowOptions {
 
 #[derive(Debug, Args)]
 pub struct StatOptions {
-    /// Only this workload: `namespace/name`.
+    /// Only this workload: `namespace/name`, or a name with `-n`.
     pub workload: Option<String>,
     #[command(flatten)]
     pub common: WindowOptions,
@@ -250,18 +250,24 @@ pub enum PolicyDirection {
     },
     /// What a Pod's own proxy is told of one of its ports.
     Inbound {
-        /// Such as `bookinfo/ratings-v1:9080`.
+        /// Such as `bookinfo/ratings-v1:9080`, or `ratings-v1:9080` with `-n`.
         pod: String,
+        /// The Pod's namespace. Default: as kubectl takes it.
+        #[arg(long, short)]
+        namespace: Option<String>,
     },
 }
 
 #[derive(Debug, Args)]
 pub struct AuthzOptions {
-    /// The workload that is called: `namespace/name`.
+    /// The workload that is called: `namespace/name`, or a name with `-n`.
     pub to: String,
-    /// Only this client: `namespace/name` of a workload.
+    /// Only this client: `namespace/name` of a workload, or a name with `-n`.
     #[arg(long)]
     pub from: Option<String>,
+    /// The namespace of what is named without. Default: as kubectl takes it.
+    #[arg(long, short)]
+    pub namespace: Option<String>,
     #[arg(long, short, value_enum, default_value = "table")]
     pub output: Output,
 }
@@ -301,8 +307,11 @@ pub struct IdentityListOptions {
 
 #[derive(Debug, Args)]
 pub struct IdentityShowOptions {
-    /// `namespace/pod`.
+    /// `namespace/pod`, or a name with `-n`.
     pub pod: String,
+    /// The Pod's namespace. Default: as kubectl takes it.
+    #[arg(long, short)]
+    pub namespace: Option<String>,
     #[arg(long, short, value_enum, default_value = "table")]
     pub output: Output,
 }

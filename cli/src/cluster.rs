@@ -59,6 +59,11 @@ impl Cluster {
         Ok(Cluster { client, config: Arc::new(config), context: options.context.clone() })
     }
 
+    /// Which namespace the kubeconfig's context means where none is named.
+    pub fn namespace(&self) -> &str {
+        &self.config.default_namespace
+    }
+
     /// A connection to a port of a Pod, as `kubectl port-forward` makes it. Ends when it is dropped.
     pub async fn forward(
         &self,

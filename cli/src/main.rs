@@ -6,6 +6,7 @@ mod cluster;
 mod commands;
 mod demo;
 mod installation;
+mod place;
 mod reach;
 mod say;
 mod screen;

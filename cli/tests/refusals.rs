@@ -85,7 +85,10 @@ fn no_operator() {
 #[test]
 fn a_workload_without_a_namespace() {
     let said = refused(mesh().args(["stat", "reviews-v1", "--operator", "http://127.0.0.1:9"]));
-    assert!(said.contains("workload \"reviews-v1\": want namespace/name"), "{said}");
+    assert!(
+        said.contains("workload \"reviews-v1\": want namespace/name, or its namespace with -n"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -326,6 +326,20 @@ fn identity_show() {
 }
 
 #[test]
+fn a_namespace_may_stand_before_a_name_or_behind_minus_n() {
+    for (args, request) in [
+        (&["identity", "show", "web", "-n", "shop"][..], "/api/v1/identities/shop/web"),
+        (&["authz", "web", "-n", "shop", "--from", "cart"], "/api/v1/authz?to=shop/web&from=shop/cart"),
+        (&["authz", "web", "-n", "shop", "--from", "bank/cart"], "/api/v1/authz?to=shop/web&from=bank/cart"),
+        (&["policy", "inbound", "web:80", "-n", "shop"], "/api/v1/policy?inbound=shop/web:80"),
+        (&["stat", "web", "-n", "shop"], "/api/v1/workloads?ns=shop&window=1m"),
+    ] {
+        let asked = ask(404, &ApiError { error: "no such thing".into() }, args).0;
+        assert_eq!(asked, format!("GET {request} HTTP/1.1"));
+    }
+}
+
+#[test]
 fn a_root_that_is_not_changed_here_is_refused_with_the_reason() {
     let list = identities(Phase::Refused, "the issuer's Secret is somebody else's");
     let (_, text, succeeded) = ask(200, &list, &["identity", "rotate"]);

@@ -4,12 +4,15 @@ use super::{print_json, print_table};
 use crate::{
     api::Client,
     arguments::{AuthzOptions, Output},
+    place,
     table::{Table, dash},
 };
 use mesh_api::authz::{AuthzList, Verdict};
 
 pub async fn run(api: &Client, options: AuthzOptions) -> anyhow::Result<()> {
-    let query = [("to", Some(options.to.as_str())), ("from", options.from.as_deref())];
+    let full = |name: &String| place::full("workload", name, options.namespace.as_deref(), api);
+    let (to, from) = (full(&options.to)?, options.from.as_ref().map(full).transpose()?);
+    let query = [("to", Some(to.as_str())), ("from", from.as_deref())];
     let list: AuthzList = api.get("/api/v1/authz", &query).await?;
     if options.output == Output::Json {
         return print_json(&list);

@@ -6,11 +6,11 @@ use super::{print_json, print_table};
 use crate::{
     api::Client,
     arguments::{IdentityAction, IdentityListOptions, IdentityOptions, IdentityShowOptions, Output},
+    place,
     reach::Reach,
     say::say,
     table::{Table, dash},
 };
-use anyhow::Context;
 use mesh_api::identities::{IdentityList, Served, Standing};
 
 pub async fn run(reach: &Reach, IdentityOptions { action }: IdentityOptions) -> anyhow::Result<()> {
@@ -48,8 +48,8 @@ async fn list(api: &Client, options: IdentityListOptions) -> anyhow::Result<()> 
 }
 
 async fn show(api: &Client, options: IdentityShowOptions) -> anyhow::Result<()> {
-    let (namespace, pod) = options.pod.split_once('/').context("want namespace/pod")?;
-    let served: Served = api.get(&format!("/api/v1/identities/{namespace}/{pod}"), &[]).await?;
+    let pod = place::full("Pod", &options.pod, options.namespace.as_deref(), api)?;
+    let served: Served = api.get(&format!("/api/v1/identities/{pod}"), &[]).await?;
     if options.output == Output::Json {
         return print_json(&served);
     }

@@ -4,6 +4,7 @@ use super::print_json;
 use crate::{
     api::Client,
     arguments::{PolicyDirection, PolicyOptions},
+    place,
 };
 
 pub async fn run(api: &Client, PolicyOptions { direction }: PolicyOptions) -> anyhow::Result<()> {
@@ -12,7 +13,10 @@ pub async fn run(api: &Client, PolicyOptions { direction }: PolicyOptions) -> an
             let from = from.as_deref().unwrap_or_else(|| namespace_of(authority));
             api.get("/api/v1/policy", &[("outbound", Some(authority)), ("from", Some(from))]).await?
         }
-        PolicyDirection::Inbound { pod } => api.get("/api/v1/policy", &[("inbound", Some(pod))]).await?,
+        PolicyDirection::Inbound { pod, namespace } => {
+            let pod = place::full("Pod", pod, namespace.as_deref(), api)?;
+            api.get("/api/v1/policy", &[("inbound", Some(&pod))]).await?
+        }
     };
     print_json(&policy)
 }

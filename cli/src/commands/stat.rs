@@ -4,22 +4,20 @@ use super::{print_json, print_table};
 use crate::{
     api::Client,
     arguments::{Output, StatOptions},
+    place,
     table::{Table, dash, millis, percent, rate},
 };
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use mesh_api::workload::WorkloadList;
 
 pub async fn run(api: &Client, StatOptions { workload, common }: StatOptions) -> anyhow::Result<()> {
-    let mut namespace = common.namespace;
-    let mut name = None;
-    if let Some(workload) = &workload {
-        let (ns, rest) = workload
-            .split_once('/')
-            .with_context(|| format!("workload {workload:?}: want namespace/name"))?;
-        namespace = Some(ns.to_owned());
-        name = Some(rest);
-    }
-    let query = [("ns", namespace.as_deref()), ("window", Some(common.window.as_str()))];
+    let workload = workload.map(|name| place::full("workload", &name, common.namespace.as_deref(), api));
+    let workload = workload.transpose()?;
+    let (namespace, name) = match workload.as_deref().and_then(|full| full.split_once('/')) {
+        Some((namespace, name)) => (Some(namespace), Some(name)),
+        None => (common.namespace.as_deref(), None),
+    };
+    let query = [("ns", namespace), ("window", Some(common.window.as_str()))];
     let mut list: WorkloadList = api.get("/api/v1/workloads", &query).await?;
     if let Some(name) = name {
         list.workloads.retain(|row| row.name == name);

@@ -186,4 +186,5 @@ fn chart_and_program_have_one_version() {
     let chart: Value = serde_saphyr::from_str(include_str!("../../mesh/Chart.yaml")).unwrap();
     assert_eq!(chart["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(chart["appVersion"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(chart["kubeVersion"], format!(">=1.{OLDEST_KUBERNETES_MINOR}.0-0"));
 }

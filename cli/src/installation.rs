@@ -127,8 +127,7 @@ fn is_at_home(kind: &str, metadata: &ObjectMeta, namespace: &str) -> bool {
 pub fn claim(object: &Value, there: Option<DynamicObject>) -> anyhow::Result<Value> {
     let mut object = object.clone();
     let Some(there) = there else { return Ok(object) };
-    let (wanted, found) = (label(&object).unwrap_or_default().to_owned(), there.metadata.labels);
-    let found = found.and_then(|mut labels| labels.remove(names::INSTALL_LABEL));
+    let (wanted, found) = (label(&object).unwrap_or_default().to_owned(), owner(&there));
     if object["kind"] == "Namespace" {
         // It was there before the mesh, and so it stays when the mesh goes.
         if found.is_none()
@@ -160,12 +159,16 @@ pub async fn elsewhere(cluster: &Cluster) -> Option<String> {
         "kind": "ClusterRole",
         "metadata": { "name": names::OPERATOR },
     });
-    let role = cluster.get(&role).await.ok().flatten()?;
-    role.metadata.labels?.remove(names::INSTALL_LABEL)
+    owner(&cluster.get(&role).await.ok().flatten()?)
+}
+
+/// The namespace of the mesh that the chart has made something for.
+pub fn owner(there: &DynamicObject) -> Option<String> {
+    there.metadata.labels.as_ref()?.get(names::INSTALL_LABEL).cloned()
 }
 
 /// Our kinds are in a group of our own: whoever has one has it from us.
-fn is_our_definition(object: &Value) -> bool {
+pub fn is_our_definition(object: &Value) -> bool {
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
     object["kind"] == "CustomResourceDefinition"
         && name.split_once('.').is_some_and(|(_, group)| group == names::API_GROUP)

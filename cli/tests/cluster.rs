@@ -6,7 +6,9 @@ mod api_server;
 
 use api_server::ApiServer;
 use assert_cmd::Command;
+use mesh_api::check::{Check, CheckList, Outcome};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 struct Said {
     out: String,
@@ -16,8 +18,9 @@ struct Said {
 
 fn mesh(server: &ApiServer, args: &[&str]) -> Said {
     let mut mesh = Command::new(assert_cmd::cargo::cargo_bin!("mesh"));
-    mesh.env_remove("MESH_OPERATOR").env_remove("MESH_NAMESPACE").env("KUBECONFIG", server.kubeconfig());
-    let output = mesh.args(args).output().unwrap();
+    mesh.env_remove("MESH_OPERATOR").env_remove("MESH_NAMESPACE");
+    // Named, so that no `mesh demo` of this machine is asked.
+    let output = mesh.args(args).arg("--kubeconfig").arg(server.kubeconfig()).output().unwrap();
     let [out, err] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
     Said { out, err, ok: output.status.success() }
 }
@@ -159,11 +162,11 @@ fn a_cluster_is_checked_for_what_would_be_installed() {
     };
     for high_availability in [&["--ha"][..], &["--set", "ha=true"]] {
         let said = refused(high_availability);
-        assert!(said.contains("PodDisruptionBudget mesh-system/mesh-operator exists"), "{said}");
+        assert!(said.contains("PodDisruptionBudget mesh-system/mesh-operator is there"), "{said}");
     }
     for elsewhere in [["-n", "net"], ["--mesh-namespace", "net"]] {
         let said = refused(&elsewhere);
-        assert!(said.contains("Service net/mesh-operator exists") && !said.contains("Namespace"), "{said}");
+        assert!(said.contains("Service net/mesh-operator is there") && !said.contains("Namespace"), "{said}");
     }
     let wrong = mesh(&server, &["check", "--pre", "--set", "proxy.cores=many"]);
     assert!(!wrong.ok && wrong.err.contains("proxy.cores"), "{}", wrong.err);
@@ -183,4 +186,117 @@ fn who_deletes_with_kubectl_is_told_of_the_label_that_stays() {
     let command = "kubectl label namespace -l mesh.dev/inject-webhook mesh.dev/inject-webhook-";
     assert!(said.ok && said.err.contains("shop") && said.err.contains(command), "{}", said.err);
     assert!(!said.out.contains("shop"), "{}", said.out);
+}
+
+/// What `mesh check -o json` says and whether it succeeded: an exit code is part of what it says.
+fn checked(server: &ApiServer, args: &[&str]) -> Vec<Check> {
+    let said = mesh(server, &[&["check", "-o", "json", "--wait", "0"], args].concat());
+    let list: CheckList =
+        serde_json::from_str(&said.out).unwrap_or_else(|e| panic!("{e}: {}{}", said.out, said.err));
+    let fails = list.checks.iter().any(|check| check.outcome == Outcome::Fail);
+    assert_eq!(said.ok, !fails, "{}", said.out);
+    list.checks
+}
+
+#[track_caller]
+fn find<'a>(checks: &'a [Check], name: &str) -> &'a Check {
+    checks.iter().find(|check| check.name == name).unwrap_or_else(|| panic!("no check {name:?}: {checks:#?}"))
+}
+
+#[track_caller]
+fn fails(checks: &[Check], name: &str, finding: &str, remedy: &str) {
+    let check = find(checks, name);
+    assert_eq!(check.outcome, Outcome::Fail, "{check:?}");
+    assert!(check.findings.iter().any(|found| found.contains(finding)), "{check:?}");
+    assert!(check.remedy.contains(remedy), "{check:?}");
+}
+
+/// Bringing an issuer, `helm --create-namespace` and GitOps all make the namespace first.
+#[test]
+fn a_cluster_that_has_the_namespace_and_an_issuer_in_it_is_ready_for_a_mesh() {
+    let server = ApiServer::with(&[
+        object("v1", "Namespace", None, "mesh-system"),
+        object("v1", "Secret", Some("mesh-system"), "mesh-issuer"),
+    ]);
+    let checks = checked(&server, &["--pre"]);
+    assert!(checks.len() > 5 && checks.iter().all(|check| check.outcome == Outcome::Pass), "{checks:#?}");
+}
+
+#[test]
+fn a_cluster_that_has_a_mesh_wants_an_upgrade() {
+    let checks = checked(&installed(&["-n", "net"]), &["--pre"]);
+    fails(&checks, "no mesh is there yet", "a mesh is installed in namespace net", "mesh upgrade -n net");
+    assert_eq!(find(&checks, "no name of the mesh is somebody else's").outcome, Outcome::Pass);
+}
+
+#[test]
+fn a_cluster_that_cannot_take_a_mesh_says_why() {
+    let server = ApiServer::with(&[object("rbac.authorization.k8s.io/v1", "ClusterRole", None, "mesh-view")]);
+    server.change(|state| {
+        state.minor = 27;
+        state.forbidden.insert("customresourcedefinitions".into());
+    });
+    let checks = checked(&server, &["--pre"]);
+    fails(&checks, "Kubernetes is new enough", "the API server is v1.27.0", "1.28");
+    fails(
+        &checks,
+        "no name of the mesh is somebody else's",
+        "ClusterRole mesh-view is there",
+        "another name",
+    );
+    let may = "you may create what the mesh is made of";
+    fails(
+        &checks,
+        may,
+        "not allowed: CustomResourceDefinition authorizationpolicies.mesh.dev",
+        "administrator",
+    );
+    server.change(|state| {
+        state.minor = 28;
+        state.ahead = Duration::from_secs(60);
+    });
+    let checks = checked(&server, &["--pre"]);
+    assert_eq!(find(&checks, "Kubernetes is new enough").outcome, Outcome::Warn);
+    assert_eq!(find(&checks, "no clock skew").outcome, Outcome::Warn);
+}
+
+#[test]
+fn an_api_server_that_answers_nothing_is_the_only_finding() {
+    let server = ApiServer::with(&[]);
+    server.change(|state| state.refuses = true);
+    for args in [&["--pre"][..], &[]] {
+        let checks = checked(&server, args);
+        assert_eq!(checks.len(), 1, "{checks:#?}");
+        fails(&checks, "can query the Kubernetes API", "the API server says: who are you", "kubeconfig");
+    }
+}
+
+#[test]
+fn a_mesh_that_does_not_work_says_what_is_broken() {
+    let mut pod = object("v1", "Pod", Some("mesh-system"), "mesh-operator-1");
+    pod["metadata"]["labels"] =
+        json!({ "app.kubernetes.io/name": "mesh", "app.kubernetes.io/component": "operator" });
+    pod["status"] = json!({ "containerStatuses": [{
+        "name": "operator", "image": "mesh-operator:0.1.0", "imageID": "", "restartCount": 0, "ready": false,
+        "state": { "waiting": { "reason": "ErrImagePull", "message": "not found" } },
+    }] });
+    let server = ApiServer::with(&[pod]);
+    done(&server, &["install", "--apply"]);
+    server.change(|state| {
+        state.injected = json!({});
+        state.forget("/services/mesh-telemetry");
+    });
+    let checks = checked(&server, &[]);
+    let ready = "the operator's Pods are ready";
+    fails(&checks, ready, "ErrImagePull of mesh-operator:0.1.0: not found", "images.registry");
+    fails(
+        &checks,
+        "the operator answers",
+        "is not ready",
+        "kubectl logs -n mesh-system deploy/mesh-operator",
+    );
+    fails(&checks, "a new Pod that asks for a proxy gets one", "without asking the operator", "port 8443");
+    let made = find(&checks, "everything that the mesh is made of is there");
+    assert_eq!(made.findings, ["Service mesh-system/mesh-telemetry is missing"]);
+    assert!(made.outcome == Outcome::Warn && made.remedy.contains("mesh upgrade --apply"), "{made:?}");
 }

@@ -11,6 +11,7 @@ use std::{
     path::PathBuf,
     sync::{Arc, Mutex},
     thread,
+    time::{Duration, SystemTime},
 };
 use tempfile::TempDir;
 
@@ -25,6 +26,10 @@ pub struct State {
     /// Kinds (`pods`) that this user may not create.
     pub forbidden: BTreeSet<String>,
     pub minor: u32,
+    /// Whether nobody is let in.
+    pub refuses: bool,
+    /// How far its clock is ahead.
+    pub ahead: Duration,
     /// Annotations that somebody puts on new Pods.
     pub injected: Value,
 }
@@ -35,6 +40,8 @@ impl ApiServer {
             objects: objects.iter().map(|object| (path(object), object.clone())).collect(),
             forbidden: BTreeSet::new(),
             minor: 34,
+            refuses: false,
+            ahead: Duration::ZERO,
             injected: json!({ "mesh.dev/inject-status": "injected" }),
         };
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -60,6 +67,10 @@ impl ApiServer {
 
     pub fn kubeconfig(&self) -> PathBuf {
         self.dir.path().join("config")
+    }
+
+    pub fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state.lock().unwrap());
     }
 
     pub fn has(&self, object: &Value) -> bool {
@@ -96,11 +107,14 @@ fn serve(stream: &TcpStream, state: &Mutex<State>) {
         let mut words = head[0].split(' ');
         let (method, target) = (words.next().unwrap(), words.next().unwrap());
         let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-        let (status, answer) = state.lock().unwrap().answer(method, target, body);
+        let mut state = state.lock().unwrap();
+        let (status, answer) = state.answer(method, target, body);
+        let date = httpdate::fmt_http_date(SystemTime::now() + state.ahead);
+        drop(state);
         let answer = answer.to_string();
         let length = answer.len();
         let head = format!(
-            "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
+            "HTTP/1.1 {status} X\r\ndate: {date}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
         );
         if writer.write_all((head + &answer).as_bytes()).is_err() {
             return;
@@ -109,7 +123,15 @@ fn serve(stream: &TcpStream, state: &Mutex<State>) {
 }
 
 impl State {
+    /// Deletes what has a path that ends so.
+    pub fn forget(&mut self, end: &str) {
+        self.objects.retain(|path, _| !path.ends_with(end));
+    }
+
     fn answer(&mut self, method: &str, target: &str, body: Value) -> (u16, Value) {
+        if self.refuses {
+            return status(401, "who are you");
+        }
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let last = path.rsplit('/').next().unwrap_or_default();
         match (method, path) {
@@ -169,10 +191,7 @@ impl State {
         }
         match collection(path) {
             Some(namespace) if method == "GET" => (200, self.list(last, namespace, query)),
-            _ => (
-                404,
-                json!({ "kind": "Status", "status": "Failure", "message": format!("{path} not found"), "reason": "NotFound", "code": 404 }),
-            ),
+            _ => status(404, &format!("{path} not found")),
         }
     }
 
@@ -196,6 +215,10 @@ impl State {
         let items: Vec<&Value> = self.objects.iter().filter(fits).map(|(_, object)| object).collect();
         json!({ "kind": "List", "apiVersion": "v1", "metadata": { "resourceVersion": "1" }, "items": items })
     }
+}
+
+fn status(code: u16, message: &str) -> (u16, Value) {
+    (code, json!({ "kind": "Status", "status": "Failure", "message": message, "reason": "", "code": code }))
 }
 
 /// Whether a path is one of a list, and of which namespace's.

@@ -117,7 +117,13 @@ fn are_ready(pods: &[Pod]) -> Check {
         return pass(CONTROL_PLANE, NAME);
     }
     let findings = findings.iter().map(|finding| finding.trim().to_owned()).collect();
-    fail(CONTROL_PLANE, NAME, findings, "kubectl describe and kubectl logs of the Pod say more")
+    let remedy = pods.iter().find_map(ready::remedy);
+    fail(
+        CONTROL_PLANE,
+        NAME,
+        findings,
+        remedy.unwrap_or("kubectl describe and kubectl logs of the Pod say more"),
+    )
 }
 
 fn are_of_one_version(pods: &[Pod]) -> Check {
@@ -194,7 +200,7 @@ mod tests {
 
     fn pod(version: &str, ready: bool) -> Pod {
         let container = json!({
-            "name": "operator", "image": "", "imageID": "", "restartCount": 0, "ready": ready,
+            "name": "operator", "image": "r/o:1", "imageID": "", "restartCount": 0, "ready": ready,
             "state": if ready { json!({ "running": {} }) } else { json!({ "waiting": { "reason": "ImagePullBackOff" } }) },
         });
         let pod = json!({
@@ -211,8 +217,9 @@ mod tests {
         let check = are_ready(&[pod(VERSION, true), pod(VERSION, false)]);
         assert_eq!(
             (check.outcome, &check.findings[..]),
-            (Outcome::Fail, &["Pod o: ImagePullBackOff".to_owned()][..])
+            (Outcome::Fail, &["Pod o: ImagePullBackOff of r/o:1".to_owned()][..])
         );
+        assert!(check.remedy.contains("images.registry"), "{}", check.remedy);
     }
 
     #[test]

@@ -36,9 +36,12 @@ fn is_new_enough(version: &Info) -> Check {
             says(),
             "proxies stand beside the other containers, and Jobs get none; 1.29 has native sidecars",
         ),
-        Some(_) | None => {
-            fail(GROUP, NAME, says(), &format!("the mesh needs Kubernetes 1.{OLDEST_KUBERNETES_MINOR} or later"))
-        }
+        Some(_) | None => fail(
+            GROUP,
+            NAME,
+            says(),
+            &format!("the mesh needs Kubernetes 1.{OLDEST_KUBERNETES_MINOR} or later"),
+        ),
     }
 }
 

@@ -4,7 +4,10 @@ use super::{
     kubernetes,
     made::{fail, pass},
 };
-use crate::cluster::{Cluster, subject};
+use crate::{
+    cluster::{Cluster, subject},
+    installation,
+};
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
 };
@@ -18,6 +21,7 @@ use mesh_charts::{
     chart::{self, Object},
     values::Values,
 };
+use std::collections::BTreeSet;
 
 const INSTALL: &str = "pre-install";
 
@@ -29,7 +33,7 @@ pub async fn checks(cluster: &Cluster, values: &Values) -> Vec<Check> {
     };
     match chart::render(values) {
         Ok(objects) => {
-            checks.push(is_not_there(cluster, &objects).await);
+            checks.extend(is_not_there(cluster, &objects).await);
             checks.push(may_create(cluster, &objects).await);
         }
         Err(e) => {
@@ -39,22 +43,39 @@ pub async fn checks(cluster: &Cluster, values: &Values) -> Vec<Check> {
     checks
 }
 
-async fn is_not_there(cluster: &Cluster, objects: &[Object]) -> Check {
-    const NAME: &str = "no mesh is there yet";
-    let mut there = vec![];
-    // Its namespace may be there: then that stays when the mesh goes.
+/// What is there already of what would be made. A namespace may be: an issuer's Secret waits in it, or Helm or a repository makes it.
+async fn is_not_there(cluster: &Cluster, objects: &[Object]) -> [Check; 2] {
+    const MESH: &str = "no mesh is there yet";
+    const NAMES: &str = "no name of the mesh is somebody else's";
+    let mut meshes = BTreeSet::new();
+    let mut taken = vec![];
     for object in objects.iter().filter(|object| object.kind() != "Namespace") {
         match cluster.get(&object.value).await {
-            Ok(Some(_)) => there.push(format!("{} exists", subject(&object.value))),
             Ok(None) => {}
-            Err(e) => there.push(format!("{e:#}")),
+            Ok(Some(there)) => match installation::owner(&there) {
+                Some(namespace) => drop(meshes.insert(namespace)),
+                None if installation::is_our_definition(&object.value) => {}
+                None => taken.push(format!("{} is there and is none of the mesh's", subject(&object.value))),
+            },
+            Err(e) => taken.push(format!("{e:#}")),
         }
     }
-    if there.is_empty() {
-        pass(INSTALL, NAME)
-    } else {
-        fail(INSTALL, NAME, there, "mesh upgrade, or mesh uninstall first")
-    }
+    let there = meshes.iter().map(|namespace| format!("a mesh is installed in namespace {namespace}"));
+    let upgrade = |namespace| {
+        format!("mesh upgrade -n {namespace} brings it to this version; mesh uninstall removes it")
+    };
+    [
+        match meshes.first() {
+            None => pass(INSTALL, MESH),
+            Some(namespace) => fail(INSTALL, MESH, there.collect(), &upgrade(namespace)),
+        },
+        match taken.is_empty() {
+            true => pass(INSTALL, NAMES),
+            false => {
+                fail(INSTALL, NAMES, taken, "the mesh overwrites nothing: give it another name, or delete it")
+            }
+        },
+    ]
 }
 
 /// As the API server's own authorization answers; one question for each kind and namespace.

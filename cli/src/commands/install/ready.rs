@@ -67,7 +67,8 @@ fn rolled_out(deployment: Option<&Deployment>) -> bool {
 async fn reasons(cluster: &Cluster, namespace: &str) -> anyhow::Result<String> {
     let api: Api<Pod> = Api::namespaced(cluster.client.clone(), namespace);
     let pods = cluster.ask(api.list(&ListParams::default().labels(names::OPERATOR_LABELS))).await?;
-    let lines: Vec<String> = pods.iter().filter_map(reason).collect();
+    let mut lines: Vec<String> = pods.iter().filter_map(reason).collect();
+    lines.extend(pods.iter().find_map(remedy).map(|remedy| format!("  → {remedy}")));
     if lines.is_empty() {
         let deployment = names::OPERATOR;
         return Ok(format!("  no Pod was made; see kubectl describe deployment -n {namespace} {deployment}"));
@@ -90,6 +91,22 @@ pub fn reason(pod: &Pod) -> Option<String> {
     Some(format!("  Pod {name}: {why}"))
 }
 
+/// Reasons of kubelet's for which a container waits whose image is not there.
+const NO_IMAGE: [&str; 4] = ["ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"];
+
+/// What to do about it, where that is known.
+pub fn remedy(pod: &Pod) -> Option<&'static str> {
+    let mut containers = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+    let lacks_image = |container: &ContainerStatus| {
+        let waiting = container.state.as_ref().and_then(|state| state.waiting.as_ref());
+        waiting.and_then(|waiting| waiting.reason.as_deref()).is_some_and(|why| NO_IMAGE.contains(&why))
+    };
+    containers.any(lacks_image).then_some(
+        "push the mesh's images where the nodes can pull them, and say where: mesh upgrade --apply --set images.registry=…/ \
+         (and images.pullSecrets, where that asks who pulls)",
+    )
+}
+
 fn container_reason(container: &ContainerStatus) -> String {
     let state = container.state.as_ref();
     let last = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
@@ -99,9 +116,13 @@ fn container_reason(container: &ContainerStatus) -> String {
     }
     if let Some(waiting) = state.and_then(|state| state.waiting.as_ref()) {
         let reason = waiting.reason.as_deref().unwrap_or("waiting");
+        let image = match NO_IMAGE.contains(&reason) {
+            true => format!(" of {}", container.image),
+            false => String::new(),
+        };
         return match &waiting.message {
-            Some(message) => format!("{reason}: {message}"),
-            None => reason.to_owned(),
+            Some(message) => format!("{reason}{image}: {message}"),
+            None => format!("{reason}{image}"),
         };
     }
     "runs, and is not ready yet: see its log".into()
@@ -150,12 +171,12 @@ mod tests {
             let pod = json!({ "metadata": { "name": "o" }, "status": status });
             reason(&serde_json::from_value(pod).unwrap())
         };
-        let container = |state: Value| json!({ "containerStatuses": [{ "name": "operator", "image": "", "imageID": "", "restartCount": 0, "ready": false, "state": state }] });
+        let container = |state: Value| json!({ "containerStatuses": [{ "name": "operator", "image": "r/o:1", "imageID": "", "restartCount": 0, "ready": false, "state": state }] });
         assert_eq!(
             pod(container(
                 json!({ "waiting": { "reason": "ImagePullBackOff", "message": "no such image" } })
             )),
-            Some("  Pod o: ImagePullBackOff: no such image".into())
+            Some("  Pod o: ImagePullBackOff of r/o:1: no such image".into())
         );
         assert_eq!(
             pod(container(json!({ "terminated": { "exitCode": 64, "message": "unknown flag\n" } }))),

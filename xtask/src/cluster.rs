@@ -8,10 +8,14 @@ use crate::{
     packages,
     shell::{self, binaries, cargo, workspace_root},
 };
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Subcommand;
 use std::{
-    os::unix::{fs::symlink, process::CommandExt},
+    fs,
+    os::unix::{
+        fs::{MetadataExt, symlink},
+        process::CommandExt,
+    },
     path::{Path, PathBuf},
     process::Command,
 };
@@ -104,6 +108,9 @@ struct Rest {
 
 pub fn run(options: Options) -> Result<()> {
     let Options { name, task } = options;
+    if matches!(task, Task::Up) {
+        possible()?;
+    }
     if !matches!(task, Task::Build) {
         build_runner()?;
     }
@@ -133,6 +140,25 @@ pub fn run(options: Options) -> Result<()> {
 /// The real Helm, built the first time.
 pub fn helm() -> Result<PathBuf> {
     Ok(HELM.build(|_| Ok(()))?.join("helm"))
+}
+
+/// Says in one line why this machine cannot have a node, before anything is built for one.
+pub fn possible() -> Result<()> {
+    let root = fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
+    ensure!(
+        root,
+        "a Kubernetes node cannot run here: namespaces, mounts and control groups need root; run this as root"
+    );
+    let mut probe = Command::new("unshare");
+    probe.args(["--pid", "--mount", "--net", "--uts", "--ipc", "--fork", "--", "true"]);
+    let why = match probe.output() {
+        Ok(output) if output.status.success() => return Ok(()),
+        Ok(output) => String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; "),
+        Err(error) => format!("unshare: {error}"),
+    };
+    bail!(
+        "a Kubernetes node cannot run here: it lives in namespaces of its own, which this machine does not give ({why})"
+    );
 }
 
 /// Starts the node and comes back.

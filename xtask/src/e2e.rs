@@ -29,6 +29,7 @@ pub struct Options {
 }
 
 pub fn run(options: Options) -> Result<()> {
+    cluster::possible()?;
     packages::install("builds", &packages::BUILD)?;
     dashboard::build(dashboard::Args::default())?;
     // As `cargo xtask test` does, so that what one has built the other need not: another selection of crates would have other features.

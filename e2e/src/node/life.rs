@@ -2,7 +2,7 @@
 
 use super::{Node, cgroup};
 use anyhow::{Context, Result, bail, ensure};
-use rustix::process::{Pid, Signal, geteuid, kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 use std::{
     env, fs,
     io::{BufRead, BufReader},
@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What the node gets to live in.
+/// What the node gets to live in. `cargo xtask cluster` has tried whether this machine allows it.
 const NAMESPACES: [&str; 5] = ["--pid", "--mount", "--net", "--uts", "--ipc"];
 /// The kernel ends all processes of a namespace at once, but a busy machine takes its time.
 const END: Duration = Duration::from_secs(20);
@@ -22,7 +22,6 @@ pub fn up(node: &Node, tools: &[PathBuf]) -> Result<()> {
         eprintln!("node {} runs already (process {})", node.name(), init.pid);
         return Ok(());
     }
-    possible()?;
     clean(node)?;
     fs::create_dir_all(node.path("log")).with_context(|| format!("make {}", node.dir().display()))?;
     let dirs: Vec<_> = tools.iter().map(|dir| format!("{}\n", dir.display())).collect();
@@ -67,22 +66,6 @@ pub fn up(node: &Node, tools: &[PathBuf]) -> Result<()> {
         "the node ended while it started: {}",
         fs::read_to_string(node.log("node")).unwrap_or_default().trim()
     );
-}
-
-/// Says in one sentence why this machine cannot have a node.
-fn possible() -> Result<()> {
-    ensure!(
-        geteuid().is_root(),
-        "a node needs root, for namespaces, mounts and control groups: run it as root"
-    );
-    let mut probe = Command::new("unshare");
-    let output = probe.args(NAMESPACES).args(["--fork", "--", "true"]).output().context("run unshare")?;
-    ensure!(
-        output.status.success(),
-        "a node lives in namespaces of its own, and this machine does not let us make them: {}",
-        String::from_utf8_lossy(&output.stderr).trim()
-    );
-    Ok(())
 }
 
 pub fn down(node: &Node) -> Result<()> {

@@ -20,6 +20,7 @@ mod source;
 mod status;
 #[cfg(test)]
 pub(crate) mod testing;
+mod troubles;
 mod webhook;
 mod writes;
 
@@ -44,6 +45,7 @@ use tokio::{
     task::{JoinHandle, JoinSet},
     time,
 };
+use troubles::Troubles;
 
 /// An answer of the API server that does not come at all. Longer than its longest silence within a watch.
 const READ_TIMEOUT: Duration = Duration::from_secs(75);
@@ -66,6 +68,7 @@ pub struct Cluster {
     readers: Readers,
     /// What there is to write the status of.
     served: watch::Sender<served::Served>,
+    troubles: Troubles,
     /// They end with us.
     tasks: JoinSet<()>,
     /// Ends by itself after `stop`.
@@ -91,8 +94,10 @@ impl Cluster {
             }
         });
         let client = client().await?;
+        let troubles = Troubles::default();
         let store = secret::Store::new(
             client.clone(),
+            troubles.clone(),
             &config.namespace,
             config.issuer_secret.as_deref(),
             &config.trust_domain,
@@ -108,6 +113,7 @@ impl Cluster {
             leaving: watch::Sender::default(),
             readers,
             served: watch::Sender::default(),
+            troubles,
             tasks,
             lease: None,
         })
@@ -119,12 +125,9 @@ impl Cluster {
         let tls = leaf::start(self.authority.clone(), name, leaf::Peers::Proxies)?;
         // As many batches wait as the world takes to be built; then watches wait.
         let (sent, batches) = mpsc::channel(8);
-        self.tasks.spawn(source::run(
-            self.client.clone(),
-            config.namespace.clone(),
-            self.served.clone(),
-            sent,
-        ));
+        let (client, namespace) = (self.client.clone(), config.namespace.clone());
+        let (served, troubles) = (self.served.clone(), self.troubles.watch());
+        self.tasks.spawn(source::run(client, namespace, served, troubles, sent));
         Ok(Edges {
             batches,
             source: Source::Cluster,
@@ -165,6 +168,7 @@ impl Cluster {
             readers: self.readers.clone(),
             maps,
             served: self.served.subscribe(),
+            troubles: self.troubles.clone(),
             tables,
             authority: self.authority.clone(),
             telemetry,

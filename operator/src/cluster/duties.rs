@@ -11,6 +11,7 @@ use super::{
     secret,
     served::Served,
     status,
+    troubles::{Troubles, trouble},
     writes::{self, Write, write},
 };
 use crate::{
@@ -79,6 +80,7 @@ pub struct Duties {
     pub readers: Readers,
     pub maps: Maps,
     pub served: watch::Receiver<Served>,
+    pub troubles: Troubles,
     pub tables: watch::Receiver<Arc<Tables>>,
     pub authority: watch::Receiver<Arc<Authority>>,
     pub telemetry: Arc<telemetry::Store>,
@@ -106,13 +108,15 @@ impl Duties {
             let seen = self.tables.borrow_and_update().clone();
             let authority = self.authority.borrow_and_update().clone();
             maps_changed.borrow_and_update();
+            let touched = self.store.touched();
             self.lead().await;
             self.mirror().await;
             owner.look(&self.client).await;
             let without = self.bundle(&owner).await;
             self.routes(&mut settled).await;
             self.policies().await;
-            let sayings = self.reconcile(&mut restarts).await;
+            let mut sayings = self.reconcile(&mut restarts).await;
+            sayings.extend(self.restore().await);
             self.tell(&recorder, &mut said, sayings).await;
             // Nothing tells us when somebody else has changed these.
             if trusted.as_ref().is_none_or(|(by, at)| *by != authority || at.elapsed() >= AGAIN) {
@@ -141,6 +145,7 @@ impl Duties {
                 changed = change(&mut self.tables, &seen) => if changed.is_err() { return },
                 changed = self.authority.changed() => if changed.is_err() { return },
                 _ = maps_changed.changed() => {}
+                () = touched => {}
                 _ = self.holding.changed() => {}
                 () = time::sleep(pause(&settled, &authority)) => {}
             }
@@ -180,6 +185,12 @@ impl Duties {
     ) -> bool {
         let Some(mut without) = without else { return false };
         without.sort();
+        let lacking = without.iter().map(|namespace| {
+            let object = format!("ConfigMap {namespace}/{}", names::TRUST_ANCHORS_CONFIG_MAP);
+            let message = "was not written: Pods there cannot follow a change to a new root, which waits";
+            trouble(object, message.into(), "the operator's log says what keeps it from being written".into())
+        });
+        self.troubles.set("trust anchors", lacking.collect());
         let spread = without.is_empty();
         without.retain(|_| authority.phase().is_under_way());
         if *waited_for != without && !without.is_empty() {
@@ -191,6 +202,24 @@ impl Duties {
         }
         *waited_for = without;
         spread
+    }
+
+    /// Writes root and issuer back where somebody has deleted them: without them, the next operator that starts makes others.
+    async fn restore(&self) -> Option<Saying> {
+        match time::timeout(TIMEOUT, self.store.restore()).await {
+            Ok(Ok(restored)) => restored.then(|| Saying::restored(&self.namespace, self.store.name())),
+            Ok(Err(error)) => {
+                tracing::error!(
+                    error = format!("{error:#}"),
+                    "root and issuer are not kept anywhere; trying again"
+                );
+                None
+            }
+            Err(_) => {
+                tracing::error!("root and issuer were not written back in time; trying again");
+                None
+            }
+        }
     }
 
     async fn mirror(&self) {

@@ -69,10 +69,22 @@ impl Saying {
         }
     }
 
+    pub fn restored(namespace: &str, name: &str) -> Saying {
+        Saying {
+            kind: "Secret".into(),
+            namespace: namespace.into(),
+            name: name.into(),
+            reason: "IdentityRestored",
+            note: "it had been deleted; the operator wrote it back as it was".into(),
+            warning: true,
+        }
+    }
+
     /// Where its object stands: API version and collection.
     pub fn resource(&self) -> Option<(&'static str, &'static str)> {
         match self.kind.as_str() {
             "Pod" => Some(("v1", "pods")),
+            "Secret" => Some(("v1", "secrets")),
             "Deployment" => Some(("apps/v1", "deployments")),
             "StatefulSet" => Some(("apps/v1", "statefulsets")),
             "DaemonSet" => Some(("apps/v1", "daemonsets")),

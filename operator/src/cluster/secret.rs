@@ -1,7 +1,11 @@
 //! The authority of a cluster: root and issuer in a Secret of the operator's namespace, made by whichever replica comes first and
 //! read by all, again whenever it changes. With a Secret of somebody else's (in cert-manager's form), only the reading.
 
-use super::{backoff::Backoff, source::events};
+use super::{
+    backoff::Backoff,
+    source::events,
+    troubles::{Troubles, trouble},
+};
 use crate::ca::{
     Authority, Keys,
     rotation::{Phase, Root, Rotation, Step},
@@ -12,11 +16,12 @@ use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{
     Api, Client,
     api::{ObjectMeta, PostParams},
-    runtime::{WatchStreamExt, watcher},
+    runtime::watcher::{self, Event},
 };
 use mesh_api::names;
 use std::{
     collections::BTreeMap,
+    future::Future,
     pin::pin,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -32,6 +37,8 @@ const ROOT_KEY: &str = "ca.key";
 const ROTATION: &str = "rotation";
 const NEXT_ROOT: &str = "next.crt";
 const NEXT_ROOT_KEY: &str = "next.key";
+/// Under this, what is wrong with the Secret is told.
+const TROUBLES: &str = "identity";
 const SPREADING: &str = "spreading";
 const RENEWING: &str = "renewing";
 
@@ -44,11 +51,23 @@ pub struct Store {
     ours: bool,
     trust_domain: String,
     leaf_lifetime: Duration,
+    namespace: String,
+    troubles: Troubles,
+    kept: watch::Sender<Kept>,
+}
+
+/// The Secret as we know it.
+#[derive(Clone, Default)]
+struct Kept {
+    good: Option<Secret>,
+    /// Somebody has deleted it.
+    is_gone: bool,
 }
 
 impl Store {
     pub fn new(
         client: Client,
+        troubles: Troubles,
         namespace: &str,
         issuer_secret: Option<&str>,
         trust_domain: &str,
@@ -60,7 +79,20 @@ impl Store {
             ours: issuer_secret.is_none(),
             trust_domain: trust_domain.to_owned(),
             leaf_lifetime,
+            namespace: namespace.to_owned(),
+            troubles,
+            kept: watch::Sender::default(),
         }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Changes when the Secret comes, changes or goes.
+    pub fn touched(&self) -> impl Future<Output = ()> + use<> {
+        let mut kept = self.kept.subscribe();
+        async move { drop(kept.changed().await) }
     }
 
     /// The authority to start with. Waits for the API server, and for a Secret that is somebody else's to make.
@@ -104,7 +136,9 @@ impl Store {
                 }
             }
         };
-        self.authority(&secret, now)
+        let authority = self.authority(&secret, now)?;
+        self.kept.send_replace(Kept { good: Some(secret), is_gone: false });
+        Ok(authority)
     }
 
     fn authority(&self, secret: &Secret, now: SystemTime) -> anyhow::Result<Arc<Authority>> {
@@ -118,29 +152,88 @@ impl Store {
         }))
     }
 
-    /// Publishes the authority of the Secret whenever it changes. One that cannot be used keeps the last good one.
+    /// Publishes the authority of the Secret whenever it changes. One that cannot be used, or is gone, keeps the last good one.
     pub async fn follow(self, publish: watch::Sender<Arc<Authority>>) {
         let fields = format!("metadata.name={}", self.name);
         let config = watcher::Config::default().fields(&fields);
-        let mut secrets = pin!(events(self.api.clone(), config).touched_objects());
-        while let Some(secret) = secrets.next().await {
+        let mut secrets = pin!(events(self.api.clone(), config));
+        let mut listed = false;
+        while let Some(event) = secrets.next().await {
             // A broken watch is begun again.
-            let Ok(secret) = secret else { continue };
-            match self.authority(&secret, SystemTime::now()) {
-                Ok(authority) => {
-                    let before = publish.borrow().clone();
-                    if *before != *authority {
-                        tracing::info!(secret = self.name, "root or issuer has changed");
-                        publish.send_replace(authority);
-                    }
+            let Ok(event) = event else { continue };
+            match event {
+                Event::Init => listed = false,
+                Event::InitApply(secret) => {
+                    listed = true;
+                    self.read(secret, &publish);
                 }
-                Err(error) => tracing::error!(
-                    secret = self.name,
-                    error = format!("{error:#}"),
-                    "root or issuer is not usable; the last good one signs"
-                ),
+                Event::Apply(secret) => self.read(secret, &publish),
+                Event::InitDone if listed => {}
+                Event::InitDone | Event::Delete(_) => self.miss(),
             }
         }
+    }
+
+    fn read(&self, secret: Secret, publish: &watch::Sender<Arc<Authority>>) {
+        match self.authority(&secret, SystemTime::now()) {
+            Ok(authority) => {
+                let before = publish.borrow().clone();
+                if *before != *authority {
+                    tracing::info!(secret = self.name, "root or issuer has changed");
+                    publish.send_replace(authority);
+                }
+                self.kept.send_replace(Kept { good: Some(secret), is_gone: false });
+                self.troubles.set(TROUBLES, vec![]);
+            }
+            Err(error) => {
+                let error = format!("{error:#}");
+                tracing::error!(
+                    secret = self.name,
+                    error,
+                    "root or issuer is not usable; the last good one signs"
+                );
+                self.kept.send_modify(|kept| kept.is_gone = false);
+                let remedy = "correct it: an operator that starts now would sign nothing";
+                self.lacks(format!("is not usable, and the last good one signs: {error}"), remedy);
+            }
+        }
+    }
+
+    fn miss(&self) {
+        tracing::error!(secret = self.name, "the Secret is gone; the last good one signs");
+        self.kept.send_modify(|kept| kept.is_gone = true);
+        let remedy = match self.ours {
+            true => {
+                "the operator that leads writes it back; without it, one that starts makes a new root, which no proxy knows"
+            }
+            false => "make it again: an operator that starts now waits for it, and signs nothing",
+        };
+        self.lacks("is gone, and what it last held signs".into(), remedy);
+    }
+
+    fn lacks(&self, message: String, remedy: &str) {
+        let object = format!("Secret {}/{}", self.namespace, self.name);
+        self.troubles.set(TROUBLES, vec![trouble(object, message, remedy.into())]);
+    }
+
+    /// Writes back what somebody has deleted, where it is ours. Whether that was so.
+    pub async fn restore(&self) -> anyhow::Result<bool> {
+        let Kept { good, is_gone } = self.kept.borrow().clone();
+        let Some(good) = good.filter(|_| is_gone && self.ours) else { return Ok(false) };
+        let metadata = ObjectMeta {
+            name: good.metadata.name,
+            labels: good.metadata.labels,
+            annotations: good.metadata.annotations,
+            ..ObjectMeta::default()
+        };
+        match self.api.create(&PostParams::default(), &Secret { metadata, ..good }).await {
+            Ok(_) => tracing::warn!(secret = self.name, "the Secret had been deleted, and is written back"),
+            Err(kube::Error::Api(status)) if status.is_already_exists() => return Ok(false),
+            Err(error) => return Err(error).context("writing the Secret back"),
+        }
+        // Until the watch says more.
+        self.kept.send_modify(|kept| kept.is_gone = false);
+        Ok(true)
     }
 
     /// Replaces the issuer when it ends soon. Two replicas that try at once do no harm: the second is refused.
@@ -268,8 +361,16 @@ mod tests {
     #[tokio::test]
     async fn a_rotation_is_kept_in_the_secret_step_by_step_and_taken_once() {
         let server = ApiServer::new(&[]);
-        let store =
-            |issuer| Store::new(server.client(), "mesh", issuer, "cluster.local", Duration::from_secs(60));
+        let store = |issuer| {
+            Store::new(
+                server.client(),
+                Troubles::default(),
+                "mesh",
+                issuer,
+                "cluster.local",
+                Duration::from_secs(60),
+            )
+        };
         let mut made = secret("mesh-identity", &Keys::generate("cluster.local", SystemTime::now()).unwrap());
         made.metadata.annotations = Some(BTreeMap::from([(names::ROTATE.into(), "please".into())]));
         server.put(SECRETS, serde_json::to_value(&made).unwrap());
@@ -294,6 +395,47 @@ mod tests {
         assert_eq!(fields, [ANCHORS, ROOT_KEY, ISSUER, ISSUER_KEY], "nothing of the old root is left");
         let foreign = store(Some("mesh-identity")).read_or_make(SystemTime::now()).await.unwrap();
         assert!(matches!(foreign.phase(), Phase::Refused(why) if why.contains("somebody else's")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_secret_that_is_gone_or_broken_is_told_and_the_last_good_one_signs() {
+        for issuer in [None, Some("mesh-identity")] {
+            let server = ApiServer::new(&[]);
+            let keys = Keys::generate("cluster.local", SystemTime::now()).unwrap();
+            let made = serde_json::to_value(secret("mesh-identity", &keys)).unwrap();
+            server.put(SECRETS, made.clone());
+            let troubles = Troubles::default();
+            let mut told = troubles.watch();
+            let life = Duration::from_secs(60);
+            let store = Store::new(server.client(), troubles, "mesh", issuer, "cluster.local", life);
+            let (publish, authority) = watch::channel(store.first().await);
+            let following = tokio::spawn(store.clone().follow(publish));
+            let mut says = async |words: &str| {
+                let said = told.wait_for(|all| {
+                    let mut all = all.values().flatten().map(ToString::to_string);
+                    if words.is_empty() { all.next().is_none() } else { all.any(|own| own.contains(words)) }
+                });
+                time::timeout(life, said).await.expect(words).unwrap();
+            };
+            time::sleep(Duration::from_secs(1)).await;
+            server.delete(SECRETS, "/mesh-identity");
+            says("is gone").await;
+            assert_eq!(store.restore().await.unwrap(), issuer.is_none(), "only our own is ours to write");
+            assert!(!store.restore().await.unwrap());
+            if issuer.is_none() {
+                assert_eq!(server.written(SECRETS)[0]["data"], made["data"]);
+            }
+            server.put(SECRETS, made.clone());
+            says("").await;
+            let mut broken = made.clone();
+            broken["data"]["tls.key"] = "".into();
+            server.put(SECRETS, broken);
+            says("not usable").await;
+            server.put(SECRETS, made);
+            says("").await;
+            assert!(!authority.has_changed().unwrap());
+            following.abort();
+        }
     }
 
     #[test]

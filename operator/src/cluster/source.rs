@@ -1,7 +1,7 @@
 //! A cluster as a source of watch events: one watch per kind, all of them into one sequence of batches. Nothing is passed on as
 //! complete before every kind has been listed once; while the API server is away, what was known stays.
 
-use super::{backoff::Backoff, prune, served};
+use super::{backoff::Backoff, prune, served, troubles::ByPart};
 use crate::world::{Batch, stores::Change};
 use futures_util::{Stream, StreamExt};
 use k8s_openapi::api::{
@@ -65,6 +65,7 @@ pub async fn run(
     client: Client,
     control_namespace: String,
     served: watch::Sender<served::Served>,
+    mut troubles: watch::Receiver<ByPart>,
     batches: mpsc::Sender<Batch>,
 ) {
     let (heard, mut hear) = mpsc::channel(BACKLOG);
@@ -92,7 +93,11 @@ pub async fn run(
     let mut listed = BTreeSet::new();
     let mut unreadable: BTreeMap<String, Diagnostic> = BTreeMap::new();
     let mut some = Vec::with_capacity(BACKLOG);
-    while hear.recv_many(&mut some, BACKLOG).await > 0 {
+    loop {
+        tokio::select! {
+            heard = hear.recv_many(&mut some, BACKLOG) => if heard == 0 { return },
+            Ok(()) = troubles.changed() => {}
+        }
         let mut batch = Batch::default();
         for heard in some.drain(..) {
             if heard.listed && listed.insert(heard.kind) && listed.len() == KINDS {
@@ -110,6 +115,7 @@ pub async fn run(
         }
         batch.partial = listed.len() < KINDS;
         batch.unreadable = unreadable.values().cloned().collect();
+        batch.unreadable.extend(troubles.borrow_and_update().values().flatten().cloned());
         if batches.send(batch).await.is_err() {
             return;
         }

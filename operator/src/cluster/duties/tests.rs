@@ -28,6 +28,7 @@ struct Cluster {
     server: ApiServer,
     authority: watch::Receiver<Arc<Authority>>,
     telemetry: Arc<telemetry::Store>,
+    troubles: Troubles,
     _holding: watch::Sender<bool>,
     _tables: watch::Sender<Arc<Tables>>,
 }
@@ -45,7 +46,9 @@ impl Cluster {
         server.put(SECRETS, serde_json::to_value(&made).unwrap());
         let role = json!({"metadata": {"name": names::OPERATOR, "uid": "role-1"}});
         server.put("/apis/rbac.authorization.k8s.io/v1/clusterroles", role);
-        let store = secret::Store::new(server.client(), "mesh", None, "cluster.local", HOUR);
+        let troubles = Troubles::default();
+        let store =
+            secret::Store::new(server.client(), troubles.clone(), "mesh", None, "cluster.local", HOUR);
         let (publish, authority) = watch::channel(store.first().await);
         tokio::spawn(store.clone().follow(publish));
 
@@ -70,6 +73,7 @@ impl Cluster {
             store,
             readers: stores.readers(),
             maps: Maps::watch(server.client()),
+            troubles: troubles.clone(),
             served: watch::channel(Served::new()).1,
             tables,
             authority: authority.clone(),
@@ -81,7 +85,7 @@ impl Cluster {
             let _stores = stores;
             duties.run().await;
         });
-        Cluster { server, authority, telemetry, _holding: hold, _tables: publish_tables }
+        Cluster { server, authority, telemetry, troubles, _holding: hold, _tables: publish_tables }
     }
 
     /// A proxy that reports each second what `has` says.
@@ -163,6 +167,9 @@ async fn a_namespace_that_cannot_be_told_holds_the_change_and_no_other_namespace
     cluster.proxy("bad", has);
     cluster.bundles_until(2).await;
     cluster.stays(Phase::Spreading).await;
+    let told: Vec<String> =
+        cluster.troubles.watch().borrow().values().flatten().map(ToString::to_string).collect();
+    assert!(told.len() == 1 && told[0].starts_with("ConfigMap bad/"), "{told:?}");
     cluster.server.refuse(&refused, false);
     cluster.until(Phase::Idle).await;
 }
@@ -207,4 +214,15 @@ async fn an_event_that_was_not_written_is_said_after_all() {
     time::sleep(SAY_AFTER_ALL + AGAIN * 2).await;
     let said = cluster.server.written(EVENTS);
     assert_eq!(said.len(), 1, "{said:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_root_that_somebody_deletes_is_written_back() {
+    let cluster = Cluster::start(&[]).await;
+    time::sleep(Duration::from_secs(1)).await;
+    let before = cluster.server.object(SECRETS, "/mesh-identity");
+    cluster.server.delete(SECRETS, "/mesh-identity");
+    time::sleep(Duration::from_secs(1)).await;
+    let [written] = &cluster.server.written(SECRETS)[..] else { panic!("not written") };
+    assert_eq!(written["data"], before["data"]);
 }

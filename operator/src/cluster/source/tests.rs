@@ -2,7 +2,10 @@
 
 use super::*;
 use crate::{
-    cluster::testing::ApiServer,
+    cluster::{
+        testing::ApiServer,
+        troubles::{Troubles, trouble},
+    },
     world::{self, Source, stores::Stores},
 };
 use mesh_policy::{
@@ -30,6 +33,7 @@ const POLICIES: &str = "/apis/mesh.dev/v1alpha1/authorizationpolicies";
 struct Following {
     server: ApiServer,
     tables: watch::Receiver<Arc<Tables>>,
+    troubles: Troubles,
     _tasks: JoinSet<()>,
 }
 
@@ -40,9 +44,10 @@ impl Following {
         let (publish, tables) = watch::channel(Arc::new(Tables::build(&World::default(), &settings)));
         let mut tasks = JoinSet::new();
         let (served, _) = watch::channel(served::Served::new());
-        tasks.spawn(run(server.client(), "mesh".into(), served, sent));
+        let troubles = Troubles::default();
+        tasks.spawn(run(server.client(), "mesh".into(), served, troubles.watch(), sent));
         tasks.spawn(world::run(Stores::default(), batches, settings, Source::Cluster, publish));
-        Following { server, tables, _tasks: tasks }
+        Following { server, tables, troubles, _tasks: tasks }
     }
 
     /// Waits until the tables are so.
@@ -210,4 +215,15 @@ async fn what_a_policy_said_before_outlives_a_new_list() {
     aimed.list_again().await;
     aimed.until(false).await;
     assert!(!aimed.0.tables.borrow().diagnostics().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_operator_lacks_is_told_beside_what_the_configuration_does() {
+    let mut following = Following::start(ApiServer::new(&CORE));
+    following.until(|_| true).await;
+    let gone = trouble("Secret mesh/mesh-identity".into(), "is not there".into(), String::new());
+    following.troubles.set("identity", vec![gone.clone()]);
+    following.until(|tables| tables.diagnostics() == [gone.clone()]).await;
+    following.troubles.set("identity", vec![]);
+    following.until(|tables| tables.diagnostics().is_empty()).await;
 }

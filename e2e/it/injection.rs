@@ -3,13 +3,23 @@
 use crate::telling::{
     app::{self, IMAGE},
     mesh::{self, Mesh},
-    place::Place,
-    story::{tell, tell_alone},
+    place::{Place, SOON},
+    story::{is_long, tell, tell_alone},
 };
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::{
+    api::{
+        apps::v1::Deployment,
+        core::v1::{Container, Pod},
+    },
+    jiff::Timestamp,
+};
+use kube::api::ListParams;
 use mesh_api::names;
-use mesh_tests::client;
-use std::time::Instant;
+use mesh_tests::{client, wait};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
+};
 
 /// A Job that asks a meshed server once, by name.
 fn job(name: &str, annotations: &str, init: &str) -> String {
@@ -49,7 +59,7 @@ async fn only(place: &Place, app: &str) -> Pod {
 #[ignore = "wants a node: cargo xtask e2e"]
 fn jobs_complete_by_themselves_and_their_init_containers_reach_the_mesh() {
     tell("injection-jobs", async |place| {
-        let _mesh = shop(place).await;
+        let mesh = shop(place).await;
         let asks = format!("{{ name: first, image: {IMAGE}, args: [get, http://shop/, --within-s, '30'] }}");
         place.apply(&job("plain", "", "")).await;
         place.apply(&job("initial", "", &asks)).await;
@@ -57,24 +67,139 @@ fn jobs_complete_by_themselves_and_their_init_containers_reach_the_mesh() {
             place.completed(job).await;
             assert!(mesh::is_meshed(&only(place, job).await), "{job}");
         }
-        let cron = "
+        place.apply(CRON_JOB).await;
+        // A schedule would take a minute.
+        mesh.shell("kubectl create job -n injection-jobs --from cronjob/cron from-cron").await;
+        place.completed("from-cron").await;
+        assert!(mesh::is_meshed(&only(place, "cron").await));
+    });
+}
+
+const CRON_JOB: &str = "
 apiVersion: batch/v1
 kind: CronJob
 metadata: { name: cron }
 spec:
-  schedule: '* * * * *'
-  suspend: true
+  schedule: '0 0 1 1 *'
   jobTemplate:
     spec:
       template:
+        metadata: { labels: { app: cron } }
         spec:
           restartPolicy: Never
-          containers: [{ name: app, image: mesh-e2e-app:0.1.0, args: [get, http://shop/] }]
+          containers: [{ name: app, image: mesh-e2e-app:0.1.0, args: [get, http://shop/, --within-s, '30'] }]
 ";
-        // What kubectl's `create job --from` makes; a schedule would take a minute.
-        place.apply(cron).await;
-        place.apply(&job("from-cron", "", "")).await;
-        place.completed("from-cron").await;
+
+#[test]
+#[ignore = "wants a node: cargo xtask e2e"]
+fn a_pod_keeps_the_sidecars_that_it_has_and_all_of_them_are_in_the_mesh() {
+    tell("injection-sidecars", async |place| {
+        let _mesh = shop(place).await;
+        place.apply(SIDECARS).await;
+        place.apply(&app::client("client")).await;
+        let (pod, client) = (place.running("sidecars").await, place.running("client").await);
+        let spec = pod.spec.clone().unwrap();
+        let names =
+            |containers: &[Container]| containers.iter().map(|own| own.name.clone()).collect::<Vec<_>>();
+        let first = spec.init_containers.unwrap_or_default();
+        // The proxy is there before whatever starts in front of the application.
+        assert_eq!(names(&first), [names::INIT_CONTAINER, names::PROXY_CONTAINER, "native", "asks"]);
+        assert_eq!(names(&spec.containers), ["app", "classic"]);
+
+        let ip: IpAddr = pod.status.unwrap().pod_ip.unwrap().parse().unwrap();
+        let inside = place.inside(&client).await;
+        for port in [8080, 8081, 8082] {
+            let to = SocketAddr::new(ip, port);
+            let status = inside.run(async move || client::get(to, "/").await.unwrap().status()).await;
+            assert_eq!(status, 200, "only the mesh may call port {port}");
+            assert_eq!(place.told_outside(to, "/").await.status(), 403, "port {port}");
+        }
+    });
+}
+
+const SIDECARS: &str = "
+apiVersion: v1
+kind: Pod
+metadata: { name: sidecars, labels: { app: sidecars } }
+spec:
+  terminationGracePeriodSeconds: 1
+  initContainers:
+  - name: native
+    image: mesh-e2e-app:0.1.0
+    args: [serve, --listen, '0.0.0.0:8081']
+    restartPolicy: Always
+  - { name: asks, image: mesh-e2e-app:0.1.0, args: [get, http://shop/, --within-s, '30'] }
+  containers:
+  - name: app
+    image: mesh-e2e-app:0.1.0
+    args: [serve]
+    ports: [{ name: http, containerPort: 8080 }]
+    readinessProbe: { httpGet: { path: /, port: http }, periodSeconds: 1 }
+  - { name: classic, image: mesh-e2e-app:0.1.0, args: [serve, --listen, '0.0.0.0:8082'] }
+";
+
+/// Workloads whose Pods nobody schedules, so that a node need not hold them.
+fn unscheduled(name: &str, pods: usize) -> String {
+    format!(
+        "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{ name: {name} }}
+spec:
+  replicas: {pods}
+  strategy: {{ type: Recreate }}
+  selector: {{ matchLabels: {{ app: {name} }} }}
+  template:
+    metadata: {{ labels: {{ app: {name}, many: 'yes' }} }}
+    spec:
+      schedulerName: nobody
+      containers: [{{ name: app, image: {IMAGE}, args: [serve] }}]
+"
+    )
+}
+
+#[test]
+#[ignore = "wants a node: cargo xtask e2e"]
+fn workloads_that_came_before_the_mesh_are_restarted_one_after_the_other() {
+    tell("injection-reconcile", async |place| {
+        let mesh = mesh::mesh(place).await;
+        let each = if is_long() { 100 } else { 10 };
+        let workloads = ["a", "b", "c", "d", "e"];
+        for name in workloads {
+            place.apply(&unscheduled(name, each)).await;
+        }
+        let total = each * workloads.len();
+        wait::until("all Pods to be there", SOON, async || match place.pods("many=yes").await.len() {
+            there if there == total => Ok(()),
+            there => Err(there),
+        })
+        .await;
+        place.annotate(&serde_json::json!({ names::INJECT: "enabled" })).await;
+        let finding = "should be meshed, and";
+        wait::until("them to be found", SOON, async || {
+            let told = mesh.run(&["check", "-n", "injection-reconcile", "--wait", "0s"]).await;
+            let told = String::from_utf8_lossy(&told.stdout).into_owned();
+            if told.matches(finding).count() == workloads.len() { Ok(()) } else { Err(told) }
+        })
+        .await;
+
+        place.annotate(&serde_json::json!({ names::RECONCILE: "restart" })).await;
+        wait::until("all Pods to be meshed", Duration::from_secs(240), async || {
+            let meshed = place.pods("many=yes").await.iter().filter(|pod| mesh::is_meshed(pod)).count();
+            if meshed == total { Ok(()) } else { Err(format!("{meshed} of {total} are")) }
+        })
+        .await;
+        let mut restarts = vec![];
+        for deployment in place.api::<Deployment>().list(&ListParams::default()).await.unwrap() {
+            let template = deployment.spec.unwrap().template.metadata.unwrap();
+            let at = &template.annotations.unwrap()["mesh.dev/restarted-at"];
+            restarts.push(at.parse::<Timestamp>().unwrap());
+        }
+        restarts.sort();
+        println!("restarted at {restarts:?}");
+        let pauses: Vec<_> =
+            restarts.windows(2).map(|pair| pair[1].as_second() - pair[0].as_second()).collect();
+        assert!(pauses.iter().all(|pause| *pause >= 9), "ten seconds between them: {pauses:?}");
     });
 }
 

@@ -1,19 +1,16 @@
 //! From nothing to a mesh, the same again, another one, and back to nothing.
 
 use crate::telling::{
+    inventory::{Item, everything},
     mesh::{self, Mesh},
     place::{Place, SOON},
     shop::Shop,
     story::{tell, tell_alone},
 };
-use kube::{
-    Api, ResourceExt,
-    api::{DynamicObject, ListParams},
-    discovery::{Discovery, Scope, verbs},
-};
+use kube::ResourceExt;
 use mesh_tests::{binaries, process::Start, wait};
 use serde_json::Value;
-use std::{collections::BTreeMap, env, time::Instant};
+use std::{collections::BTreeMap, time::Instant};
 
 /// Documents by what they describe.
 fn objects(yaml: &str) -> BTreeMap<String, Value> {
@@ -35,13 +32,13 @@ fn objects(yaml: &str) -> BTreeMap<String, Value> {
 fn helm_makes_of_the_chart_what_the_command_line_makes_of_it() {
     tell("install-helm", async |place| {
         let mesh = Mesh::of(place);
-        let helm = env::var("MESH_E2E_HELM").expect("MESH_E2E_HELM names the Helm to try");
         for values in
             [&[][..], &["--set", "ha=true"], &["--set", "defaultPolicy=deny,identity.issuerSecret=own"]]
         {
             let ours = objects(&mesh.cli(&[&["install"], values].concat()).await);
             let chart = binaries::workspace().join("charts/mesh");
-            let template = Start::new("helm", &helm).args(["template", "mesh"]).arg(chart).args(values);
+            let template =
+                Start::new("helm", mesh::helm()).args(["template", "mesh"]).arg(chart).args(values);
             let template = template.output(SOON).await;
             assert!(template.status.success(), "{}", String::from_utf8_lossy(&template.stderr));
             let helms = objects(&String::from_utf8_lossy(&template.stdout));
@@ -53,35 +50,14 @@ fn helm_makes_of_the_chart_what_the_command_line_makes_of_it() {
     });
 }
 
-/// Everything on the cluster that speaks of the mesh, but for what stories made.
+/// Everything on the cluster that speaks of the mesh, but for what this story made.
 async fn traces(place: &Place) -> Vec<String> {
-    let discovery = Discovery::new(place.client.clone()).run().await.unwrap();
-    let mut found = vec![];
-    for group in discovery.groups() {
-        for (resource, capabilities) in group.recommended_resources() {
-            // Events tell of what was.
-            if !capabilities.supports_operation(verbs::LIST) || resource.kind == "Event" {
-                continue;
-            }
-            let api: Api<DynamicObject> = Api::all_with(place.client.clone(), &resource);
-            for object in api.list(&ListParams::default()).await.unwrap() {
-                let name = object.name_any();
-                let namespace = match capabilities.scope {
-                    Scope::Namespaced => object.namespace().unwrap_or_default(),
-                    Scope::Cluster if resource.kind == "Namespace" => name.clone(),
-                    Scope::Cluster => String::new(),
-                };
-                let ours =
-                    name.starts_with("mesh-") || object.labels().keys().any(|key| key.contains("mesh.dev"));
-                let is_storys = namespace == place.namespace && resource.kind != "ConfigMap";
-                let is_left_by_stories = object.metadata.deletion_timestamp.is_some();
-                if ours && !is_storys && !is_left_by_stories {
-                    found.push(format!("{} {namespace}/{name}", resource.kind));
-                }
-            }
-        }
-    }
-    found
+    let ours = |item: &Item| {
+        let is_named = item.object.name_any().starts_with("mesh-");
+        let is_labelled = item.object.labels().keys().any(|key| key.contains("mesh.dev"));
+        (is_named || is_labelled) && (item.namespace != place.namespace || item.kind == "ConfigMap")
+    };
+    everything(place).await.iter().filter(|item| ours(item)).map(Item::name).collect()
 }
 
 #[test]

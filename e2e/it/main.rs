@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)] // A story that cannot go on should say so at once.
 
 mod bookinfo;
+mod commands;
 mod delivery;
 mod identity;
 mod injection;

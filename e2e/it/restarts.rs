@@ -74,9 +74,12 @@ fn the_operator_is_rolled_and_its_leader_deleted_and_no_request_fails() {
         let operators: Api<Deployment> = Api::namespaced(client.clone(), names::OPERATOR_NAMESPACE);
         let pods: Api<Pod> = Api::namespaced(client.clone(), names::OPERATOR_NAMESPACE);
         let leases: Api<Lease> = Api::namespaced(client, names::OPERATOR_NAMESPACE);
+        // One that was killed holds the Lease until it has run out.
         let holder = async || {
-            let lease = leases.get_opt(names::OPERATOR).await.unwrap();
-            lease.and_then(|lease| lease.spec?.holder_identity).filter(|holder| !holder.is_empty())
+            let lease = leases.get_opt(names::OPERATOR).await.unwrap()?;
+            let name = lease.spec?.holder_identity.filter(|holder| !holder.is_empty())?;
+            let pod = pods.get_opt(&name).await.unwrap()?;
+            pod.metadata.deletion_timestamp.is_none().then_some(name)
         };
         for _ in 0..times(20, 1) {
             let leader = wait::until("a leader", SOON, async || holder().await.ok_or("none")).await;

@@ -1,8 +1,10 @@
 //! How stories are told: `story` gives each a namespace and a deadline, `place` is that namespace, `app` is what runs in it, `inside`
-//! is a Pod's network, `load` comes from there, `mesh` is what we ship, `shop` is a server and a client in it.
+//! is a Pod's network, `load` comes from there, `mesh` is what we ship, `shop` is a server and a client in it,
+//! `inventory` is all that a cluster holds.
 
 pub mod app;
 pub mod inside;
+pub mod inventory;
 pub mod load;
 pub mod mesh;
 pub mod place;

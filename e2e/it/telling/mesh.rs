@@ -9,7 +9,7 @@ use kube::api::PostParams;
 use mesh_api::names;
 use mesh_tests::{binaries, process::Start, wait};
 use serde_json::json;
-use std::{env, fs, process::Output, sync::OnceLock, time::Duration};
+use std::{env, ffi::OsString, fs, path::PathBuf, process::Output, sync::OnceLock, time::Duration};
 use tokio::sync::Mutex;
 
 /// Which of the chart's values stories change: the node has no way to pull.
@@ -51,6 +51,11 @@ pub async fn meshed(place: &Place) -> Mesh<'_> {
     mesh
 }
 
+/// The real Helm.
+pub fn helm() -> OsString {
+    env::var_os("MESH_E2E_HELM").expect("MESH_E2E_HELM names the Helm to try")
+}
+
 pub fn is_meshed(pod: &Pod) -> bool {
     let spec = pod.spec.as_ref().unwrap();
     let mut containers = spec.init_containers.iter().flatten().chain(&spec.containers);
@@ -86,6 +91,24 @@ impl Mesh<'_> {
         let Output { status, stdout, stderr } = self.run(arguments).await;
         let [stdout, stderr] = [stdout, stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
         assert!(status.success(), "mesh {}: {status}\n{stdout}\n{stderr}", arguments.join(" "));
+        stdout
+    }
+
+    /// What a line of a user's shell prints, with `mesh`, `kubectl` and `helm` at hand; all of it must succeed.
+    pub async fn shell(&self, line: &str) -> String {
+        let mut programs = self.place.node.tools();
+        let own = [PathBuf::from(helm()), binaries::path("mesh")];
+        programs.extend(own.iter().map(|program| program.parent().unwrap().to_owned()));
+        programs.extend(env::split_paths(&env::var_os("PATH").unwrap()));
+        let shell = Start::new("bash", "/bin/bash")
+            .args(["-euo", "pipefail", "-c", line])
+            .current_dir(binaries::workspace())
+            .env("PATH", env::join_paths(programs).unwrap())
+            .env("KUBECONFIG", self.place.node.kubeconfig());
+        let Output { status, stdout, stderr } = shell.output(COMMAND).await;
+        let [stdout, stderr] = [stdout, stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+        println!("$ {line}\n{stdout}{stderr}");
+        assert!(status.success(), "{line}: {status}\n{stdout}\n{stderr}");
         stdout
     }
 

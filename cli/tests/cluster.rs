@@ -77,6 +77,19 @@ fn uninstall_deletes_the_mesh_and_nothing_that_is_only_called_so() {
 }
 
 #[test]
+fn what_is_printed_for_kubectl_has_nothing_that_goes_with_its_owner() {
+    let mut anchors = object("v1", "ConfigMap", Some("shop"), "mesh-trust-anchors");
+    anchors["metadata"]["labels"] = json!({ "app.kubernetes.io/part-of": "mesh" });
+    anchors["metadata"]["ownerReferences"] = json!([{ "kind": "ClusterRole", "name": "mesh-operator" }]);
+    let server = ApiServer::with(std::slice::from_ref(&anchors));
+    done(&server, &["install", "--apply"]);
+    let printed = done(&server, &["uninstall"]);
+    assert!(printed.contains("kind: ClusterRole\n") && !printed.contains("mesh-trust-anchors"), "{printed}");
+    done(&server, &["uninstall", "--apply"]);
+    assert!(!server.has(&anchors), "by itself it leaves nothing to others");
+}
+
+#[test]
 fn a_namespace_that_was_there_before_the_mesh_stays() {
     let server = ApiServer::with(&[object("v1", "Namespace", None, "mesh-system")]);
     done(&server, &["install", "--apply"]);

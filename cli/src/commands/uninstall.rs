@@ -29,6 +29,8 @@ pub async fn run(reach: &Reach, UninstallOptions { apply: options }: UninstallOp
     keep_what_is_not_ours(&cluster, &namespace, &mut objects).await?;
     warn_of_proxies(&cluster).await?;
     if !options.apply {
+        // What has an owner goes with it, and kubectl would fail over what has gone by itself.
+        objects.retain(|object| object["metadata"]["ownerReferences"].is_null());
         let documents: Vec<String> = objects.iter().map(document).collect();
         say(&documents.join("---\n"));
         warn_of_labels(&cluster).await?;

@@ -11,5 +11,7 @@ mod injection;
 mod install;
 mod node;
 mod outages;
+mod policies;
 mod restarts;
+mod services;
 mod telling;

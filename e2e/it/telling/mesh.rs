@@ -4,8 +4,8 @@ use super::{
     app,
     place::{Place, SOON},
 };
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::PostParams;
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use kube::{Api, api::PostParams};
 use mesh_api::names;
 use mesh_tests::{binaries, process::Start, wait};
 use serde_json::json;
@@ -18,7 +18,7 @@ pub const VALUES: [&str; 2] = ["--set", "images.pullPolicy=Never"];
 /// The longest command: a rotation, which waits for kubelet to bring the anchors to every Pod, twice.
 const COMMAND: Duration = Duration::from_secs(180);
 
-/// Whether the mesh is there. Held while it is being installed, so that others wait.
+/// Whether this run's mesh has come. Held while it is being installed, so that others wait.
 static INSTALLED: OnceLock<Mutex<bool>> = OnceLock::new();
 
 pub struct Mesh<'a> {
@@ -29,7 +29,7 @@ pub struct Mesh<'a> {
 pub async fn mesh(place: &Place) -> Mesh<'_> {
     let mesh = Mesh { place };
     let mut installed = INSTALLED.get_or_init(Mutex::default).lock().await;
-    if !*installed {
+    if !*installed || !mesh.is_there().await {
         mesh.install(&[]).await;
         *installed = true;
     }
@@ -72,6 +72,13 @@ impl Mesh<'_> {
     pub async fn install(&self, flags: &[&str]) -> String {
         let flags = [&["install", "--apply"], &VALUES[..], flags].concat();
         self.cli(&flags).await
+    }
+
+    /// A story that takes the mesh away need not bring it back.
+    async fn is_there(&self) -> bool {
+        let operators: Api<Deployment> =
+            Api::namespaced(self.place.client.clone(), names::OPERATOR_NAMESPACE);
+        operators.get_opt(names::OPERATOR).await.unwrap().is_some()
     }
 
     /// Brings the Gateway API's kinds onto the node, as the administrator of a cluster does.

@@ -112,7 +112,7 @@ fn a_pod_keeps_the_sidecars_that_it_has_and_all_of_them_are_in_the_mesh() {
             let to = SocketAddr::new(ip, port);
             let status = inside.run(async move || client::get(to, "/").await.unwrap().status()).await;
             assert_eq!(status, 200, "only the mesh may call port {port}");
-            assert_eq!(place.told_outside(to, "/").await.status(), 403, "port {port}");
+            assert_eq!(place.told_outside(to, "/asked").await.status(), 403, "port {port}");
         }
     });
 }

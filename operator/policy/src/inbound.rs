@@ -9,6 +9,7 @@ use serde::Serialize;
 use std::net::IpAddr;
 
 pub(crate) use authz::answer;
+pub use build::faults;
 pub(crate) use build::{Authorizations, Named, build, read};
 
 /// What a port allows when no AuthorizationPolicy selects it.

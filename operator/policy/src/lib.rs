@@ -23,7 +23,7 @@ pub use diagnostic::{Diagnostic, Severity};
 pub use duration::gateway as parse_duration;
 pub use endpoints::{Endpoint, EndpointSet, ProtocolHint};
 pub use identity::Identities;
-pub use inbound::DefaultPolicy;
+pub use inbound::{DefaultPolicy, faults};
 pub use meta::{Meta, Resource};
 pub use pod::Pod;
 pub use pods::{PodInfo, Probe};

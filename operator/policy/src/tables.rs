@@ -466,6 +466,12 @@ impl Tables {
     /// The endpoints that a balancer would be told, for people. Short authorities (`reviews.bookinfo:9080`) are completed.
     pub fn endpoints(&self, authority: &str) -> Result<api::EndpointList, String> {
         let authority = self.authority(authority).map_err(|error| error.to_string())?;
+        let service = self.service(&authority.namespace, &authority.service);
+        if service.is_some_and(|service| service.kind == ServiceKind::ExternalName) {
+            return Err(format!(
+                "Service {authority} is an ExternalName: a name for a place outside of the mesh, which has no endpoints"
+            ));
+        }
         let set = self.resolve(&authority, None);
         let endpoints = set.endpoints.into_values().map(|endpoint| api::Endpoint {
             addr: endpoint.addr.to_string(),

@@ -121,19 +121,17 @@ fn check(
     let mut suffixes = vec![];
     let mut networks = vec![];
     for source in &rule.from {
+        if let Some(fault) = fault(source) {
+            complain(format!("{fault}: this source allows nobody"));
+            continue;
+        }
         match source {
             Source::ServiceAccount(account) => {
                 names.push(identities.of(account.namespace.as_deref().unwrap_or(namespace), &account.name));
             }
-            Source::Namespace(from) if from.name.is_empty() || from.name.contains('.') => {
-                complain(format!("{:?} is no namespace: this source allows nobody", from.name));
-            }
             Source::Namespace(from) => suffixes.push(identities.namespace_suffix(&from.name)),
             Source::Identity(identity) => names.push(identity.name.clone()),
-            Source::Network(network) => match read_network(network) {
-                Ok(network) => networks.push(network),
-                Err(reason) => complain(format!("{reason}: this source allows nobody")),
-            },
+            Source::Network(network) => networks.extend(read_network(network)),
         }
     }
     let mut grants = vec![];
@@ -157,6 +155,22 @@ fn check(
         }
     }
     CheckedRule { grants, routes, routed: !rule.routes.is_empty() }
+}
+
+/// What a policy's sources say that no cluster could make sense of. The rest of a policy may come to make sense when its Services
+/// and routes do.
+pub fn faults(policy: &AuthorizationPolicy) -> Vec<String> {
+    policy.spec.rules.iter().flat_map(|rule| &rule.from).filter_map(fault).collect()
+}
+
+fn fault(source: &Source) -> Option<String> {
+    match source {
+        Source::Namespace(from) if from.name.is_empty() || from.name.contains('.') => {
+            Some(format!("{:?} is no namespace", from.name))
+        }
+        Source::Network(network) => read_network(network).err(),
+        Source::Namespace(_) | Source::ServiceAccount(_) | Source::Identity(_) => None,
+    }
 }
 
 fn read_network(network: &NetworkRef) -> Result<Network, String> {

@@ -89,6 +89,13 @@ fn services_are_named_in_the_clusters_own_domain() {
 }
 
 #[test]
+fn who_asks_for_the_endpoints_of_an_external_name_is_told_why_there_are_none() {
+    let tables = Tables::build(&world(SHOP), &Settings::default());
+    assert!(tables.endpoints("elsewhere.shop:80").unwrap_err().contains("elsewhere.shop"));
+    assert!(!tables.endpoints("nobody.shop:80").unwrap().exists);
+}
+
+#[test]
 fn weights_filters_timeouts_and_retries() {
     let tables = with(&route(
         "HTTPRoute",

@@ -98,6 +98,10 @@ async fn a_policy_that_cannot_be_read_is_refused() {
     let bad = validate("mesh.dev", "AuthorizationPolicy", "CREATE", policy(json!({"rulez": []}))).await;
     assert_eq!(bad["allowed"], false);
     assert!(bad["status"]["message"].as_str().unwrap().contains("rulez"), "{bad}");
+    let source = json!({"rules": [{"from": [{"network": {"cidr": "10.0.0.0/99"}}]}], "selector": {}});
+    let bad = validate("mesh.dev", "AuthorizationPolicy", "UPDATE", policy(source)).await;
+    assert_eq!(bad["allowed"], false, "no cluster could make sense of it");
+    assert!(bad["status"]["message"].as_str().unwrap().contains("\"10.0.0.0/99\" is no network"), "{bad}");
 }
 
 #[tokio::test]

@@ -59,21 +59,27 @@ fn placed(mut object: DynamicObject, namespace: &str) -> DynamicObject {
 /// Puts the object into the world in place of its former self. `false`: a kind that is not ours to judge.
 fn put(world: &mut World, kind: &str, object: DynamicObject) -> Result<bool, String> {
     match kind {
-        "HTTPRoute" => replace(&mut world.http_routes, object),
-        "GRPCRoute" => replace(&mut world.grpc_routes, object),
-        "AuthorizationPolicy" => replace(&mut world.authorization_policies, object),
+        "HTTPRoute" => replace(&mut world.http_routes, read(object)?),
+        "GRPCRoute" => replace(&mut world.grpc_routes, read(object)?),
+        "AuthorizationPolicy" => {
+            let policy = read(object)?;
+            let faults = mesh_policy::faults(&policy);
+            if !faults.is_empty() {
+                return Err(faults.join("; "));
+            }
+            replace(&mut world.authorization_policies, policy);
+        }
         _ => return Ok(false),
-    }?;
+    }
     Ok(true)
 }
 
-fn replace<K: Clone + ResourceExt + DeserializeOwned>(
-    all: &mut List<K>,
-    object: DynamicObject,
-) -> Result<(), String> {
-    let object: K = object.try_parse().map_err(|error| error.to_string())?;
+fn read<K: kube::Resource + DeserializeOwned>(object: DynamicObject) -> Result<K, String> {
+    object.try_parse().map_err(|error| error.to_string())
+}
+
+fn replace<K: Clone + ResourceExt>(all: &mut List<K>, object: K) {
     let all = Arc::make_mut(all);
     all.retain(|own| (own.namespace(), own.name_any()) != (object.namespace(), object.name_any()));
     all.push(Arc::new(object));
-    Ok(())
 }

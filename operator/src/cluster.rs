@@ -31,6 +31,7 @@ use crate::{
     config::Config,
     edges::Edges,
     grpc::{Certificates, Door},
+    listen::listen,
     telemetry,
     world::{Source, stores::Readers},
 };
@@ -38,7 +39,7 @@ use anyhow::Context;
 use kube::Client;
 use mesh_api::names;
 use mesh_policy::Tables;
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
@@ -205,11 +206,6 @@ impl Cluster {
             tracing::info!("the Lease was not given back in time");
         }
     }
-}
-
-async fn listen(addr: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
-    let listening = TcpListener::bind(addr).await;
-    listening.with_context(|| format!("listening on {addr} (choose another with {flag})"))
 }
 
 /// As the environment says: a kubeconfig, else the service account of the Pod that we run in.

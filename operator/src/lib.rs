@@ -8,6 +8,7 @@ pub mod config;
 pub mod edges;
 pub mod grpc;
 pub mod layout;
+pub mod listen;
 pub mod random;
 pub mod rate;
 mod spelling;

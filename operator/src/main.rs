@@ -9,13 +9,13 @@ use mesh_operator::{
     config::{Config, environment, reference},
     edges::Edges,
     grpc,
+    listen::listen,
     telemetry::{self, Forward, Limits, Store},
     world::{self, stores::Stores},
 };
 use mesh_policy::{Tables, World};
 use std::{process::ExitCode, sync::Arc};
 use tokio::{
-    net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
     task::{JoinHandle, JoinSet},
@@ -152,12 +152,6 @@ fn api_config(config: &Config, cluster: String) -> api::Config {
         identity_secret: config.cluster.then(|| format!("{}/{secret}", config.namespace)),
         started_ms: telemetry::now_ms(),
     }
-}
-
-async fn listen(addr: std::net::SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(addr).await.with_context(|| {
-        format!("listening on {addr} (is another operator running? choose another with {flag})")
-    })
 }
 
 struct Signals {

@@ -6,7 +6,13 @@ use crate::{
     io::{Stream, Transport, set_options},
     orig_dst::{self, OrigDst},
 };
-use std::{cell::Cell, io, net::SocketAddr, rc::Rc, time::Duration};
+use std::{
+    cell::Cell,
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    rc::Rc,
+    time::Duration,
+};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     task::spawn_local,
@@ -38,11 +44,46 @@ pub struct Accepted {
     pub dst: OrigDst,
 }
 
-/// Opens a listener that several workers share: the kernel deals connections out.
-pub fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+/// Who listens at an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// Several workers: the kernel deals connections out.
+    Workers,
+    Nobody,
+}
+
+/// Opens an address. `[::]` stands for every address of both families, a listener for each, so that none of IPv4 comes in the guise
+/// of one of IPv6; where the kernel has no IPv6, what is left is IPv4.
+pub fn listen(addr: SocketAddr, share: Share) -> io::Result<Vec<TcpListener>> {
+    if addr.is_ipv4() || !addr.ip().is_unspecified() {
+        return Ok(vec![open(addr, share)?]);
+    }
+    let v4 = open((Ipv4Addr::UNSPECIFIED, addr.port()).into(), share)?;
+    // The kernel has chosen one if it was to.
+    let port = v4.local_addr()?.port();
+    match open((Ipv6Addr::UNSPECIFIED, port).into(), share) {
+        Ok(v6) => Ok(vec![v4, v6]),
+        Err(error) if lacks_ipv6(&error) => Ok(vec![v4]),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether listening failed because this kernel, or this network, does not speak IPv6.
+pub fn lacks_ipv6(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
+}
+
+fn open(addr: SocketAddr, share: Share) -> io::Result<TcpListener> {
+    let socket = match addr {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => {
+            let socket = TcpSocket::new_v6()?;
+            socket2::SockRef::from(&socket).set_only_v6(true)?;
+            socket
+        }
+    };
     socket.set_reuseaddr(true)?;
-    socket.set_reuseport(true)?;
+    socket.set_reuseport(share == Share::Workers)?;
     socket.bind(addr)?;
     socket.listen(BACKLOG)
 }
@@ -136,5 +177,31 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.0.set(self.0.get() - 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn all_addresses_are_those_of_both_families_each_in_its_own_form() {
+        let listeners = listen("[::]:0".parse().unwrap(), Share::Nobody).unwrap();
+        let port = listeners[0].local_addr().unwrap().port();
+        let clients = ["127.0.0.1", "::1"].map(|ip| SocketAddr::new(ip.parse().unwrap(), port));
+        for (listener, to) in listeners.iter().zip(clients) {
+            let client = TcpStream::connect(to).await.unwrap();
+            let (accepted, from) = listener.accept().await.unwrap();
+            assert_eq!((from, accepted.local_addr().unwrap()), (client.local_addr().unwrap(), to));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_another_listens_at_is_refused_and_is_no_lack_of_ipv6() {
+        let first = listen("[::]:0".parse().unwrap(), Share::Nobody).unwrap();
+        let error = listen(first[0].local_addr().unwrap(), Share::Nobody).unwrap_err();
+        assert!(error.kind() == io::ErrorKind::AddrInUse && !lacks_ipv6(&error), "{error}");
+        // An address of documentation is nobody's.
+        assert!(lacks_ipv6(&listen("[2001:db8::1]:0".parse().unwrap(), Share::Nobody).unwrap_err()));
     }
 }

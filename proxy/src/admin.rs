@@ -5,6 +5,7 @@
 //! Not here, on purpose: anything that shows the environment or changes the proxy from afar.
 
 use crate::{
+    accept::{self, Share},
     config,
     ready::Ready,
     signal::Shutdown,
@@ -51,12 +52,14 @@ pub async fn start(
     telemetry: Telemetry,
     shutdown: &Shutdown,
 ) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(config.listen)
-        .await
+    let listeners = accept::listen(config.listen, Share::Nobody)
         .with_context(|| format!("listen on {} for admin (ADMIN_LISTEN_ADDR)", config.listen))?;
     let shutdown = config.shutdown_enabled.then(|| shutdown.clone());
     let metrics_networks = config.metrics_networks.clone();
-    tokio::spawn(serve(listener, Admin { ready, telemetry, metrics_networks, shutdown }));
+    let admin = Admin { ready, telemetry, metrics_networks, shutdown };
+    for listener in listeners {
+        tokio::spawn(serve(listener, admin.clone()));
+    }
     Ok(())
 }
 

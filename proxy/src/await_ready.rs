@@ -4,7 +4,7 @@
 use crate::config::{Errors, knobs, parse};
 use std::{
     io::{self, Read as _, Write as _},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     thread,
     time::{Duration, Instant},
 };
@@ -22,10 +22,9 @@ pub fn addr(get: &dyn Fn(&str) -> Option<String>) -> Result<SocketAddr, Errors> 
     let listen = env.optional(&knobs::ADMIN_LISTEN_ADDR, parse::parsed::<SocketAddr>);
     let bad = std::mem::take(&mut env.bad);
     let Some(mut addr) = listen.filter(|_| bad.is_empty()) else { return Err(Errors::distinct(bad)) };
-    match addr.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => addr.set_ip(Ipv4Addr::LOCALHOST.into()),
-        IpAddr::V6(ip) if ip.is_unspecified() => addr.set_ip(Ipv6Addr::LOCALHOST.into()),
-        IpAddr::V4(_) | IpAddr::V6(_) => {}
+    // `[::]` is every address of IPv4, too, and that is there in any case.
+    if addr.ip().is_unspecified() {
+        addr.set_ip(Ipv4Addr::LOCALHOST.into());
     }
     Ok(addr)
 }
@@ -104,7 +103,8 @@ mod tests {
         for (value, expected) in [
             (None, "127.0.0.1:4191"),
             (Some("0.0.0.0:4200"), "127.0.0.1:4200"),
-            (Some("[::]:4200"), "[::1]:4200"),
+            (Some("[::]:4200"), "127.0.0.1:4200"),
+            (Some("[::1]:4200"), "[::1]:4200"),
             (Some("127.0.1.1:4191"), "127.0.1.1:4191"),
         ] {
             assert_eq!(at(value), Ok(expected.parse().unwrap()));

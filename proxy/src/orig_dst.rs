@@ -19,8 +19,7 @@ pub fn of(socket: &TcpStream, listener: SocketAddr) -> OrigDst {
     let socket = socket2::SockRef::from(socket);
     let original = match listener.ip() {
         IpAddr::V4(_) => socket.original_dst_v4(),
-        // A dual-stack listener takes IPv4 connections too.
-        IpAddr::V6(_) => socket.original_dst_v6().or_else(|_| socket.original_dst_v4()),
+        IpAddr::V6(_) => socket.original_dst_v6(),
     };
     match original.ok().and_then(|addr| addr.as_socket()) {
         Some(addr) if !is_listener(addr, listener) => OrigDst::Socket(addr),

@@ -2,7 +2,7 @@
 //! discovery channel cross.
 
 use crate::{
-    accept::{self, Accepted, Kind, Until},
+    accept::{self, Accepted, Kind, Share, Until},
     config::Config,
     control::Control,
     drain::Guard,
@@ -40,27 +40,37 @@ pub fn start(
 /// Listeners before they belong to a runtime.
 struct Sockets {
     outbound: Vec<std::net::TcpListener>,
-    inbound: std::net::TcpListener,
+    inbound: Vec<std::net::TcpListener>,
     direct: Vec<std::net::TcpListener>,
 }
 
 impl Sockets {
     fn open(config: &Config) -> anyhow::Result<Sockets> {
-        let all = |addrs: &[SocketAddr], what| {
-            addrs.iter().map(|addr| open(*addr, what)).collect::<anyhow::Result<Vec<_>>>()
-        };
         Ok(Sockets {
-            outbound: all(&config.outbound.listen, "outbound")?,
-            inbound: open(config.inbound.listen, "inbound")?,
-            direct: all(&config.inbound.direct, "direct inbound")?,
+            outbound: open(&config.outbound.listen, "outbound")?,
+            inbound: open(&[config.inbound.listen], "inbound")?,
+            direct: open(&config.inbound.direct, "direct inbound")?,
         })
     }
 }
 
-fn open(addr: SocketAddr, what: &str) -> anyhow::Result<std::net::TcpListener> {
-    accept::listen(addr)
-        .and_then(TcpListener::into_std)
-        .with_context(|| format!("listen on {addr} ({what}): is another process using the port?"))
+/// An address of IPv6 beside one of IPv4 is left out where there is no IPv6: nothing can be sent there.
+fn open(addrs: &[SocketAddr], what: &str) -> anyhow::Result<Vec<std::net::TcpListener>> {
+    let is_dual = addrs.iter().any(SocketAddr::is_ipv4);
+    let mut sockets = vec![];
+    for addr in addrs {
+        let listeners = match accept::listen(*addr, Share::Workers) {
+            Err(error) if is_dual && addr.is_ipv6() && accept::lacks_ipv6(&error) => continue,
+            listeners => listeners,
+        };
+        let opened = listeners
+            .and_then(|all| all.into_iter().map(TcpListener::into_std).collect::<Result<Vec<_>, _>>());
+        sockets.extend(
+            opened
+                .with_context(|| format!("listen on {addr} ({what}): is another process using the port?"))?,
+        );
+    }
+    Ok(sockets)
 }
 
 fn run(config: &Arc<Config>, control: Control, telemetry: &Telemetry, guard: Guard, sockets: Sockets) {
@@ -93,8 +103,9 @@ async fn serve(
             spawn_local(accept::run(listener, Kind::Redirected, until, tcp, connection));
         }
     }
-    let inbound_listeners = sockets.direct.into_iter().map(|listener| (listener, Kind::Direct));
-    for (listener, kind) in inbound_listeners.chain([(sockets.inbound, Kind::Redirected)]) {
+    let direct = sockets.direct.into_iter().map(|listener| (listener, Kind::Direct));
+    let redirected = sockets.inbound.into_iter().map(|listener| (listener, Kind::Redirected));
+    for (listener, kind) in direct.chain(redirected) {
         let (inbound, until, tcp) =
             (inbound.clone(), Until::Drain(guard.clone()), config.inbound.connections.accept);
         let connection = move |Accepted { stream, client, dst, local }| {

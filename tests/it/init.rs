@@ -15,6 +15,7 @@ use mesh_tests::{
     wait::{self, SOON},
 };
 use std::{
+    fs,
     net::SocketAddr,
     process::{Command, Output},
 };
@@ -205,6 +206,31 @@ fn a_redirected_pod_is_served_by_its_proxy() {
             let label = format!("direction=\"{direction}\"");
             assert_eq!(proxy.metric("request_total", &[&label]).await, 2.0, "{direction}");
         }
+    });
+}
+
+/// Of a Pod without IPv6, a loopback address of it is nobody's: the proxy listens for what there is.
+#[test]
+fn a_pod_without_ipv6_is_served_by_its_proxy() {
+    run(async || {
+        let cable = Cable::here();
+        cable.pod.within(|| {
+            fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1").expect("a network of our own")
+        });
+        succeeds(&init(&cable, &[], &["--proxy-uid=65533", "--proxy-gid=2102"]));
+        let control_plane = ControlPlane::start().await;
+        let pod = server_pod();
+        let anyone = message::server(vec![message::authorization("anyone", Client::Anyone)]);
+        control_plane.inbound(&pod.workload(), PORT).set(anyone);
+        let files = Files::new(&control_plane.ca.pem());
+        let _proxy = pair::proxy(&pod, &files).redirected(2102).ready().await;
+        let application = Origin::start("application", SocketAddr::from(([0; 4], PORT))).await;
+        let socket = cable.peer.connect(ROOT, None, addr(POD, PORT)).unwrap();
+        let mut request = client::to("/in");
+        request.headers_mut().insert("host", "any.example".parse().unwrap());
+        let socket = TcpStream::from_std(socket).unwrap();
+        Conn::http1_over(socket).await.unwrap().send(request).await.unwrap().is(200);
+        assert_eq!(application.last().uri.path(), "/in");
     });
 }
 

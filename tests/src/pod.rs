@@ -119,6 +119,7 @@ impl ProxyStart {
     pub fn redirected(mut self, gid: u32) -> ProxyStart {
         self.start = self.start.gid(gid);
         self.knob("INBOUND_LISTEN_ADDR", "[::]:4143")
+            .knob("ADMIN_LISTEN_ADDR", "[::]:4191")
             .knob("OUTBOUND_LISTEN_ADDRS", "127.0.0.1:4140,[::1]:4140")
             .knob("INBOUND_APP_IP", "")
             .knob("INBOUND_IPS", "")

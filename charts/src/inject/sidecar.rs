@@ -175,7 +175,10 @@ fn env(spec: &PodSpec, settings: &Settings, injection: &Injection) -> Vec<EnvVar
     set("INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION", proxy.opaque_ports.clone());
     // Until the operator has said what applies, nothing does.
     set("INBOUND_DEFAULT_POLICY", "deny".into());
-    set("ADMIN_LISTEN_ADDR", format!("0.0.0.0:{}", names::ADMIN_PORT));
+    // Of both families, as far as the Pod has them.
+    set("INBOUND_LISTEN_ADDR", format!("[::]:{}", names::INBOUND_PORT));
+    set("OUTBOUND_LISTEN_ADDRS", format!("127.0.0.1:{0},[::1]:{0}", names::OUTBOUND_PORT));
+    set("ADMIN_LISTEN_ADDR", format!("[::]:{}", names::ADMIN_PORT));
     set("CORES", proxy.cores.to_string());
     set("LOG", proxy.log.clone());
     set("LOG_FORMAT", log_format(proxy.log_format).into());

@@ -75,7 +75,7 @@ knobs! {
         IDENTITY_MAX_REFRESH: DURATION, "1d", "… and not later than this.";
     }
     "Inbound" {
-        INBOUND_LISTEN_ADDR: ADDR, "0.0.0.0:4143", "Where peers connect to.";
+        INBOUND_LISTEN_ADDR: ADDR, "0.0.0.0:4143", "Where peers connect to. `[::]` is every address of both families, here and for the others; without IPv6 in the kernel, of IPv4.";
         INBOUND_PORTS: PORTS, "", "The application's ports: their policy is watched from the start.";
         INBOUND_IPS: "IP addresses", "", "Addresses of the pod; connections to others are not forwarded. Any address unless given.";
         INBOUND_APP_IP: "an IP address", "", "Connect to the application at this address instead of the one the peer connected to (standalone mode).";

@@ -147,7 +147,7 @@ impl Duties {
                 _ = maps_changed.changed() => {}
                 () = touched => {}
                 _ = self.holding.changed() => {}
-                () = time::sleep(pause(&settled, &authority)) => {}
+                () = time::sleep(pause(&settled, &authority, &restarts)) => {}
             }
             time::sleep(PAUSE).await;
         }
@@ -475,11 +475,11 @@ async fn change(
 }
 
 /// How long without any change until the next round.
-fn pause(settled: &Settled, authority: &Authority) -> Duration {
+fn pause(settled: &Settled, authority: &Authority, restarts: &Restarts) -> Duration {
     match authority.phase() {
         _ if settled.is_waiting() => SETTLE / 2,
         Phase::Asked | Phase::Spreading | Phase::Renewing => LOOK_AT_PROXIES,
-        Phase::Idle | Phase::Refused(_) => AGAIN,
+        Phase::Idle | Phase::Refused(_) => restarts.pause(Instant::now()).unwrap_or(AGAIN),
     }
 }
 

@@ -170,12 +170,17 @@ impl Restarts {
     /// The workload that is to be restarted now, with its collection.
     pub fn next(&mut self, unmeshed: &[Unmeshed], now: Instant) -> Option<(Unmeshed, &'static str)> {
         self.resting.retain(|_, until| now < *until);
-        if self.last.is_some_and(|last| now.saturating_duration_since(last) < BETWEEN) {
+        if self.pause(now).is_some_and(|pause| !pause.is_zero()) {
             return None;
         }
         let due = |own: &Unmeshed| own.restart && !self.resting.contains_key(&own.whole());
         let due = unmeshed.iter().filter(|own| due(own));
         due.filter_map(|own| Some((own.clone(), own.plural()?))).next()
+    }
+
+    /// How long until the next may be restarted, where that is still to come.
+    pub fn pause(&self, now: Instant) -> Option<Duration> {
+        BETWEEN.checked_sub(now.saturating_duration_since(self.last?))
     }
 
     pub fn note(&mut self, workload: &Unmeshed, became: Restart, now: Instant) {
@@ -291,6 +296,22 @@ mod tests {
             Some("b"),
             "six hours after that"
         );
+    }
+
+    #[test]
+    fn whoever_waits_for_the_next_knows_how_long() {
+        let (start, mut restarts) = (Instant::now(), Restarts::default());
+        assert_eq!(restarts.pause(start), None);
+        let own = Unmeshed {
+            namespace: "shop".into(),
+            kind: "Deployment".into(),
+            name: "web".into(),
+            pods: 1,
+            restart: true,
+        };
+        restarts.note(&own, Restart::Done, start);
+        assert_eq!(restarts.pause(start + Duration::from_secs(4)), Some(Duration::from_secs(6)));
+        assert_eq!(restarts.pause(start + Duration::from_secs(11)), None);
     }
 
     #[test]

@@ -23,7 +23,10 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::Notify,
+    time::{self, Instant},
+};
 
 #[derive(Debug)]
 pub struct Port {
@@ -44,9 +47,14 @@ pub struct PortPolicy {
     metrics: Vec<Rc<InboundRouteMetrics>>,
 }
 
+/// A port that the workload does not declare is asked about when somebody connects to it. What is assumed until the answer is there
+/// may refuse whom policy allows, so the answer is waited for, if not for long.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 impl Port {
     pub(super) async fn start(number: u16, discovery: &Discovery, worker: &Worker) -> Rc<Port> {
         let mut policies = discovery.inbound(number).await;
+        let _ = time::timeout(PATIENCE, policies.wait_for(|policy| !policy.assumed)).await;
         let first = policies.borrow_and_update().clone();
         let port = Rc::new(Port {
             number,

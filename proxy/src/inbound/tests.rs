@@ -7,7 +7,10 @@ use crate::{
     testing::*,
     tls::testing::Authority,
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -107,6 +110,31 @@ fn a_route_may_let_in_more() {
         let health = b"GET /health HTTP/1.1\r\nHost: web\r\n\r\n";
         assert_eq!(status(&exchange(mesh.direct, health).await), 200);
         assert_eq!(status(&exchange(mesh.direct, GET).await), 403);
+    });
+}
+
+#[test]
+fn what_policy_says_of_a_port_is_waited_for_but_not_for_ever() {
+    run(async {
+        let origin = Origin::start(OK).await;
+        let mesh = Mesh::start(origin.addr).await;
+        let unanswered = || Arc::new(Policy { assumed: true, ..deny() });
+        mesh.inbound.send_replace(unanswered());
+        let subscribed = mesh.inbound.receiver_count();
+        let answer = async {
+            while mesh.inbound.receiver_count() == subscribed {
+                tokio::task::yield_now().await;
+            }
+            mesh.inbound.send_replace(Arc::new(allow(Authentication::Unauthenticated)));
+        };
+        let (response, ()) = tokio::join!(exchange(mesh.direct, GET), answer);
+        assert_eq!(status(&response), 200);
+
+        let mesh = Mesh::start(origin.addr).await;
+        mesh.inbound.send_replace(unanswered());
+        let asked = Instant::now();
+        assert_eq!(status(&exchange(mesh.direct, GET).await), 403);
+        assert!(asked.elapsed() >= Duration::from_secs(1), "refused after {:?}", asked.elapsed());
     });
 }
 

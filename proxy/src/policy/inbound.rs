@@ -16,6 +16,8 @@ pub struct Policy {
     /// Any of them; empty denies everybody.
     pub authorizations: Arc<[Authorization]>,
     pub rate_limit: Option<RateLimit>,
+    /// It is the configured default: the control plane has not answered yet.
+    pub assumed: bool,
 }
 
 /// Requests per second that are let in.

@@ -29,6 +29,7 @@ pub fn policy(server: api::Server) -> Result<Policy> {
         protocol,
         authorizations: each("authorizations", server.authorizations, authorization)?.into(),
         rate_limit,
+        assumed: false,
     })
 }
 
@@ -63,6 +64,7 @@ pub fn default(policy: &DefaultPolicy, opaque: bool, detect_timeout: Duration) -
         },
         authorizations: authorizations.into(),
         rate_limit: None,
+        assumed: true,
     }
 }
 

@@ -143,3 +143,50 @@ fn root_and_issuer_are_replaced_under_load_without_a_restart() {
         assert_eq!(shop.status().await, 200);
     });
 }
+
+/// What cert-manager writes of an issuer below a root.
+fn issuer(root: &pki::Ca, name: &str) -> String {
+    let (certificate, key) = root.intermediate(name);
+    let data = serde_json::json!({ "tls.crt": certificate, "tls.key": key, "ca.crt": root.pem() });
+    let metadata = serde_json::json!({ "name": "own", "namespace": names::OPERATOR_NAMESPACE });
+    let secret = serde_json::json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": metadata, "stringData": data,
+    });
+    secret.to_string()
+}
+
+#[test]
+#[ignore = "wants a node: cargo xtask e2e"]
+fn an_issuer_of_somebody_elses_signs_and_so_does_its_successor() {
+    tell_alone("identity-own", async |place| {
+        let mesh = mesh::mesh(place).await;
+        mesh.cli(&["uninstall", "--apply"]).await;
+        // Its namespace comes first, then the Secret, then the mesh.
+        mesh.shell(&format!("kubectl create namespace {}", names::OPERATOR_NAMESPACE)).await;
+        let root = pki::Ca::new("somebody's root");
+        place.apply(&issuer(&root, "first issuer")).await;
+        mesh.install(&["--set", "identity.issuerSecret=own,identity.leafLifetime=10s"]).await;
+
+        let shop = Shop::open(place, 2).await;
+        let anchors = place.api::<ConfigMap>().get(names::TRUST_ANCHORS_CONFIG_MAP).await.unwrap();
+        assert_eq!(anchors.data.unwrap()[names::TRUST_ANCHORS_KEY].trim(), root.pem().trim());
+        let signed_by = async |name: &str| {
+            wait::until(name, SOON, async || {
+                let shown = shop.mesh.cli(&["identity", "show", "identity-own/client"]).await;
+                if shown.contains(name) { Ok(()) } else { Err(shown) }
+            })
+            .await;
+        };
+        signed_by("first issuer").await;
+        shop.unharmed(100, async {
+            place.apply(&issuer(&root, "second issuer")).await;
+            signed_by("second issuer").await;
+        })
+        .await;
+        place.restart("shop").await;
+        assert_eq!(shop.status().await, 200);
+
+        shop.mesh.cli(&["uninstall", "--apply"]).await;
+        shop.mesh.shell(&format!("kubectl delete namespace {}", names::OPERATOR_NAMESPACE)).await;
+    });
+}

@@ -7,7 +7,10 @@ use crate::telling::{
     shop::Shop,
     story::{is_long, tell, tell_alone},
 };
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{Event, Pod},
+};
 use kube::{
     Api,
     api::{ListParams, PatchParams},
@@ -136,7 +139,15 @@ fn without_an_operator_a_known_service_is_served_and_an_unknown_one_refused_with
         assert_eq!(refused.status(), 503);
         let cause = refused.headers().get("l5d-proxy-error").map(|cause| cause.to_str().unwrap());
         println!("refused after {:?}: {cause:?}", asked.elapsed());
+        assert!(asked.elapsed() < Duration::from_secs(10), "it is told, not left to hang");
         assert!(cause.is_some_and(|cause| cause.contains("unknown")), "{cause:?}");
+
+        let admin: SocketAddr = ([127, 0, 0, 1], names::ADMIN_PORT).into();
+        let metrics =
+            inside.run(async move || client::get(admin, "/metrics").await).await.unwrap().into_body();
+        let metrics = String::from_utf8_lossy(&metrics).into_owned();
+        let counted = "outbound_http_errors_total{error=\"undiscovered\"} 1";
+        assert!(metrics.contains(counted), "{metrics}");
 
         // Pods start without a proxy meanwhile, and are found when an operator is back.
         place.apply(&app::server("late", 1)).await;
@@ -149,6 +160,20 @@ fn without_an_operator_a_known_service_is_served_and_an_unknown_one_refused_with
         .await;
         let unmeshed = place.pods("app=late").await;
         assert!(!unmeshed.iter().any(mesh::is_meshed));
+        wait::until("the late Pod to be found", SOON, async || {
+            let told = mesh.run(&["check", "-n", "outages-operator", "--wait", "0s"]).await;
+            let told = String::from_utf8_lossy(&told.stdout).into_owned();
+            let events = place.api::<Event>().list(&ListParams::default()).await.unwrap();
+            let mut events =
+                events.iter().filter(|event| event.involved_object.name.as_deref() == Some("late"));
+            let event = events
+                .find_map(|event| event.message.clone().filter(|said| said.contains("should be meshed")));
+            match told.contains("Deployment outages-operator/late: should be meshed") && event.is_some() {
+                true => Ok(()),
+                false => Err(format!("event {event:?}\n{told}")),
+            }
+        })
+        .await;
         place.annotate(&serde_json::json!({ names::RECONCILE: "restart" })).await;
         wait::until("the late Pod to be meshed", SOON, async || {
             let pods = place.pods("app=late").await;

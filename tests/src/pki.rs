@@ -73,15 +73,17 @@ impl std::fmt::Debug for Ca {
 impl Ca {
     pub fn new(name: &str) -> Ca {
         let key = KeyPair::generate().expect("P-256 keys can always be made");
-        let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        params.not_before = OffsetDateTime::now_utc() - time::Duration::days(1);
-        params.not_after = OffsetDateTime::now_utc() + time::Duration::days(30);
+        let params = authority_params(name);
         let certificate = params.self_signed(&key).expect("the parameters are complete");
         Ca { certificate, issuer: Issuer::new(params, key) }
+    }
+
+    /// Certificate and key, in PEM, of an issuer below this authority.
+    pub fn intermediate(&self, name: &str) -> (String, String) {
+        let key = KeyPair::generate().expect("P-256 keys can always be made");
+        let certificate =
+            authority_params(name).signed_by(&key, &self.issuer).expect("the parameters are complete");
+        (certificate.pem(), key.serialize_pem())
     }
 
     /// The anchors file of a proxy that trusts this authority.
@@ -189,6 +191,17 @@ pub fn client(roots: Arc<RootCertStore>, leaf: Option<Leaf>, alpn: &[&[u8]]) -> 
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+fn authority_params(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.not_before = OffsetDateTime::now_utc() - time::Duration::days(1);
+    params.not_after = OffsetDateTime::now_utc() + time::Duration::days(30);
+    params
 }
 
 fn leaf_params(name: &str, validity: Validity) -> CertificateParams {

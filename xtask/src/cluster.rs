@@ -5,7 +5,7 @@ use crate::{
     dashboard,
     go::Module,
     image::{Image, NOBODY, Packed},
-    packages,
+    images, packages,
     shell::{self, binaries, cargo, workspace_root},
 };
 use anyhow::{Context, Result, bail, ensure};
@@ -58,9 +58,6 @@ const HELM: Module = Module {
     linked: &[],
     test: None,
 };
-
-/// Programs that run in Pods, each an image of its name.
-const IMAGES: [&str; 4] = ["mesh-operator", "mesh-proxy", "mesh-demo", "mesh-e2e-app"];
 
 #[derive(Debug, clap::Args)]
 pub struct Options {
@@ -119,7 +116,7 @@ pub fn run(options: Options) -> Result<()> {
         Task::Up => up(&name),
         Task::Images(options) => {
             dashboard::build(dashboard::Args::default())?;
-            images(&name, options)
+            import(&name, options)
         }
         Task::Down => hand_over(&name, "down", &[]),
         Task::Status => hand_over(&name, "status", &[]),
@@ -200,11 +197,11 @@ fn pack(dir: &Path, program: &str, image: &str, user: &str) -> Result<()> {
 }
 
 /// Builds our own images and brings them onto the node. The dashboard must have been built.
-pub fn images(name: &str, options: ImageOptions) -> Result<()> {
+pub fn import(name: &str, options: ImageOptions) -> Result<()> {
     let mut import = mesh_cluster(name)?;
     import.arg("import");
     let mut total = 0;
-    for (program, Packed { archive, gzip_bytes }) in own_images(options)? {
+    for (program, Packed { archive, gzip_bytes, .. }) in images::for_stories(options.release)? {
         eprintln!("  {program}: {:.1} MB compressed, {}", gzip_bytes as f64 / 1e6, archive.display());
         if ["mesh-operator", "mesh-proxy"].contains(&program) {
             total += gzip_bytes;
@@ -213,35 +210,6 @@ pub fn images(name: &str, options: ImageOptions) -> Result<()> {
     }
     eprintln!("operator and proxy together: {:.1} MB compressed", total as f64 / 1e6);
     shell::run(&mut import)
-}
-
-fn own_images(options: ImageOptions) -> Result<Vec<(&'static str, Packed)>> {
-    let profile = if options.release { "release" } else { "dev" };
-    let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    eprintln!("building static programs for the images ({profile}; some minutes the first time)");
-    let flags = format!("target.{triple}.rustflags=['-Ctarget-feature=+crt-static']");
-    let mut build = cargo(&["build", "--profile", profile, "--target", &triple, "--config", &flags]);
-    for program in IMAGES {
-        build.args(["--package", program]);
-    }
-    shell::run(&mut build)?;
-
-    // target/debug/xtask is where we are.
-    let binaries = binaries()?;
-    let target = binaries.parent().context("find cargo's target folder")?.join(triple);
-    let folder = target.join(if options.release { "release" } else { "debug" });
-    let mut images = vec![];
-    for program in IMAGES {
-        let entrypoint = format!("/{program}");
-        let image = Image {
-            names: vec![format!("docker.io/library/{program}:{}", env!("CARGO_PKG_VERSION"))],
-            files: vec![(program, folder.join(program))],
-            entrypoint: &entrypoint,
-            user: NOBODY,
-        };
-        images.push((program, image.pack(&folder.join(format!("{program}.tar")))?));
-    }
-    Ok(images)
 }
 
 /// Builds the program that runs nodes.

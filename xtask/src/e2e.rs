@@ -44,7 +44,7 @@ pub fn run(options: Options) -> Result<()> {
 }
 
 fn tell(options: &Options) -> Result<()> {
-    cluster::images(NODE, ImageOptions { release: options.release })?;
+    cluster::import(NODE, ImageOptions { release: options.release })?;
     let mut test = cargo(&["test", "--workspace", "--test", "cluster", "--"]);
     test.arg("--ignored").args(&options.filter).env("MESH_E2E_NODE", NODE);
     test.env("MESH_E2E_GATEWAY_API", gateway_api::definitions(Channel::Standard)?);

@@ -11,8 +11,10 @@ mod e2e;
 mod gateway_api;
 mod go;
 mod image;
+mod images;
 mod names;
 mod packages;
+mod release;
 mod shell;
 mod tidy;
 mod wasm_target;
@@ -36,6 +38,10 @@ enum Task {
     Test(check::Options),
     /// A Kubernetes node of our own to play with: build it, start it, ask it, end it.
     Cluster(cluster::Options),
+    /// Build the images of the mesh into a folder, for a registry or for nodes.
+    Images(images::Options),
+    /// Make the folder of files that a release is: program, chart, images, krew's manifest, checksums.
+    Release(release::Options),
     /// Every check that needs a cluster.
     E2e(e2e::Options),
     /// The Gateway API's own suite for meshes, on a node that runs.
@@ -55,6 +61,8 @@ fn main() -> ExitCode {
         Task::Demo(options) => demo::run(options),
         Task::Test(options) => check::run(options),
         Task::Cluster(options) => cluster::run(options),
+        Task::Images(options) => images::run(&options),
+        Task::Release(options) => release::run(options),
         Task::E2e(options) => e2e::run(options),
         Task::Conformance(options) => conformance::run(options),
         Task::Bench(options) => bench::run(options),

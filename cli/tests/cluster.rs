@@ -201,6 +201,20 @@ fn who_deletes_with_kubectl_is_told_of_the_label_that_stays() {
     assert!(!said.out.contains("shop"), "{}", said.out);
 }
 
+#[test]
+fn who_installs_is_told_which_images_the_nodes_will_want() {
+    let server = ApiServer::with(&[]);
+    let said = mesh(&server, &["install"]).err;
+    assert!(said.contains("mesh-operator:") && said.contains("--set images.registry"), "{said}");
+    let registry = "images.registry=registry.example.com/mesh/,images.tag=1.2.3";
+    let said = mesh(&server, &["install", "--set", registry]).err;
+    let images =
+        "registry.example.com/mesh/mesh-operator:1.2.3 and registry.example.com/mesh/mesh-proxy:1.2.3";
+    assert_eq!(said, format!("images: {images}\n"));
+    assert!(mesh(&server, &["install", "--apply"]).ok);
+    assert!(mesh(&server, &["upgrade", "--set", registry]).err.contains(images));
+}
+
 /// What `mesh check -o json` says and whether it succeeded: an exit code is part of what it says.
 fn checked(server: &ApiServer, args: &[&str]) -> Vec<Check> {
     let said = mesh(server, &[&["check", "-o", "json", "--wait", "0"], args].concat());

@@ -12,13 +12,19 @@ use crate::{
 };
 use anyhow::bail;
 use mesh_api::names;
-use mesh_charts::chart::{self, Object};
+use mesh_charts::{
+    chart::{self, Object},
+    inject::Injection,
+    values::Values,
+};
+use serde_json::Value;
 use std::time::Instant;
 
 pub async fn run(reach: &Reach, options: InstallOptions) -> anyhow::Result<()> {
     let namespace = options.namespace.as_deref().or(reach.options.mesh_namespace.as_deref());
     let values = values::read(&options.values, namespace, None)?;
     let objects = chart::render(&values)?;
+    say_images(&values, &objects)?;
     if !options.apply.apply {
         say(&text(&objects));
         return Ok(());
@@ -29,6 +35,22 @@ pub async fn run(reach: &Reach, options: InstallOptions) -> anyhow::Result<()> {
         "\nNext: kubectl annotate namespace NAME {}=enabled, and restart what runs there.\n",
         names::INJECT
     ));
+    Ok(())
+}
+
+/// Beside the objects: that nodes find no image is what goes wrong first.
+pub fn say_images(values: &Values, objects: &[Object]) -> anyhow::Result<()> {
+    let deployment = objects.iter().find(|object| object.kind() == "Deployment");
+    let operator =
+        deployment.map(|object| &object.value["spec"]["template"]["spec"]["containers"][0]["image"]);
+    let operator = operator.and_then(Value::as_str).unwrap_or_default();
+    let proxy = Injection::of(values)?.image;
+    eprintln!("images: {operator} and {proxy}");
+    if values.images.registry.is_empty() {
+        eprintln!(
+            "‼ no registry publishes them yet: --set images.registry=…/ names yours, unless every node has them (cargo xtask images)"
+        );
+    }
     Ok(())
 }
 

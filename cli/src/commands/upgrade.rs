@@ -21,6 +21,7 @@ pub async fn run(reach: &Reach, options: InstallOptions) -> anyhow::Result<()> {
     let kept = kept(&cluster, namespace).await?;
     let values = values::read(&options.values, named, Some(&kept))?;
     let objects = chart::render(&values)?;
+    install::say_images(&values, &objects)?;
     if !options.apply.apply {
         say(&install::text(&objects));
         return Ok(());

@@ -34,6 +34,7 @@ pub struct Values {
     pub operator: Operator,
     pub proxy: Proxy,
     pub webhook: Webhook,
+    pub reconcile: Reconcile,
     pub network_policy: NetworkPolicy,
     /// Not read. Helm passes it when this chart is a part of another one.
     pub global: BTreeMap<String, Verbatim>,
@@ -152,6 +153,14 @@ pub struct Webhook {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Reconcile {
+    /// Lets the operator restart workloads that should be meshed and are not, in namespaces annotated `mesh.dev/reconcile: restart`.
+    /// Without, it has no right to change a workload.
+    pub enabled: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct NetworkPolicy {
     /// Lets others reach the operator's own ports only.
     pub enabled: bool,
@@ -205,6 +214,7 @@ impl Default for Values {
             operator: Operator::default(),
             proxy: Proxy::default(),
             webhook: Webhook::default(),
+            reconcile: Reconcile::default(),
             network_policy: NetworkPolicy::default(),
             global: BTreeMap::new(),
         }
@@ -285,6 +295,12 @@ impl Default for Proxy {
 impl Default for Webhook {
     fn default() -> Self {
         Webhook { failure_policy: FailurePolicy::Ignore, timeout_seconds: 5 }
+    }
+}
+
+impl Default for Reconcile {
+    fn default() -> Self {
+        Reconcile { enabled: true }
     }
 }
 

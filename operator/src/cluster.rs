@@ -131,7 +131,7 @@ impl Cluster {
         self.tasks.spawn(source::run(client, namespace, served, troubles, sent));
         Ok(Edges {
             batches,
-            source: Source::Cluster,
+            source: Source::Cluster(terms(config)),
             authority: self.authority.clone(),
             accounts: Accounts::Reviews(Arc::new(review::Reviewer::new(self.client.clone()))),
             door: Door::Tls(listener, tls),
@@ -168,6 +168,7 @@ impl Cluster {
             store: self.store.clone(),
             readers: self.readers.clone(),
             maps,
+            terms: terms(config),
             served: self.served.subscribe(),
             troubles: self.troubles.clone(),
             tables,
@@ -206,6 +207,10 @@ impl Cluster {
             tracing::info!("the Lease was not given back in time");
         }
     }
+}
+
+fn terms(config: &Config) -> reconcile::Terms {
+    reconcile::Terms { control_namespace: config.namespace.clone(), restarts: !config.no_restarts }
 }
 
 /// As the environment says: a kubeconfig, else the service account of the Pod that we run in.

@@ -57,6 +57,10 @@ pub struct Config {
     #[arg(long, value_name = "NAME", env = "MESH_OPERATOR_ISSUER_SECRET")]
     pub issuer_secret: Option<String>,
 
+    /// On a cluster: restart no workload that should be meshed and is not, whatever its namespace asks for.
+    #[arg(long, env = "MESH_OPERATOR_NO_RESTARTS")]
+    pub no_restarts: bool,
+
     /// End of every identity.
     #[arg(long, value_name = "DOMAIN", default_value = mesh_api::names::TRUST_DOMAIN, env = "MESH_OPERATOR_TRUST_DOMAIN")]
     pub trust_domain: String,

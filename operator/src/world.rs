@@ -22,7 +22,7 @@ use tokio::{
 pub enum Source {
     /// Plain manifests: no controller has made EndpointSlices, no injector has marked Pods, nobody has made tokens.
     Manifests(Arc<Tokens>),
-    Cluster,
+    Cluster(reconcile::Terms),
 }
 
 /// Events that belong together: tables are never built between two of them.
@@ -71,9 +71,9 @@ pub async fn run(
         let mut unreadable = batch.unreadable.clone();
         match &source {
             Source::Manifests(_) => slices::complete(&mut world, &settings.control_namespace),
-            Source::Cluster => {
+            Source::Cluster(terms) => {
                 let now = (Timestamp::now(), start);
-                unreadable.extend_from_slice(unmeshed.look(&world, &settings.control_namespace, now));
+                unreadable.extend_from_slice(unmeshed.look(&world, terms, now));
             }
         }
         world.unreadable = unreadable.into();
@@ -119,12 +119,12 @@ impl Unmeshed {
     fn look(
         &mut self,
         world: &World,
-        control_namespace: &str,
+        terms: &reconcile::Terms,
         (wall, now): (Timestamp, time::Instant),
     ) -> &[Diagnostic] {
         let same = Arc::ptr_eq(&self.of.0, &world.namespaces) && Arc::ptr_eq(&self.of.1, &world.pods);
         if !same || self.looked.is_none_or(|looked| now - looked >= Unmeshed::AGAIN) {
-            let found = reconcile::unmeshed(&world.namespaces, &world.pods, control_namespace, wall);
+            let found = reconcile::unmeshed(&world.namespaces, &world.pods, terms, wall);
             self.findings = found.unmeshed.iter().map(reconcile::Unmeshed::finding).collect();
             self.young = found.young;
             self.of = (world.namespaces.clone(), world.pods.clone());

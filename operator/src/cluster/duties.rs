@@ -79,6 +79,7 @@ pub struct Duties {
     pub store: secret::Store,
     pub readers: Readers,
     pub maps: Maps,
+    pub terms: reconcile::Terms,
     pub served: watch::Receiver<Served>,
     pub troubles: Troubles,
     pub tables: watch::Receiver<Arc<Tables>>,
@@ -252,7 +253,7 @@ impl Duties {
     async fn reconcile(&self, restarts: &mut Restarts) -> Vec<Saying> {
         let (now, pods) = (Timestamp::now(), self.readers.pods.state());
         let namespaces = self.readers.namespaces.state();
-        let unmeshed = reconcile::unmeshed(&namespaces, &pods, &self.namespace, now).unmeshed;
+        let unmeshed = reconcile::unmeshed(&namespaces, &pods, &self.terms, now).unmeshed;
         let mut sayings = events::sayings(&unmeshed, &pods, now);
         if let Some((workload, plural)) = restarts.next(&unmeshed, Instant::now()) {
             let became = self.restart(&workload, plural, now).await;

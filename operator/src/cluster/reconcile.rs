@@ -36,17 +36,20 @@ pub struct Found {
     pub young: bool,
 }
 
+/// What is the same for all Namespaces.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    pub control_namespace: String,
+    /// Whether we have the right to restart anything.
+    pub restarts: bool,
+}
+
 /// Looks at all Pods. Where no injector is asked, nothing is missing.
-pub fn unmeshed(
-    namespaces: &[Arc<Namespace>],
-    pods: &[Arc<Pod>],
-    control_namespace: &str,
-    now: Timestamp,
-) -> Found {
+pub fn unmeshed(namespaces: &[Arc<Namespace>], pods: &[Arc<Pod>], terms: &Terms, now: Timestamp) -> Found {
     let mut young = false;
     let by_name: BTreeMap<&str, &Arc<Namespace>> =
         namespaces.iter().filter_map(|own| Some((own.metadata.name.as_deref()?, own))).collect();
-    let left_out = |name: &&str| inject::is_left_out(name, control_namespace);
+    let left_out = |name: &&str| inject::is_left_out(name, &terms.control_namespace);
     let mut found: BTreeMap<(String, String, String), (usize, bool)> = BTreeMap::new();
     for pod in pods {
         let name = pod.metadata.namespace.as_deref().filter(|name| !left_out(name));
@@ -62,6 +65,7 @@ pub fn unmeshed(
         let annotations = namespace.metadata.annotations.as_ref();
         let restart =
             annotations.and_then(|all| all.get(names::RECONCILE)).is_some_and(|own| own == "restart");
+        let restart = restart && terms.restarts;
         let key = (pod.metadata.namespace.clone().unwrap_or_default(), kind, name);
         let entry = found.entry(key).or_insert((0, restart));
         entry.0 += 1;
@@ -215,6 +219,16 @@ mod tests {
     }
 
     fn look(namespace: &str, annotations: Value, change: impl FnOnce(&mut Value)) -> Found {
+        let terms = Terms { control_namespace: "mesh-system".into(), restarts: true };
+        look_with(&terms, namespace, annotations, change)
+    }
+
+    fn look_with(
+        terms: &Terms,
+        namespace: &str,
+        annotations: Value,
+        change: impl FnOnce(&mut Value),
+    ) -> Found {
         let name = namespace;
         let namespace = json!({"metadata": {"name": name, "annotations": annotations}});
         let mut pod = json!({
@@ -230,7 +244,7 @@ mod tests {
         let (namespace, pod) =
             (serde_json::from_value(namespace).unwrap(), serde_json::from_value(pod).unwrap());
         let now = "2026-01-01T00:01:00Z".parse().unwrap();
-        unmeshed(&[Arc::new(namespace)], &[Arc::new(pod)], "mesh-system", now)
+        unmeshed(&[Arc::new(namespace)], &[Arc::new(pod)], terms, now)
     }
 
     #[test]
@@ -245,6 +259,14 @@ mod tests {
     fn the_namespace_decides_whether_we_restart() {
         let found = found(json!({"mesh.dev/inject": "enabled", "mesh.dev/reconcile": "restart"}), |_| {});
         assert!(found[0].restart);
+    }
+
+    #[test]
+    fn who_may_not_restart_says_who_should() {
+        let terms = Terms { control_namespace: "mesh-system".into(), restarts: false };
+        let annotations = json!({"mesh.dev/inject": "enabled", "mesh.dev/reconcile": "restart"});
+        let found = look_with(&terms, "shop", annotations, |_| {}).unmeshed;
+        assert_eq!(found[0].finding().remedy, "kubectl rollout restart -n shop deployment/web");
     }
 
     #[test]

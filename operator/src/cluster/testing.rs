@@ -1,5 +1,7 @@
 //! A small API server for tests: lists, watches, writes and failures by script, no cluster.
 
+mod rights;
+
 use bytes::Bytes;
 use futures_util::StreamExt;
 use http::{Method, Request, Response, StatusCode};
@@ -136,6 +138,9 @@ impl ApiServer {
             return status_of(status, "Unavailable");
         }
         let path = uri.path().to_owned();
+        if !rights::allow(method, uri) {
+            return status_of(403, &format!("the chart gives no right to {method} {uri}"));
+        }
         if *method != Method::GET && state.refused.contains(&path) {
             return status_of(403, "Forbidden");
         }

@@ -13,6 +13,10 @@ struct Shop {
     tables: watch::Receiver<Arc<Tables>>,
 }
 
+fn terms() -> reconcile::Terms {
+    reconcile::Terms { control_namespace: "mesh".into(), restarts: true }
+}
+
 fn slice(last: u8) -> EndpointSlice {
     let slice = json!({
         "metadata": {"name": "cart-a", "namespace": "shop", "labels": {"kubernetes.io/service-name": "cart"}},
@@ -27,7 +31,7 @@ impl Shop {
         let settings = Settings::default();
         let (sent, batches) = mpsc::channel(8);
         let (publish, tables) = watch::channel(Arc::new(Tables::build(&World::default(), &settings)));
-        tokio::spawn(run(Stores::default(), batches, settings, Source::Cluster, publish));
+        tokio::spawn(run(Stores::default(), batches, settings, Source::Cluster(terms()), publish));
         Shop { sent, tables }
     }
 
@@ -129,7 +133,7 @@ fn a_pod_is_shown_once_it_is_old_enough() {
     let (mut unmeshed, start) = (Unmeshed::default(), time::Instant::now());
     let mut look = |seconds: u64| {
         let passed = Duration::from_secs(seconds);
-        unmeshed.look(&world, "mesh", (created + passed, start + passed)).len()
+        unmeshed.look(&world, &terms(), (created + passed, start + passed)).len()
     };
     assert_eq!((look(1), look(6)), (0, 1));
 }

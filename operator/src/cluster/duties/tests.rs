@@ -74,6 +74,7 @@ impl Cluster {
             readers: stores.readers(),
             maps: Maps::watch(server.client()),
             troubles: troubles.clone(),
+            terms: reconcile::Terms { control_namespace: "mesh".into(), restarts: true },
             served: watch::channel(Served::new()).1,
             tables,
             authority: authority.clone(),

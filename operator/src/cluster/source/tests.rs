@@ -1,6 +1,7 @@
 //! A world from watches, against a scripted API server: how it begins, what outages do to it, kinds that come and go.
 
 use super::*;
+use crate::cluster::reconcile::Terms;
 use crate::{
     cluster::{
         testing::ApiServer,
@@ -46,7 +47,8 @@ impl Following {
         let (served, _) = watch::channel(served::Served::new());
         let troubles = Troubles::default();
         tasks.spawn(run(server.client(), "mesh".into(), served, troubles.watch(), sent));
-        tasks.spawn(world::run(Stores::default(), batches, settings, Source::Cluster, publish));
+        let terms = Terms { control_namespace: "mesh".into(), restarts: true };
+        tasks.spawn(world::run(Stores::default(), batches, settings, Source::Cluster(terms), publish));
         Following { server, tables, troubles, _tasks: tasks }
     }
 

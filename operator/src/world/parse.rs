@@ -11,7 +11,10 @@ use mesh_policy::{
     authorization::{self, AuthorizationPolicy},
     gateway::{GRPCRoute, HTTPRoute},
 };
-use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, Error as _},
+};
 
 /// An object of a kind that matters to the mesh.
 #[expect(clippy::large_enum_variant, reason = "there are as many as manifests, and they are moved once")]
@@ -314,7 +317,17 @@ impl Kind {
         })
     }
 
+    /// From YAML and from JSON alike, by one reader of each kind: those of Kubernetes are so large that another would be a megabyte.
     fn read<'de, D: Deserializer<'de>>(self, from: D, unknown: &mut Vec<Field>) -> Result<Object, D::Error> {
+        let mut from = <dyn erased_serde::Deserializer<'_>>::erase(from);
+        self.read_erased(&mut from, unknown).map_err(D::Error::custom)
+    }
+
+    fn read_erased(
+        self,
+        from: &mut dyn erased_serde::Deserializer<'_>,
+        unknown: &mut Vec<Field>,
+    ) -> Result<Object, erased_serde::Error> {
         use unknown::read;
         Ok(match self {
             Kind::Namespace => Object::Namespace(read(from, unknown)?),
@@ -358,6 +371,13 @@ fn said(error: &serde_saphyr::Error, text: &str, object: &str) -> Failure {
     let message = match first.strip_prefix("line ").and_then(|rest| rest.split_once(": ")) {
         Some((_, message)) => message,
         None => first,
+    };
+    // What went wrong within an object has its place behind it, and those of all that it stands in.
+    let (message, line) = match message.split_once(" at line ") {
+        Some((message, places)) => {
+            (message, places.split(',').next().and_then(|line| line.parse().ok()).or(line))
+        }
+        None => (message, line),
     };
     let message = match message {
         "invalid i32" | "invalid i64" | "invalid u16" | "invalid u32" | "invalid u64" => {

@@ -30,7 +30,7 @@ use crate::{
     ca::Authority,
     config::Config,
     edges::Edges,
-    grpc::{Certificates, Door},
+    grpc::{Certificates, Door, Told},
     listen::listen,
     telemetry,
     world::{Source, stores::Readers},
@@ -146,6 +146,7 @@ impl Cluster {
         config: &Config,
         tables: watch::Receiver<Arc<Tables>>,
         telemetry: Arc<telemetry::Store>,
+        told: Told,
         stop: watch::Receiver<bool>,
     ) -> anyhow::Result<()> {
         let listener = listen(config.webhook_addr, "--webhook-addr").await?;
@@ -174,6 +175,7 @@ impl Cluster {
             tables,
             authority: self.authority.clone(),
             telemetry,
+            told,
             holding: self.hold.subscribe(),
         };
         self.tasks.spawn(duties.run());

@@ -41,6 +41,22 @@ const MAX_HEADER_BYTES: u32 = 16 << 10;
 /// When we stop, streams end at once; a connection that lingers is dropped after this.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(2);
 
+/// Knows whether proxies have been told where requests may go.
+#[derive(Clone)]
+pub struct Told(Topics<outbound::Outbound>);
+
+impl Told {
+    /// Whether each proxy that is connected to this replica has taken what follows from the newest tables.
+    pub fn is_everybody(&self) -> bool {
+        self.0.have_all()
+    }
+
+    #[cfg(test)]
+    pub fn nobody(tables: watch::Receiver<Arc<Tables>>) -> Told {
+        Told(Topics::new(tables, Arc::default(), watch::channel(false).1))
+    }
+}
+
 /// The four services on current tables.
 pub fn services(
     tables: watch::Receiver<Arc<Tables>>,
@@ -49,19 +65,20 @@ pub fn services(
     asked_for: Arc<Certificates>,
     streams: Arc<Streams>,
     stop: watch::Receiver<bool>,
-) -> Routes {
+) -> (Routes, Told) {
     let settings = tables.borrow().settings().clone();
     let certifier = Certifier::new(authority, accounts, settings.identities(), asked_for);
     let endpoints = Topics::new(tables.clone(), streams.clone(), stop.clone());
     let profiles = Topics::new(tables.clone(), streams.clone(), stop.clone());
     let outbound = Topics::new(tables.clone(), streams.clone(), stop.clone());
     let inbound = Topics::new(tables, streams, stop);
-    Routes::new(IdentityServer::new(certifier))
+    let told = Told(outbound.clone());
+    let routes = Routes::new(IdentityServer::new(certifier))
         .into_axum_router()
         .merge(destination::routes(endpoints, profiles))
         .merge(outbound::routes(outbound))
-        .merge(inbound::routes(inbound))
-        .into()
+        .merge(inbound::routes(inbound));
+    (routes.into(), told)
 }
 
 /// Serves until `stop` is true, then lets what is under way end.

@@ -113,7 +113,7 @@ async fn start(
     let authority = edges.authority.clone();
     let (metrics, spans) = telemetry::otlp_services(store.clone(), tables.clone());
     let streams = Arc::new(grpc::Streams::default());
-    let routes = grpc::services(
+    let (routes, told) = grpc::services(
         tables.clone(),
         edges.authority,
         edges.accounts,
@@ -132,7 +132,7 @@ async fn start(
         }
     });
     if let Some(cluster) = &mut cluster {
-        cluster.work(config, first, store, stop).await?;
+        cluster.work(config, first, store, told, stop).await?;
     }
     ready.send_replace(true);
     tracing::info!(grpc = %config.grpc_addr, http = %config.http_addr, "operator is ready");

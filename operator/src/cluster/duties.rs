@@ -19,6 +19,7 @@ use crate::{
         Authority,
         rotation::{self, Phase, Scene},
     },
+    grpc::Told,
     telemetry,
     world::stores::Readers,
 };
@@ -58,8 +59,10 @@ const PAUSE: Duration = Duration::from_millis(100);
 const AGAIN: Duration = Duration::from_secs(30);
 /// One question to the API server.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// A new generation of a route has reached all proxies that read.
-const SETTLE: Duration = Duration::from_millis(500);
+/// A new generation of a route is waited for so long, where some proxy does not read it.
+const SETTLE: Duration = Duration::from_secs(1);
+/// Meanwhile, it is looked at again this often.
+const LOOK_AT_ROUTES: Duration = Duration::from_millis(50);
 /// The issuer is renewed two months before its end.
 const LOOK_AT_ISSUER: Duration = Duration::from_secs(3600);
 /// Events live for an hour.
@@ -85,6 +88,7 @@ pub struct Duties {
     pub tables: watch::Receiver<Arc<Tables>>,
     pub authority: watch::Receiver<Arc<Authority>>,
     pub telemetry: Arc<telemetry::Store>,
+    pub told: Told,
     /// Whether this replica is the one.
     pub holding: watch::Receiver<bool>,
 }
@@ -386,12 +390,14 @@ impl Duties {
     async fn routes(&self, settled: &mut Settled) {
         let tables = self.tables.borrow().clone();
         let statuses = tables.route_statuses();
-        settled.forget_all_but(&statuses);
+        settled.begin(&statuses);
+        // After the tables were read: it speaks of these or newer ones.
+        let told = self.told.is_everybody();
         let mut writes = vec![];
         for wanted in &statuses {
             let Some((written, version)) = self.readers.route_status(wanted) else { continue };
             let Some(parents) = status::parents(&written, wanted, Timestamp::now()) else { continue };
-            if !settled.is_settled(wanted, Instant::now()) {
+            if !settled.is_settled(wanted, told, Instant::now()) {
                 continue;
             }
             let Some(resource) = self.served.borrow().get(wanted.kind).cloned() else { continue };
@@ -478,37 +484,41 @@ async fn change(
 /// How long without any change until the next round.
 fn pause(settled: &Settled, authority: &Authority, restarts: &Restarts) -> Duration {
     match authority.phase() {
-        _ if settled.is_waiting() => SETTLE / 2,
+        _ if settled.is_waiting => LOOK_AT_ROUTES,
         Phase::Asked | Phase::Spreading | Phase::Renewing => LOOK_AT_PROXIES,
         Phase::Idle | Phase::Refused(_) => restarts.pause(Instant::now()).unwrap_or(AGAIN),
     }
 }
 
-/// A route is called accepted when proxies have it. They are told at once, and one that is slow to read is not waited for: when
-/// the generation has been in force for a moment.
+/// A route is called accepted when the proxies that are connected to us have it. Those of other replicas hear of it at the same time;
+/// one that is slow to read is not waited for.
 #[derive(Default)]
-struct Settled(HashMap<(&'static str, String, String), (i64, Instant)>);
+struct Settled {
+    /// Since when each generation is in force.
+    since: HashMap<(&'static str, String, String), (i64, Instant)>,
+    is_waiting: bool,
+}
 
 impl Settled {
     fn key(status: &RouteStatus) -> (&'static str, String, String) {
         (status.kind, status.namespace.clone(), status.name.clone())
     }
 
-    fn forget_all_but(&mut self, statuses: &[RouteStatus]) {
+    /// A round about these begins.
+    fn begin(&mut self, statuses: &[RouteStatus]) {
         let keys: HashSet<_> = statuses.iter().map(Settled::key).collect();
-        self.0.retain(|key, _| keys.contains(key));
+        self.since.retain(|key, _| keys.contains(key));
+        self.is_waiting = false;
     }
 
-    fn is_settled(&mut self, status: &RouteStatus, now: Instant) -> bool {
-        let (generation, since) = self.0.entry(Settled::key(status)).or_insert((status.generation, now));
+    fn is_settled(&mut self, status: &RouteStatus, told: bool, now: Instant) -> bool {
+        let (generation, since) = self.since.entry(Settled::key(status)).or_insert((status.generation, now));
         if *generation != status.generation {
             (*generation, *since) = (status.generation, now);
         }
-        now.saturating_duration_since(*since) >= SETTLE
-    }
-
-    fn is_waiting(&self) -> bool {
-        self.0.values().any(|(_, since)| since.elapsed() < SETTLE * 2)
+        let settled = told || now.saturating_duration_since(*since) >= SETTLE;
+        self.is_waiting |= !settled;
+        settled
     }
 }
 

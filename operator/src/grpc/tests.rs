@@ -56,7 +56,7 @@ impl Mesh {
         let (stop_tx, stop) = watch::channel(false);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let routes = services(
+        let (routes, _) = services(
             tables_rx,
             watch::channel(Arc::new(authority)).1,
             Accounts::Files(tokens.clone()),

@@ -10,7 +10,7 @@ use std::{
     collections::HashMap,
     hash::Hash,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Instant,
 };
 use tokio::sync::watch;
@@ -78,6 +78,8 @@ struct Open<Q: Question> {
     /// The tables of which all answers are.
     of: Arc<Tables>,
     topics: HashMap<Q, watch::Sender<Arc<Version<Q>>>>,
+    /// Answers that have been replaced, for as long as some subscriber has not taken the next.
+    replaced: Vec<Weak<Version<Q>>>,
     /// With as many topics it is time to forget those that nobody listens to: twice those of the last time.
     sweep_at: usize,
     stopped: bool,
@@ -101,7 +103,8 @@ impl<Q: Question> Topics<Q> {
     ) -> Topics<Q> {
         let of = tables.borrow().clone();
         let mut changes = tables.clone();
-        let open = Mutex::new(Open { of, topics: HashMap::new(), sweep_at: FEW, stopped: false });
+        let open =
+            Mutex::new(Open { of, topics: HashMap::new(), replaced: vec![], sweep_at: FEW, stopped: false });
         let topics = Topics(Arc::new(Inner { tables, streams, open }));
         let ours = topics.clone();
         tokio::spawn(async move {
@@ -146,6 +149,13 @@ impl<Q: Question> Topics<Q> {
         Ok(Box::pin(subscription.messages()))
     }
 
+    /// Whether every subscriber has taken what follows from the newest tables: one that has not still holds the answer before.
+    pub fn have_all(&self) -> bool {
+        let mut open = self.current();
+        open.replaced.retain(|version| version.strong_count() > 0);
+        open.replaced.is_empty()
+    }
+
     fn subscribe(&self, question: &Q) -> Result<Latest<Q>, Status> {
         let mut open = self.current();
         if open.stopped {
@@ -171,7 +181,9 @@ impl<Q: Question> Topics<Q> {
             return open;
         }
         let before = std::mem::replace(&mut open.of, now.clone());
-        open.topics.retain(|question, topic| {
+        let Open { topics, replaced, .. } = &mut *open;
+        replaced.retain(|version| version.strong_count() > 0);
+        topics.retain(|question, topic| {
             if topic.receiver_count() == 0 {
                 return false;
             }
@@ -183,7 +195,8 @@ impl<Q: Question> Topics<Q> {
             topic.send_if_modified(|latest| {
                 let is_new = latest.answer != answer;
                 if is_new {
-                    *latest = Version::new(latest.number + 1, answer);
+                    let next = Version::new(latest.number + 1, answer);
+                    replaced.push(Arc::downgrade(&std::mem::replace(latest, next)));
                 }
                 is_new
             });
@@ -200,6 +213,7 @@ impl<Q: Question> Topics<Q> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::StreamExt;
     use mesh_policy::{Settings, World};
 
     #[derive(Clone, PartialEq, Eq, Hash)]
@@ -236,5 +250,53 @@ mod tests {
         let open = topics.open();
         assert!(open.topics.len() <= FEW, "{}", open.topics.len());
         assert!(kept.iter().enumerate().all(|(number, _)| open.topics.contains_key(&Number(number as u32))));
+    }
+
+    /// How many Pods there are.
+    #[derive(Clone, PartialEq, Eq, Hash)]
+    struct Pods;
+
+    impl Question for Pods {
+        type Answer = usize;
+        type Listener = ();
+
+        fn is_unchanged(&self, _: &Tables, _: &Tables) -> bool {
+            false
+        }
+
+        fn answer(&self, tables: &Tables) -> Result<usize, Status> {
+            Ok(tables.pods().len())
+        }
+
+        fn messages(_: Option<&usize>, now: &usize, _: &()) -> Vec<Bytes> {
+            vec![now.to_string().into()]
+        }
+    }
+
+    #[tokio::test]
+    async fn who_has_not_taken_the_newest_answer_is_known() {
+        let tables_of = |ips: &[&str]| {
+            let pod = |ip: &&str| {
+                let pod = serde_json::json!({"metadata": {"name": ip, "namespace": "shop"}, "spec": {"containers": []}, "status": {"podIP": ip}});
+                Arc::new(serde_json::from_value(pod).unwrap())
+            };
+            let pods = ips.iter().map(pod).collect::<Vec<_>>().into();
+            Arc::new(Tables::build(&World { pods, ..World::default() }, &Settings::default()))
+        };
+        let (publish, tables) = watch::channel(tables_of(&[]));
+        let (_stop, stop) = watch::channel(false);
+        let topics = Topics::new(tables, Arc::default(), stop);
+        let watch = || topics.watch(Peer::Unknown, &Pods, |_| ()).unwrap();
+        let (mut reads, mut stands_still) = (watch(), watch());
+        assert!(reads.next().await.is_some() && stands_still.next().await.is_some());
+        assert!(topics.have_all());
+        publish.send_replace(tables_of(&["10.0.0.1"]));
+        assert!(!topics.have_all(), "nobody has read");
+        assert_eq!(reads.next().await.unwrap().unwrap(), "1");
+        assert!(!topics.have_all(), "one has");
+        let late = watch();
+        drop(stands_still);
+        assert!(topics.have_all(), "who comes late or has gone is not waited for");
+        drop(late);
     }
 }

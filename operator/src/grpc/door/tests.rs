@@ -102,7 +102,7 @@ async fn only_callers_with_a_certificate_of_the_mesh_are_told_anything() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let tls = leaf::start(authority.clone(), OPERATOR.into(), Peers::Proxies).unwrap();
-    let routes =
+    let (routes, _) =
         services(tables, authority, Accounts::Files(tokens), Arc::default(), Arc::default(), stop.clone());
     tokio::spawn(serve(Door::Tls(listener, tls), routes, stop));
 

@@ -140,7 +140,12 @@ fn certificates_that_are_wrong_in_any_one_way_are_refused() {
             if let Err(why) = refuses(inbound, shows(leaf)).await {
                 panic!("{what}: {why}");
             }
-            assert_eq!(errors().await, before + 1.0, "{what} is not counted as {counted}");
+            // The proxy counts once it has told the client.
+            wait::until(&format!("{what} to be counted as {counted}"), SOON, async || {
+                let after = errors().await;
+                if after == before + 1.0 { Ok(()) } else { Err(after) }
+            })
+            .await;
         }
         assert_eq!(pair.origin.count(), 0);
         // The same by the same hand with a right certificate works, so the refusals were about the certificates.

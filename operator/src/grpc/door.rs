@@ -87,6 +87,8 @@ pub fn handshakes(
                     continue;
                 }
             };
+            // An IPv4 caller of a listener for both families is the same caller.
+            let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
             let acceptor = TlsAcceptor::from(config.borrow().clone());
             let done = done.clone();
             tokio::spawn(async move {

@@ -1,0 +1,126 @@
+//! What people are shown of the tables: who may call whom, where requests would go, and what proxies are told.
+
+use super::Tables;
+use crate::{
+    Authority, AuthorityError, PodInfo, ProtocolHint, ServiceKind, inbound, outbound::Target, selector,
+};
+use mesh_api::{authz::AuthzList, endpoints as api};
+use std::{collections::BTreeSet, sync::Arc};
+
+impl Tables {
+    /// Who may call the workload `to` (`namespace/name`), and why; with `from`, only that workload.
+    /// Empty where a workload does not exist.
+    pub fn authz(&self, to: &str, from: Option<&str>) -> AuthzList {
+        let workload = |wanted: &str| -> Vec<&PodInfo> {
+            let Some((namespace, name)) = wanted.split_once('/') else { return vec![] };
+            let is_it = |pod: &&Arc<PodInfo>| {
+                pod.namespace == namespace && (pod.workload == name || pod.name == name)
+            };
+            self.pods().iter().filter(is_it).map(Arc::as_ref).collect()
+        };
+        let mut callers = vec![];
+        if let Some(from) = from {
+            callers = workload(from);
+            if callers.is_empty() {
+                return AuthzList { rows: vec![] };
+            }
+        }
+        let identities = self.settings.identities();
+        let mut rows = vec![];
+        // Pods of a workload may differ (a rollout in between): equal answers are given once.
+        for server in workload(to) {
+            let mut ports: BTreeSet<u16> = server.ports.iter().copied().collect();
+            ports.extend(
+                self.services
+                    .services
+                    .values()
+                    .filter(|service| service.namespace == server.namespace)
+                    .filter(|service| selector::selects(&service.selector, server.labels()))
+                    .flat_map(|service| &service.ports)
+                    .filter_map(|own| own.target_on(&server.named_ports)),
+            );
+            for port in ports {
+                let policy = self.inbound_of(server, port);
+                for row in
+                    inbound::answer(server, port, &policy, &callers, &self.service_accounts, &identities)
+                {
+                    if !rows.contains(&row) {
+                        rows.push(row);
+                    }
+                }
+            }
+        }
+        AuthzList { rows }
+    }
+
+    /// The endpoints that a balancer would be told, for people. Short authorities (`reviews.bookinfo:9080`) are completed.
+    pub fn endpoints(&self, authority: &str) -> Result<api::EndpointList, String> {
+        let authority = self.authority(authority).map_err(|error| error.to_string())?;
+        let service = self.service(&authority.namespace, &authority.service);
+        if service.is_some_and(|service| service.kind == ServiceKind::ExternalName) {
+            return Err(format!(
+                "Service {authority} is an ExternalName: a name for a place outside of the mesh, which has no endpoints"
+            ));
+        }
+        let set = self.resolve(&authority, None);
+        let endpoints = set.endpoints.into_values().map(|endpoint| api::Endpoint {
+            addr: endpoint.addr.to_string(),
+            pod: match endpoint.pod.is_empty() {
+                true => String::new(),
+                false => format!("{}/{}", endpoint.namespace, endpoint.pod),
+            },
+            workload: endpoint.workload,
+            zone: endpoint.zone,
+            identity: endpoint.identity,
+            protocol_hint: match endpoint.hint {
+                ProtocolHint::None => String::new(),
+                ProtocolHint::H2 => "h2".into(),
+                ProtocolHint::Opaque => "opaque".into(),
+            },
+        });
+        Ok(api::EndpointList {
+            authority: authority.in_domain(&self.settings.cluster_domain),
+            exists: set.exists,
+            endpoints: endpoints.collect(),
+        })
+    }
+
+    /// The namespace of the Service that an authority names; `None` for an address, and for what is no name.
+    pub fn namespace_of(&self, authority: &str) -> Option<String> {
+        self.authority(authority).ok().map(|authority| authority.namespace)
+    }
+
+    /// What a proxy would be told about an authority or address. `from`: `namespace` or `namespace/pod` of the client.
+    pub fn outbound_json(&self, authority: &str, from: &str) -> Result<serde_json::Value, String> {
+        let target = match self.authority(authority) {
+            Ok(authority) => Target::Authority(authority),
+            Err(AuthorityError::Address(addr)) => Target::Addr(addr),
+            Err(error) => return Err(error.to_string()),
+        };
+        let namespace = from.split('/').next().unwrap_or_default();
+        let policy = self
+            .outbound(&target, namespace)
+            .ok_or_else(|| format!("no Service is known as {authority:?}"))?;
+        serde_json::to_value(policy).map_err(|error| error.to_string())
+    }
+
+    /// What the proxy of a Pod would be told about its port.
+    pub fn inbound_json(&self, namespace: &str, pod: &str, port: u16) -> Result<serde_json::Value, String> {
+        let policy = self
+            .inbound(namespace, pod, port)
+            .ok_or_else(|| format!("no Pod is known as {namespace}/{pod}"))?;
+        serde_json::to_value(policy).map_err(|error| error.to_string())
+    }
+
+    /// Reads an authority as people write it: `name.namespace[:port]`, or in full.
+    fn authority(&self, text: &str) -> Result<Authority, AuthorityError> {
+        let domain = &self.settings.cluster_domain;
+        let full = Authority::parse(text, domain);
+        if !matches!(full, Err(AuthorityError::Foreign(..))) {
+            return full;
+        }
+        let (host, port) = text.split_once(':').unwrap_or((text, "80"));
+        let host = host.trim_end_matches('.').trim_end_matches(".svc");
+        Authority::parse(&format!("{host}.svc.{domain}:{port}"), domain)
+    }
+}

@@ -14,7 +14,7 @@ use std::{
 pub const NOBODY: &str = "65532:65532";
 
 pub struct Image<'a> {
-    /// With registry and tag, as a Pod names it.
+    /// With its tag, as a Pod names it.
     pub names: Vec<String>,
     /// Where a file lies in the image, and here.
     pub files: Vec<(&'a str, PathBuf)>,
@@ -70,7 +70,7 @@ impl Image<'_> {
 }
 
 /// Time and owner are nobody's, so that nothing but the content decides.
-pub fn append(tar: &mut tar::Builder<impl Write>, name: &str, bytes: &[u8], mode: u32) -> Result<()> {
+fn append(tar: &mut tar::Builder<impl Write>, name: &str, bytes: &[u8], mode: u32) -> Result<()> {
     let mut header = tar::Header::new_ustar();
     header.set_size(bytes.len() as u64);
     header.set_mode(mode);
@@ -86,12 +86,12 @@ fn gzip(bytes: &[u8]) -> Result<usize> {
     Ok(encoder.finish().context("compress a layer")?.len())
 }
 
-pub fn hex(digest: &[u8]) -> String {
+fn hex(digest: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// By Go's names, which are the images' too.
-pub fn architecture() -> &'static str {
+fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",

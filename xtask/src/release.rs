@@ -9,7 +9,6 @@
 //! ```
 
 use crate::{
-    image::{append, architecture, hex},
     images,
     shell::{self, binaries, cargo, workspace_root},
 };
@@ -61,7 +60,11 @@ fn tar(entries: &[Entry]) -> Result<Vec<u8>> {
     let gzip: GzEncoder<Vec<u8>> = GzBuilder::new().mtime(0).write(vec![], Compression::best());
     let mut tar = tar::Builder::new(gzip);
     for (name, bytes, mode) in entries {
-        append(&mut tar, name, bytes, *mode)?;
+        let mut header = tar::Header::new_ustar();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(*mode);
+        header.set_mtime(0);
+        tar.append_data(&mut header, name, bytes.as_slice()).with_context(|| format!("pack {name}"))?;
     }
     tar.into_inner().and_then(GzEncoder::finish).context("pack an archive")
 }
@@ -96,7 +99,7 @@ fn krew(dir: &Path, url: &str, homepage: &str) -> Result<String> {
         manifest += &platform
             .replace("ARCHITECTURE", architecture)
             .replace("ARCHIVE", &format!("{}/{name}", url.trim_end_matches('/')))
-            .replace("SHA256", &hex(&Sha256::digest(&archive)));
+            .replace("SHA256", &digest(&archive));
     }
     Ok(manifest)
 }
@@ -108,10 +111,23 @@ fn sums(dir: &Path) -> Result<String> {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if name != "SHA256SUMS" && path.is_file() {
             let bytes = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
-            sums += &format!("{}  {name}\n", hex(&Sha256::digest(&bytes)));
+            sums += &format!("{}  {name}\n", digest(&bytes));
         }
     }
     Ok(sums)
+}
+
+fn digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// By Go's name, as krew and image registries want it.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
 }
 
 fn list(dir: &Path) -> Result<Vec<PathBuf>> {

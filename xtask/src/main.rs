@@ -78,3 +78,14 @@ fn main() -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Arguments;
+    use clap::CommandFactory;
+
+    #[test]
+    fn no_two_arguments_of_a_task_are_in_each_others_way() {
+        Arguments::command().debug_assert();
+    }
+}

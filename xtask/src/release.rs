@@ -23,7 +23,9 @@ use std::{
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 const KREW: &str = include_str!("../../cli/krew.yaml");
 
+// No group of clap's: `images` has one of the same name.
 #[derive(Debug, clap::Args)]
+#[group(skip)]
 pub struct Options {
     /// Where the files of the folder will be found, such as `https://example.com/mesh/v0.1.0`.
     #[arg(long)]

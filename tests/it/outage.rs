@@ -3,6 +3,7 @@
 use mesh_api::{graph::Graph, workload::Workload};
 use mesh_tests::{
     client::{self, raw::Raw},
+    clock::Clock,
     load::{Load, Outcome, failures},
     mesh::{Mesh, Operator},
     origin::Origin,
@@ -75,6 +76,31 @@ fn killing_the_operator_fails_no_request_and_the_graph_goes_on_after_its_restart
             if long { Ok(()) } else { Err(format!("{:?}", workload.pods)) }
         })
         .await;
+    });
+}
+
+/// Certificates go by the wall clock, and wall clocks are set: by hand, by a machine that slept, by NTP after a bad start.
+#[test]
+fn a_wall_clock_that_is_set_costs_no_request_and_certificates_are_made_anew() {
+    run(async || {
+        let clock = Clock::right();
+        let mesh = Mesh::start_by(&clock, shop()).await;
+        mesh.answers("page-v1", "reviews:9080/", 200).await;
+        // 70 % of a certificate's day are over, and then it is from tomorrow.
+        for (step, offset) in ["+20h", "+0"].into_iter().enumerate() {
+            let load = load(&mesh, 50);
+            clock.set(offset);
+            wait::until("new certificates", Duration::from_secs(60), async || {
+                let mut logs = mesh.proxies.values().map(|proxy| proxy.process.log());
+                let issued = |log: String| log.matches("certificate issued").count();
+                if logs.all(|log| issued(log) >= step + 2) { Ok(()) } else { Err("not all have one") }
+            })
+            .await;
+            // Who has a new one shakes hands with it.
+            mesh.answers("page-v1", "reviews:9080/", 200).await;
+            let outcomes = load.finish().await;
+            assert_eq!(failures(&outcomes), [], "{offset}, of {} requests", outcomes.len());
+        }
     });
 }
 

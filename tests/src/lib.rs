@@ -7,6 +7,7 @@ pub mod browser;
 pub mod cable;
 pub mod capture;
 pub mod client;
+pub mod clock;
 pub mod control_plane;
 pub mod demo;
 pub mod grpc;

@@ -4,6 +4,7 @@
 use crate::{
     binaries,
     client::{self, Body, Reply},
+    clock::Clock,
     origin::Origin,
     pod::{Pod, Proxy, ProxyStart},
     process::{self, Process, Start},
@@ -15,7 +16,6 @@ use mesh_api::names;
 use serde::de::DeserializeOwned;
 use std::{
     collections::BTreeMap,
-    fs,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Output,
@@ -40,6 +40,16 @@ impl Mesh {
     /// The same with other settings for all proxies.
     pub async fn start_with(world: World, settings: impl Fn(ProxyStart) -> ProxyStart) -> Mesh {
         let operator = Operator::start(&world, &[]).await;
+        Mesh::around(operator, world, settings).await
+    }
+
+    /// The same, all of it by a wall clock of the test's.
+    pub async fn start_by(clock: &Clock, world: World) -> Mesh {
+        let operator = Operator::start_by(clock, &world).await;
+        Mesh::around(operator, world, |proxy| proxy.by(clock)).await
+    }
+
+    async fn around(operator: Operator, world: World, settings: impl Fn(ProxyStart) -> ProxyStart) -> Mesh {
         let mut proxies = BTreeMap::new();
         let mut origins = BTreeMap::new();
         for pod in &world.pods {
@@ -121,14 +131,17 @@ impl Operator {
 
     /// Starts it on a world and waits until it serves.
     pub async fn start(world: &World, flags: &[&str]) -> Operator {
-        let write = |manifests: &Path| {
-            fs::create_dir(manifests).expect("a temporary folder is writable");
-            process::save(&manifests.join("world.yaml"), &world.yaml());
-            for (name, yaml) in &world.files {
-                process::save(&manifests.join(name), yaml);
-            }
-        };
-        Operator::start_on(write, flags).await
+        Operator::start_on(|manifests| world.write(manifests), flags).await
+    }
+
+    /// The same by a wall clock of the test's.
+    pub async fn start_by(clock: &Clock, world: &World) -> Operator {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        world.write(&dir.path().join("manifests"));
+        let process = clock.rules(operator(dir.path(), &[])).spawn();
+        let operator = Operator { dir, flags: vec![], process };
+        operator.serves().await;
+        operator
     }
 
     /// Starts it on a folder that `write` makes.
@@ -136,7 +149,7 @@ impl Operator {
         let dir = tempfile::tempdir().expect("a temporary folder");
         write(&dir.path().join("manifests"));
         let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        let process = spawn(dir.path(), &flags);
+        let process = operator(dir.path(), &flags).spawn();
         let operator = Operator { dir, flags, process };
         operator.serves().await;
         operator
@@ -145,7 +158,7 @@ impl Operator {
     /// Starts it again after it was killed, with the same folders.
     pub async fn restart(&mut self) {
         self.process.kill().await;
-        self.process = spawn(self.dir.path(), &self.flags);
+        self.process = operator(self.dir.path(), &self.flags).spawn();
         self.serves().await;
     }
 
@@ -208,12 +221,11 @@ pub fn printed(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-fn spawn(dir: &Path, flags: &[String]) -> Process {
+fn operator(dir: &Path, flags: &[String]) -> Start {
     Start::new("operator", binaries::path("mesh-operator"))
         .arg("--manifests")
         .arg(dir.join("manifests"))
         .arg("--state-dir")
         .arg(dir.join("state"))
         .args(flags)
-        .spawn()
 }

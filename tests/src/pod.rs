@@ -2,6 +2,7 @@
 
 use crate::{
     binaries, client,
+    clock::Clock,
     process::{Process, Start},
     wait,
 };
@@ -112,6 +113,12 @@ impl ProxyStart {
     /// Sets one of the proxy's variables, named without its prefix.
     pub fn knob(mut self, name: &str, value: impl AsRef<str>) -> ProxyStart {
         self.start = self.start.env(format!("MESH_PROXY_{name}"), value.as_ref());
+        self
+    }
+
+    /// Its wall clock is this one.
+    pub fn by(mut self, clock: &Clock) -> ProxyStart {
+        self.start = clock.rules(self.start);
         self
     }
 

@@ -1,7 +1,7 @@
 //! A small world of Kubernetes objects for the real operator: pods, the Services that select them, and whatever else a test writes.
 
-use crate::pod::Pod;
-use std::{collections::BTreeMap, fmt::Write};
+use crate::{pod::Pod, process};
+use std::{collections::BTreeMap, fmt::Write, fs, path::Path};
 
 /// One namespace, with proxies for all its pods.
 #[derive(Debug)]
@@ -74,6 +74,15 @@ impl World {
     pub fn file(mut self, name: &str, yaml: &str) -> World {
         self.files.insert(name.into(), yaml.into());
         self
+    }
+
+    /// Makes a folder of manifests.
+    pub fn write(&self, manifests: &Path) {
+        fs::create_dir(manifests).expect("a temporary folder is writable");
+        process::save(&manifests.join("world.yaml"), &self.yaml());
+        for (name, yaml) in &self.files {
+            process::save(&manifests.join(name), yaml);
+        }
     }
 
     /// The manifest of namespace, accounts, pods and Services.

@@ -7,9 +7,9 @@ use std::{path::Path, process::Command};
 /// What the cryptography library, which is C, is built with. The compiler itself is there: this program was linked by it.
 pub const BUILD: [(Proof, &str); 2] = [(Proof::Program("cmake"), "cmake"), (Proof::Program("make"), "make")];
 
-/// What the stories in `tests/` drive besides our own programs: a browser, client libraries in other languages, and what
-/// redirects connections and shows the kernel's rules.
-pub const STORIES: [(Proof, &str); 9] = [
+/// What the stories in `tests/` drive besides our own programs: a browser, client libraries in other languages, what
+/// redirects connections and shows the kernel's rules, and a clock that can be set.
+pub const STORIES: [(Proof, &str); 10] = [
     (Proof::Program("chromium"), "chromium"),
     (Proof::Program("chromedriver"), "chromium-driver"),
     (Proof::Program("python3"), "python3"),
@@ -19,6 +19,7 @@ pub const STORIES: [(Proof, &str); 9] = [
     (Proof::Program("ip"), "iproute2"),
     (Proof::Program("nft"), "nftables"),
     (Proof::Program("iptables-legacy"), "iptables"),
+    (Proof::Program("faketime"), "faketime"),
 ];
 
 /// What a node of `cargo xtask cluster` runs besides what is built from source.

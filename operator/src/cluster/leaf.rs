@@ -19,7 +19,9 @@ use tokio::{sync::watch, time};
 /// After a renewal that failed.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
 /// Wall clocks jump: look at least this often whether the certificate still lives.
-const LOOK_AGAIN: Duration = Duration::from_secs(60);
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// What clocks are set back by without harm: certificates are made valid from a little before their making.
+const SET_BACK: Duration = Duration::from_secs(10);
 
 /// Who shakes hands.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +36,15 @@ pub enum Peers {
 /// A configuration, and when to make it anew.
 struct Made {
     config: Arc<ServerConfig>,
+    at: SystemTime,
     due: SystemTime,
+}
+
+impl Made {
+    /// By a clock that was set back it is not valid yet.
+    fn is_due(&self, now: SystemTime) -> bool {
+        now >= self.due || now + SET_BACK < self.at
+    }
 }
 
 /// What to shake hands with, always the newest. `name` is what peers call the operator.
@@ -50,7 +60,7 @@ pub fn start(
         loop {
             let left = made.due.duration_since(SystemTime::now()).unwrap_or_default();
             tokio::select! {
-                () = time::sleep(left.min(LOOK_AGAIN)) => if SystemTime::now() < made.due { continue },
+                () = time::sleep(left.min(LOOK_AGAIN)) => if !made.is_due(SystemTime::now()) { continue },
                 changed = authority.changed() => if changed.is_err() { return },
                 () = publish.closed() => return,
             }
@@ -66,7 +76,8 @@ pub fn start(
                         error = format!("{error:#}"),
                         "own certificate not renewed; trying again"
                     );
-                    made.due = SystemTime::now() + TRY_AGAIN;
+                    made.at = SystemTime::now();
+                    made.due = made.at + TRY_AGAIN;
                 }
             }
         }
@@ -99,5 +110,5 @@ fn make(authority: &Authority, name: &str, peers: Peers, now: SystemTime) -> any
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     let life = leaf.not_after.duration_since(now).unwrap_or_default();
-    Ok(Made { config: Arc::new(config), due: now + life.mul_f64(0.7) })
+    Ok(Made { config: Arc::new(config), at: now, due: now + life.mul_f64(0.7) })
 }

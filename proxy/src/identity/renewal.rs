@@ -17,8 +17,10 @@ use tracing::{info, warn};
 /// After a failure; short enough to be ready within 2 s of the signer's return.
 const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_millis(1500);
-/// Due times are wall-clock times, which go on while the machine sleeps: look again at least this often.
-const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// Due times are wall-clock times, which go on while the machine sleeps, and may be set: look again at least this often.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// What clocks are set back by without harm: certificates are made valid from a little before their making.
+const SET_BACK: Duration = Duration::from_secs(10);
 
 /// Runs for the process's life. `block` holds readiness until the first certificate.
 pub async fn run(
@@ -32,15 +34,16 @@ pub async fn run(
     let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX);
     let mut complaint = Complaint::default();
     let mut issued: Option<Issued> = None;
-    let mut due = SystemTime::now();
+    let mut made = SystemTime::now();
+    let mut due = made;
     loop {
         tokio::select! {
-            () = sleep_until(due) => {
+            () = sleep_until(due, made) => {
                 let trusted = anchors.borrow().clone();
                 match renew(&config, &signer, &trusted).await {
                     Ok((new, credentials)) => {
                         let now = SystemTime::now();
-                        due = now + renewal(new.life(now), &config);
+                        (made, due) = (now, now + renewal(new.life(now), &config));
                         info!(identity = %config.name, life_s = new.life(now).as_secs(), "certificate issued");
                         publish.send_replace(Some(Arc::new(credentials)));
                         issued = Some(new);
@@ -53,7 +56,8 @@ pub async fn run(
                             Some(_) => format!("renew certificate: {error}; keeping the old one and trying again"),
                             None => format!("get first certificate: {error}; not ready, trying again"),
                         });
-                        due = SystemTime::now() + backoff.delay(fastrand::f64());
+                        made = SystemTime::now();
+                        due = made + backoff.delay(fastrand::f64());
                     }
                 }
             }
@@ -95,19 +99,33 @@ fn renewal(left: Duration, config: &config::Identity) -> Duration {
     left.mul_f64(0.7).clamp(config.min_refresh, config.max_refresh).min(left.mul_f64(0.9))
 }
 
-async fn sleep_until(due: SystemTime) {
-    while let Ok(left) = due.duration_since(SystemTime::now()) {
+/// Waits for a time, or until the clock is before the one at which that was set: what was made then is not valid yet.
+async fn sleep_until(due: SystemTime, set: SystemTime) {
+    while let Some(left) = left(SystemTime::now(), due, set) {
         time::sleep(left.min(LOOK_AGAIN)).await;
-        if left.is_zero() {
-            return;
-        }
     }
+}
+
+fn left(now: SystemTime, due: SystemTime, set: SystemTime) -> Option<Duration> {
+    let is_set_back = now + SET_BACK < set;
+    due.duration_since(now).ok().filter(|left| !left.is_zero() && !is_set_back)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::TrustAnchors;
+
+    #[test]
+    fn a_clock_that_is_set_makes_a_certificate_due() {
+        let (set, hour) =
+            (SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000), Duration::from_secs(3600));
+        let due = set + 17 * hour;
+        assert_eq!(left(set + hour, due, set), Some(16 * hour));
+        assert_eq!(left(set + 18 * hour, due, set), None, "forward");
+        assert_eq!(left(set - hour, due, set), None, "back");
+        assert_eq!(left(set - SET_BACK, due, set), Some(17 * hour + SET_BACK), "a correction");
+    }
 
     fn bounds(min_s: u64, max_s: u64) -> config::Identity {
         config::Identity {

@@ -16,6 +16,7 @@ pub(crate) mod reconcile;
 pub mod review;
 mod secret;
 mod served;
+mod settled;
 mod source;
 mod status;
 #[cfg(test)]

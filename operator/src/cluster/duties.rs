@@ -10,6 +10,7 @@ use super::{
     reconcile::{self, Restart, Restarts, Unmeshed},
     secret,
     served::Served,
+    settled::Settled,
     status,
     troubles::{Troubles, trouble},
     writes::{self, Write, write},
@@ -39,11 +40,11 @@ use kube::{
     runtime::events::{Event, EventType, Recorder, Reporter},
 };
 use mesh_api::names;
-use mesh_policy::{PolicyStatus, RouteStatus, Tables};
+use mesh_policy::{PolicyStatus, Tables};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     fmt::Debug,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -59,8 +60,6 @@ const PAUSE: Duration = Duration::from_millis(100);
 const AGAIN: Duration = Duration::from_secs(30);
 /// One question to the API server.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// A new generation of a route is waited for so long, where some proxy does not read it.
-const SETTLE: Duration = Duration::from_secs(1);
 /// Meanwhile, it is looked at again this often.
 const LOOK_AT_ROUTES: Duration = Duration::from_millis(50);
 /// The issuer is renewed two months before its end.
@@ -487,38 +486,6 @@ fn pause(settled: &Settled, authority: &Authority, restarts: &Restarts) -> Durat
         _ if settled.is_waiting => LOOK_AT_ROUTES,
         Phase::Asked | Phase::Spreading | Phase::Renewing => LOOK_AT_PROXIES,
         Phase::Idle | Phase::Refused(_) => restarts.pause(Instant::now()).unwrap_or(AGAIN),
-    }
-}
-
-/// A route is called accepted when the proxies that are connected to us have it. Those of other replicas hear of it at the same time;
-/// one that is slow to read is not waited for.
-#[derive(Default)]
-struct Settled {
-    /// Since when each generation is in force.
-    since: HashMap<(&'static str, String, String), (i64, Instant)>,
-    is_waiting: bool,
-}
-
-impl Settled {
-    fn key(status: &RouteStatus) -> (&'static str, String, String) {
-        (status.kind, status.namespace.clone(), status.name.clone())
-    }
-
-    /// A round about these begins.
-    fn begin(&mut self, statuses: &[RouteStatus]) {
-        let keys: HashSet<_> = statuses.iter().map(Settled::key).collect();
-        self.since.retain(|key, _| keys.contains(key));
-        self.is_waiting = false;
-    }
-
-    fn is_settled(&mut self, status: &RouteStatus, told: bool, now: Instant) -> bool {
-        let (generation, since) = self.since.entry(Settled::key(status)).or_insert((status.generation, now));
-        if *generation != status.generation {
-            (*generation, *since) = (status.generation, now);
-        }
-        let settled = told || now.saturating_duration_since(*since) >= SETTLE;
-        self.is_waiting |= !settled;
-        settled
     }
 }
 

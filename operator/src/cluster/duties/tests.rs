@@ -228,25 +228,3 @@ async fn a_root_that_somebody_deletes_is_written_back() {
     let [written] = &cluster.server.written(SECRETS)[..] else { panic!("not written") };
     assert_eq!(written["data"], before["data"]);
 }
-
-#[test]
-fn a_route_is_settled_when_all_have_it_or_have_had_a_second() {
-    let route = |generation: i64| RouteStatus {
-        kind: "HTTPRoute",
-        namespace: "shop".into(),
-        name: "cart".into(),
-        generation,
-        parents: vec![],
-    };
-    let start = Instant::now();
-    let after = |ms| start + Duration::from_millis(ms);
-    let mut settled = Settled::default();
-    let mut is_settled = |generation, told, ms| settled.is_settled(&route(generation), told, after(ms));
-    assert!(is_settled(1, true, 0), "all have it");
-    assert!(!is_settled(2, false, 5_000));
-    assert!(!is_settled(2, false, 5_900));
-    assert!(is_settled(2, false, 6_000), "somebody does not read");
-    assert!(settled.is_waiting);
-    settled.begin(&[route(2)]);
-    assert!(!settled.is_waiting);
-}

@@ -7,30 +7,37 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time},
 };
 use kube::Resource;
-use serde::{Deserialize, Deserializer};
-use std::{borrow::Cow, collections::BTreeMap};
+use serde::Deserialize;
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashSet},
+    hash::{Hash, Hasher},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 pub use core::{ContainerPort, GRPCAction, HTTPGetAction, PodIP, TCPSocketAction};
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(from = "Written")]
 pub struct Pod {
-    #[serde(default, deserialize_with = "metadata")]
+    /// Without what is in the template.
     pub metadata: ObjectMeta,
-    pub spec: Option<PodSpec>,
-    pub status: Option<PodStatus>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PodSpec {
-    #[serde(default)]
-    pub containers: Vec<Container>,
-    #[serde(default)]
-    pub init_containers: Vec<Container>,
-    pub host_network: Option<bool>,
+    pub template: Arc<Template>,
     pub hostname: Option<String>,
     pub subdomain: Option<String>,
     pub node_name: Option<String>,
+    pub status: PodStatus,
+}
+
+/// What a Pod has in common with others that the same owner made of the same text: they may share it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Template {
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+    pub owners: Vec<OwnerReference>,
+    pub containers: Vec<Container>,
+    pub init_containers: Vec<Container>,
+    pub host_network: bool,
     pub service_account_name: Option<String>,
 }
 
@@ -72,34 +79,111 @@ pub struct Condition {
     pub status: String,
 }
 
-/// What writes to an object, and when, is most of its metadata.
-fn metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
-    #[derive(Default, Deserialize)]
-    #[serde(rename_all = "camelCase", default)]
-    struct Metadata {
-        name: Option<String>,
-        namespace: Option<String>,
-        resource_version: Option<String>,
-        generation: Option<i64>,
-        creation_timestamp: Option<Time>,
-        deletion_timestamp: Option<Time>,
-        labels: Option<BTreeMap<String, String>>,
-        annotations: Option<BTreeMap<String, String>>,
-        owner_references: Option<Vec<OwnerReference>>,
+/// Templates of the Pods that are kept, each once.
+#[derive(Debug, Default)]
+pub struct Templates(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    templates: HashSet<Arc<Template>>,
+    /// With as many it is time to forget those of Pods that are gone: twice those of the last time.
+    sweep_at: usize,
+}
+
+impl Templates {
+    /// So few are kept without a look.
+    const FEW: usize = 256;
+
+    /// The same Pod, with a template that equal ones share.
+    pub fn share(&self, mut pod: Pod) -> Pod {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(template) = known.templates.get(&pod.template) {
+            pod.template = template.clone();
+            return pod;
+        }
+        if known.templates.len() >= known.sweep_at {
+            known.templates.retain(|template| Arc::strong_count(template) > 1);
+            known.sweep_at = Templates::FEW.max(2 * known.templates.len());
+        }
+        known.templates.insert(pod.template.clone());
+        pod
     }
-    let read = Metadata::deserialize(deserializer)?;
-    Ok(ObjectMeta {
-        name: read.name,
-        namespace: read.namespace,
-        resource_version: read.resource_version,
-        generation: read.generation,
-        creation_timestamp: read.creation_timestamp,
-        deletion_timestamp: read.deletion_timestamp,
-        labels: read.labels,
-        annotations: read.annotations,
-        owner_references: read.owner_references,
-        ..ObjectMeta::default()
-    })
+}
+
+/// Kubernetes compares no NaN.
+impl Eq for Template {}
+
+/// Labels tell most apart.
+impl Hash for Template {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.labels, &self.service_account_name).hash(state);
+    }
+}
+
+/// As it stands in the text.
+#[derive(Deserialize)]
+struct Written {
+    #[serde(default)]
+    metadata: Metadata,
+    spec: Option<Spec>,
+    status: Option<PodStatus>,
+}
+
+/// Without what writes to an object, and when, which is most of it.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Metadata {
+    name: Option<String>,
+    namespace: Option<String>,
+    resource_version: Option<String>,
+    generation: Option<i64>,
+    creation_timestamp: Option<Time>,
+    deletion_timestamp: Option<Time>,
+    labels: Option<BTreeMap<String, String>>,
+    annotations: Option<BTreeMap<String, String>>,
+    owner_references: Option<Vec<OwnerReference>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Spec {
+    containers: Vec<Container>,
+    init_containers: Vec<Container>,
+    host_network: Option<bool>,
+    hostname: Option<String>,
+    subdomain: Option<String>,
+    node_name: Option<String>,
+    service_account_name: Option<String>,
+}
+
+impl From<Written> for Pod {
+    fn from(Written { metadata, spec, status }: Written) -> Pod {
+        let spec = spec.unwrap_or_default();
+        Pod {
+            metadata: ObjectMeta {
+                name: metadata.name,
+                namespace: metadata.namespace,
+                resource_version: metadata.resource_version,
+                generation: metadata.generation,
+                creation_timestamp: metadata.creation_timestamp,
+                deletion_timestamp: metadata.deletion_timestamp,
+                ..ObjectMeta::default()
+            },
+            template: Arc::new(Template {
+                labels: metadata.labels.unwrap_or_default(),
+                annotations: metadata.annotations.unwrap_or_default(),
+                owners: metadata.owner_references.unwrap_or_default(),
+                containers: spec.containers,
+                init_containers: spec.init_containers,
+                host_network: spec.host_network.unwrap_or_default(),
+                service_account_name: spec.service_account_name,
+            }),
+            hostname: spec.hostname,
+            subdomain: spec.subdomain,
+            node_name: spec.node_name,
+            status: status.unwrap_or_default(),
+        }
+    }
 }
 
 impl Resource for Pod {
@@ -134,24 +218,24 @@ impl Resource for Pod {
 /// For who has read a whole one to say what is odd about it.
 impl From<core::Pod> for Pod {
     fn from(whole: core::Pod) -> Pod {
+        let spec = whole.spec.unwrap_or_default();
+        let containers = |all: Vec<core::Container>| all.into_iter().map(Container::from).collect();
+        let mut metadata = whole.metadata;
         Pod {
-            metadata: whole.metadata,
-            spec: whole.spec.map(PodSpec::from),
-            status: whole.status.map(PodStatus::from),
-        }
-    }
-}
-
-impl From<core::PodSpec> for PodSpec {
-    fn from(whole: core::PodSpec) -> PodSpec {
-        PodSpec {
-            containers: whole.containers.into_iter().map(Container::from).collect(),
-            init_containers: whole.init_containers.into_iter().flatten().map(Container::from).collect(),
-            host_network: whole.host_network,
-            hostname: whole.hostname,
-            subdomain: whole.subdomain,
-            node_name: whole.node_name,
-            service_account_name: whole.service_account_name,
+            template: Arc::new(Template {
+                labels: metadata.labels.take().unwrap_or_default(),
+                annotations: metadata.annotations.take().unwrap_or_default(),
+                owners: metadata.owner_references.take().unwrap_or_default(),
+                containers: containers(spec.containers),
+                init_containers: containers(spec.init_containers.unwrap_or_default()),
+                host_network: spec.host_network.unwrap_or_default(),
+                service_account_name: spec.service_account_name,
+            }),
+            metadata,
+            hostname: spec.hostname,
+            subdomain: spec.subdomain,
+            node_name: spec.node_name,
+            status: whole.status.map(PodStatus::from).unwrap_or_default(),
         }
     }
 }
@@ -188,10 +272,37 @@ impl From<core::PodStatus> for PodStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn it_is_small() {
-        assert!(size_of::<Pod>() <= 768, "{}", size_of::<Pod>());
+        assert!(size_of::<Pod>() <= 640, "{}", size_of::<Pod>());
         assert!(size_of::<Container>() <= 128, "{}", size_of::<Container>());
+    }
+
+    fn pod(name: &str, app: &str) -> Pod {
+        let metadata = json!({"name": name, "labels": {"app": app}});
+        serde_json::from_value(json!({"metadata": metadata, "spec": {"containers": [{"name": "app"}]}}))
+            .unwrap()
+    }
+
+    #[test]
+    fn pods_of_one_template_share_it_and_are_what_they_were() {
+        let templates = Templates::default();
+        let [a, b, other] =
+            [("a", "web"), ("b", "web"), ("c", "cart")].map(|(name, app)| templates.share(pod(name, app)));
+        assert_eq!((&a, &b), (&pod("a", "web"), &pod("b", "web")));
+        assert!(Arc::ptr_eq(&a.template, &b.template) && !Arc::ptr_eq(&a.template, &other.template));
+    }
+
+    #[test]
+    fn templates_of_pods_that_are_gone_are_forgotten() {
+        let templates = Templates::default();
+        let kept = templates.share(pod("kept", "kept"));
+        for number in 0..10_000 {
+            drop(templates.share(pod("gone", &number.to_string())));
+        }
+        assert!(templates.0.lock().unwrap().templates.len() <= Templates::FEW);
+        assert!(Arc::ptr_eq(&kept.template, &templates.share(pod("new", "kept")).template));
     }
 }

@@ -3,7 +3,7 @@
 use crate::{
     DefaultPolicy, World,
     identity::Identities,
-    pod::{Pod, PodSpec},
+    pod::{Container, Pod},
     ports::PortSet,
     world::Settings,
 };
@@ -65,13 +65,11 @@ pub enum Probe {
 impl PodInfo {
     /// Itself, and not its Namespace for all.
     pub fn declares_opaque_ports(&self) -> bool {
-        let annotations = self.object.metadata.annotations.as_ref();
-        annotations.is_some_and(|all| all.contains_key(names::OPAQUE_PORTS))
+        self.object.template.annotations.contains_key(names::OPAQUE_PORTS)
     }
 
     pub fn labels(&self) -> &BTreeMap<String, String> {
-        static NONE: BTreeMap<String, String> = BTreeMap::new();
-        self.object.metadata.labels.as_ref().unwrap_or(&NONE)
+        &self.object.template.labels
     }
 }
 
@@ -123,7 +121,7 @@ impl Pods {
         for (at, pod) in now.pods.iter().enumerate() {
             let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
             let object = || format!("Pod {namespace}/{}", pod.metadata.name.as_deref().unwrap_or_default());
-            check_annotations(object, pod.metadata.annotations.as_ref(), &mut problems);
+            check_annotations(object, Some(&pod.template.annotations), &mut problems);
             if let Some(already) = already_read(at, pod) {
                 read.push(already.clone());
                 continue;
@@ -169,7 +167,7 @@ fn read_one(
     settings: &Settings,
     identities: &Identities,
 ) -> Option<PodInfo> {
-    let status = pod.status.as_ref()?;
+    let (template, status) = (&pod.template, &pod.status);
     if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
         return None;
     }
@@ -182,19 +180,20 @@ fn read_one(
     }
     ips.shrink_to_fit();
     let ip = *ips.first()?;
-    let spec = pod.spec.as_ref()?;
     let name = pod.metadata.name.clone()?;
     let namespace = pod.metadata.namespace.clone().unwrap_or_else(|| "default".into());
-    let none = BTreeMap::new();
-    let labels = pod.metadata.labels.as_ref().unwrap_or(&none);
+    let labels = &template.labels;
     let annotation = |key: &str| {
-        let own = pod.metadata.annotations.as_ref().and_then(|all| all.get(key));
+        let own = template.annotations.get(key);
         own.or_else(|| namespace_annotations.and_then(|all| all.get(key))).map(String::as_str)
     };
-    let service_account =
-        spec.service_account_name.clone().filter(|name| !name.is_empty()).unwrap_or_else(|| "default".into());
+    let service_account = template
+        .service_account_name
+        .clone()
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "default".into());
     let meshed = labels.get(names::CONTROL_NAMESPACE_LABEL) == Some(&settings.control_namespace);
-    let declared = spec.containers.iter().flat_map(|container| &container.ports);
+    let declared = template.containers.iter().flat_map(|container| &container.ports);
     let tcp = declared.filter(|port| port.protocol.as_deref().unwrap_or("TCP") == "TCP");
     let tcp: Vec<(Option<&String>, u16)> =
         tcp.filter_map(|port| Some((port.name.as_ref(), u16::try_from(port.container_port).ok()?))).collect();
@@ -209,14 +208,14 @@ fn read_one(
         Some(text) => PortSet::parse(text).0,
         None => settings.opaque_ports.clone(),
     };
-    let probes = probes(spec, &named_ports);
+    let probes = probes(&template.containers, &named_ports);
     let workload = workload(pod, &name, labels);
     Some(PodInfo {
         app: label(labels, &["app", "app.kubernetes.io/name"]).unwrap_or(&workload).to_owned(),
         workload,
         version: label(labels, &["version", "app.kubernetes.io/version"]).map(str::to_owned),
         zone: labels.get("topology.kubernetes.io/zone").cloned(),
-        node: spec.node_name.clone(),
+        node: pod.node_name.clone(),
         identity: meshed.then(|| identities.of(&namespace, &service_account)),
         default_policy: annotation(names::DEFAULT_POLICY)
             .and_then(DefaultPolicy::parse)
@@ -240,7 +239,7 @@ fn label<'a>(labels: &'a BTreeMap<String, String>, keys: &[&str]) -> Option<&'a 
 }
 
 fn workload(pod: &Pod, name: &str, labels: &BTreeMap<String, String>) -> String {
-    let owners = pod.metadata.owner_references.iter().flatten();
+    let owners = pod.template.owners.iter();
     if let Some(owner) = owners.clone().find(|owner| owner.controller == Some(true)).or(owners.clone().next())
     {
         let hash = labels.get("pod-template-hash").map(|hash| format!("-{hash}"));
@@ -258,9 +257,9 @@ fn workload(pod: &Pod, name: &str, labels: &BTreeMap<String, String>) -> String 
 }
 
 /// Kubelet has no certificate, so a port's policy must let it in. What it runs inside of a container is not seen here.
-fn probes(spec: &PodSpec, named_ports: &[(String, u16)]) -> Vec<(u16, Probe)> {
+fn probes(containers: &[Container], named_ports: &[(String, u16)]) -> Vec<(u16, Probe)> {
     let mut probes = vec![];
-    for container in &spec.containers {
+    for container in containers {
         let all = [&container.liveness_probe, &container.readiness_probe, &container.startup_probe];
         for probe in all.into_iter().flatten() {
             let http = probe.http_get.as_ref().and_then(|get| {

@@ -31,9 +31,7 @@ pub fn namespaces(all: &[Arc<Namespace>], pods: &[Arc<Pod>]) -> BTreeSet<String>
     let going = all.iter().filter(|namespace| namespace.metadata.deletion_timestamp.is_some());
     let going: BTreeSet<&String> = going.filter_map(|namespace| namespace.metadata.name.as_ref()).collect();
     for pod in pods {
-        let labels = pod.metadata.labels.as_ref();
-        let meshed = labels.is_some_and(|labels| labels.contains_key(names::CONTROL_NAMESPACE_LABEL));
-        if meshed
+        if pod.template.labels.contains_key(names::CONTROL_NAMESPACE_LABEL)
             && let Some(namespace) = &pod.metadata.namespace
             && !wanted.contains(namespace)
         {

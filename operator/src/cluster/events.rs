@@ -41,7 +41,7 @@ pub fn sayings(unmeshed: &[Unmeshed], pods: &[Arc<Pod>], now: Timestamp) -> Vec<
 }
 
 fn skipped(pod: &Pod, now: Timestamp) -> Option<Saying> {
-    let status = pod.metadata.annotations.as_ref()?.get(names::INJECT_STATUS)?;
+    let status = pod.template.annotations.get(names::INJECT_STATUS)?;
     let why = status.strip_prefix("skipped: ")?;
     let created = pod.metadata.creation_timestamp.as_ref()?.0.as_second();
     (now.as_second() - created < YOUNG_S).then(|| Saying {

@@ -11,8 +11,7 @@ pub fn plan(pods: &[Arc<Pod>], namespace: &str, me: &str) -> Vec<(String, Value)
     let own = pods.iter().filter(|pod| pod.metadata.namespace.as_deref() == Some(namespace));
     own.filter_map(|pod| {
         let name = pod.metadata.name.clone()?;
-        let labels = pod.metadata.labels.as_ref();
-        let leads = labels.is_some_and(|labels| labels.contains_key(names::LEADER_LABEL));
+        let leads = pod.template.labels.contains_key(names::LEADER_LABEL);
         let wanted = name == me;
         let label = wanted.then_some("true");
         (leads != wanted).then(|| (name, json!({"metadata": {"labels": {names::LEADER_LABEL: label}}})))
@@ -31,7 +30,7 @@ mod tests {
             pod.metadata.namespace = Some(namespace.into());
             pod.metadata.name = Some(name.into());
             let label = (names::LEADER_LABEL.to_owned(), "true".to_owned());
-            pod.metadata.labels = leads.then(|| [label].into());
+            Arc::make_mut(&mut pod.template).labels.extend(leads.then_some(label));
             Arc::new(pod)
         };
         let pods = [

@@ -9,8 +9,8 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
 use mesh_api::names;
-use mesh_policy::pod::{Container, Pod, PodSpec, PodStatus, Probe};
-use std::collections::BTreeMap;
+use mesh_policy::pod::{Container, Pod, PodStatus, Probe, Template};
+use std::{collections::BTreeMap, sync::Arc};
 
 pub fn namespace(all: ObjectMeta) -> Namespace {
     Namespace { metadata: labelled(all), ..Namespace::default() }
@@ -43,11 +43,9 @@ pub fn endpoint_slice(all: EndpointSlice) -> EndpointSlice {
 
 /// A Pod that runs our proxy bears the label of a meshed one, and no other Pod does, whatever its author wrote.
 pub fn pod(all: Pod, control_namespace: &str) -> Pod {
-    let spec = all.spec.unwrap_or_default();
-    let has_proxy = runs_proxy(&spec);
-    let mut metadata = labelled(all.metadata);
-    let labels = metadata.labels.get_or_insert_default();
-    if has_proxy {
+    let template = Arc::unwrap_or_clone(all.template);
+    let Template { mut labels, annotations, owners, containers, init_containers, .. } = template;
+    if containers.iter().chain(&init_containers).any(is_proxy) {
         // The injector of another mesh's control plane has put its own name there.
         labels.entry(names::CONTROL_NAMESPACE_LABEL.into()).or_insert_with(|| control_namespace.into());
     } else {
@@ -55,32 +53,30 @@ pub fn pod(all: Pod, control_namespace: &str) -> Pod {
     }
     // What runs beside the application for as long as it does is part of it, but for ourselves.
     let stays = |container: &Container| container.restart_policy.as_deref() == Some("Always");
-    let sidecars = spec.init_containers.into_iter().filter(stays);
-    let ours = spec.containers.into_iter().chain(sidecars).filter(|own| !is_proxy(own));
-    let mut containers: Vec<Container> = ours.map(container).collect();
-    containers.shrink_to_fit();
-    let status = all.status.unwrap_or_default();
+    let sidecars = init_containers.into_iter().filter(stays);
+    let ours = containers.into_iter().chain(sidecars).filter(|own| !is_proxy(own));
     Pod {
-        metadata,
-        spec: Some(PodSpec {
-            containers,
-            host_network: spec.host_network,
-            node_name: spec.node_name,
-            service_account_name: spec.service_account_name,
-            ..PodSpec::default()
+        metadata: named(all.metadata),
+        template: Arc::new(Template {
+            labels,
+            annotations: ours_of(annotations),
+            owners: owners.into_iter().map(owner).collect(),
+            containers: ours.map(container).collect(),
+            init_containers: vec![],
+            host_network: template.host_network,
+            service_account_name: template.service_account_name,
         }),
-        status: Some(PodStatus {
-            phase: status.phase,
+        hostname: None,
+        subdomain: None,
+        node_name: all.node_name,
+        status: PodStatus {
+            phase: all.status.phase,
             // One address is said once.
-            pod_ips: if status.pod_ips.len() > 1 { status.pod_ips } else { vec![] },
-            pod_ip: status.pod_ip,
+            pod_ips: if all.status.pod_ips.len() > 1 { all.status.pod_ips } else { vec![] },
+            pod_ip: all.status.pod_ip,
             conditions: vec![],
-        }),
+        },
     }
-}
-
-fn runs_proxy(spec: &PodSpec) -> bool {
-    spec.containers.iter().chain(&spec.init_containers).any(is_proxy)
 }
 
 /// Ours, or Linkerd's, which works with this operator too.
@@ -110,23 +106,9 @@ fn named(all: ObjectMeta) -> ObjectMeta {
 
 /// Name, labels, owner, and the annotations that are ours: policy reads no others.
 pub fn labelled(mut all: ObjectMeta) -> ObjectMeta {
-    let annotations = all.annotations.take().map(|mut annotations| {
-        annotations.retain(|key, _| key.split('/').next() == Some(names::API_GROUP));
-        annotations
-    });
+    let annotations = all.annotations.take().map(ours_of);
     let labels: Option<BTreeMap<String, String>> = all.labels.take();
-    let owners = all.owner_references.take().map(|owners| {
-        let kept = |owner: OwnerReference| OwnerReference {
-            api_version: owner.api_version,
-            controller: owner.controller,
-            kind: owner.kind,
-            name: owner.name,
-            ..OwnerReference::default()
-        };
-        let mut owners: Vec<OwnerReference> = owners.into_iter().map(kept).collect();
-        owners.shrink_to_fit();
-        owners
-    });
+    let owners = all.owner_references.take().map(|owners| owners.into_iter().map(owner).collect());
     ObjectMeta {
         annotations: annotations.filter(|annotations| !annotations.is_empty()),
         labels,
@@ -135,12 +117,26 @@ pub fn labelled(mut all: ObjectMeta) -> ObjectMeta {
     }
 }
 
+fn ours_of(mut annotations: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    annotations.retain(|key, _| key.split('/').next() == Some(names::API_GROUP));
+    annotations
+}
+
+fn owner(all: OwnerReference) -> OwnerReference {
+    OwnerReference {
+        api_version: all.api_version,
+        controller: all.controller,
+        kind: all.kind,
+        name: all.name,
+        ..OwnerReference::default()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use mesh_policy::{Settings, Tables, World};
     use serde_json::{Value, json};
-    use std::sync::Arc;
 
     fn read(proxy: Value) -> Pod {
         let pod = json!({
@@ -203,7 +199,7 @@ mod tests {
     fn a_pod_is_meshed_by_its_proxy_and_not_by_its_label() {
         let meshed = |proxy: Value, label: Option<&str>| {
             let mut read = read(proxy);
-            let labels = read.metadata.labels.as_mut().unwrap();
+            let labels = &mut Arc::make_mut(&mut read.template).labels;
             labels.remove(names::CONTROL_NAMESPACE_LABEL);
             labels.extend(label.map(|label| (names::CONTROL_NAMESPACE_LABEL.to_owned(), label.to_owned())));
             tables(pod(read, "mesh")).pod("shop", "web-1").unwrap().meshed

@@ -80,29 +80,25 @@ fn is_young(pod: &Pod, now: Timestamp) -> bool {
 }
 
 fn is_missing(pod: &Pod, namespace: &Namespace) -> bool {
-    let annotations = pod.metadata.annotations.as_ref();
-    let annotation = |name: &str| annotations.and_then(|all| all.get(name)).map(String::as_str);
+    let annotation = |name: &str| pod.template.annotations.get(name).map(String::as_str);
     let wanted = match annotation(names::INJECT) {
         Some(own) => own == "enabled",
         None => mirror::is_enabled(namespace),
     };
-    let meshed =
-        pod.metadata.labels.as_ref().is_some_and(|all| all.contains_key(names::CONTROL_NAMESPACE_LABEL));
+    let meshed = pod.template.labels.contains_key(names::CONTROL_NAMESPACE_LABEL);
     let skipped = annotation(names::INJECT_STATUS).is_some_and(|status| status.starts_with("skipped"));
-    let host_network = pod.spec.as_ref().is_some_and(|spec| spec.host_network == Some(true));
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    let over = matches!(phase, Some("Succeeded" | "Failed")) || pod.metadata.deletion_timestamp.is_some();
-    wanted && !meshed && !skipped && !host_network && !over
+    let over = matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed"))
+        || pod.metadata.deletion_timestamp.is_some();
+    wanted && !meshed && !skipped && !pod.template.host_network && !over
 }
 
 /// Kind and name of what makes the Pod anew; a ReplicaSet's Deployment is found by the hash in its name.
 fn owner(pod: &Pod) -> (String, String) {
     let name = pod.metadata.name.clone().unwrap_or_default();
-    let owners = pod.metadata.owner_references.iter().flatten();
-    let Some(owner) = owners.clone().find(|owner| owner.controller == Some(true)) else {
+    let Some(owner) = pod.template.owners.iter().find(|owner| owner.controller == Some(true)) else {
         return ("Pod".into(), name);
     };
-    let hash = pod.metadata.labels.as_ref().and_then(|labels| labels.get("pod-template-hash"));
+    let hash = pod.template.labels.get("pod-template-hash");
     let deployment = hash.and_then(|hash| owner.name.strip_suffix(&format!("-{hash}")));
     match deployment.filter(|_| owner.kind == "ReplicaSet") {
         Some(deployment) => ("Deployment".into(), deployment.to_owned()),

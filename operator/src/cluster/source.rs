@@ -17,7 +17,7 @@ use kube::{
         watcher::{self, Event, watcher},
     },
 };
-use mesh_policy::{Diagnostic, Pod};
+use mesh_policy::{Diagnostic, Pod, pod::Templates};
 use serde::de::DeserializeOwned;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -86,7 +86,8 @@ pub async fn run(
     watch!(ServiceAccount, PartialObjectMeta<ServiceAccount>, |all| prune::service_account(all.metadata));
     watch!(Service, Service, prune::service);
     watch!(EndpointSlice, EndpointSlice, prune::endpoint_slice);
-    watch!(Pod, Pod, |all| prune::pod(all, &namespace));
+    let templates = Templates::default();
+    watch!(Pod, Pod, |all| templates.share(prune::pod(all, &namespace)));
     served::start(&client, &heard, &served, &mut watches);
     drop(heard);
 

@@ -41,17 +41,12 @@ pub fn mark_meshed(
         .collect();
     let mark = |pod: Arc<Pod>| {
         let inherited = enabled.contains(pod.metadata.namespace.as_deref().unwrap_or("default"));
-        let meshed = annotation(&pod.metadata, names::INJECT).map_or(inherited, |own| own == "enabled");
-        let marked = pod
-            .metadata
-            .labels
-            .as_ref()
-            .is_some_and(|labels| labels.contains_key(names::CONTROL_NAMESPACE_LABEL));
-        if !meshed || marked {
+        let meshed = pod.template.annotations.get(names::INJECT).map_or(inherited, |own| own == "enabled");
+        if !meshed || pod.template.labels.contains_key(names::CONTROL_NAMESPACE_LABEL) {
             return pod;
         }
         let mut pod = Arc::unwrap_or_clone(pod);
-        let labels = pod.metadata.labels.get_or_insert_default();
+        let labels = &mut Arc::make_mut(&mut pod.template).labels;
         labels.insert(names::CONTROL_NAMESPACE_LABEL.into(), control_namespace.into());
         Arc::new(pod)
     };
@@ -90,8 +85,8 @@ pub fn synthesize(
         for pod in
             pods.iter().filter(|pod| pod.metadata.namespace.as_deref().unwrap_or("default") == namespace)
         {
-            let labels = pod.metadata.labels.as_ref();
-            if !selector.iter().all(|(key, value)| labels.and_then(|labels| labels.get(key)) == Some(value)) {
+            let labels = &pod.template.labels;
+            if !selector.iter().all(|(key, value)| labels.get(key) == Some(value)) {
                 continue;
             }
             let ports: NamedPorts = spec
@@ -141,8 +136,7 @@ fn target(port: &ServicePort, pod: &Pod) -> Option<u16> {
         None | Some(IntOrString::Int(0)) => u16::try_from(port.port).ok(),
         Some(IntOrString::Int(number)) => u16::try_from(*number).ok(),
         Some(IntOrString::String(name)) => {
-            let containers = &pod.spec.as_ref()?.containers;
-            let mut ports = containers.iter().flat_map(|container| &container.ports);
+            let mut ports = pod.template.containers.iter().flat_map(|container| &container.ports);
             let found = ports.find(|own| {
                 own.name.as_ref() == Some(name) && own.protocol.as_deref().unwrap_or("TCP") == "TCP"
             });
@@ -153,7 +147,7 @@ fn target(port: &ServicePort, pod: &Pod) -> Option<u16> {
 
 /// A Pod's endpoint per address family; `true` is IPv6.
 fn endpoints(pod: &Pod, service: &str, publish_not_ready: bool) -> Vec<(bool, Endpoint)> {
-    let Some(status) = &pod.status else { return vec![] };
+    let status = &pod.status;
     if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
         return vec![];
     }
@@ -169,9 +163,8 @@ fn endpoints(pod: &Pod, service: &str, publish_not_ready: bool) -> Vec<(bool, En
     let says_ready =
         conditions.find(|condition| condition.kind == "Ready").is_none_or(|ready| ready.status == "True");
     let ready = publish_not_ready || (says_ready && !terminating);
-    let spec = pod.spec.as_ref();
-    let in_subdomain = spec.and_then(|spec| spec.subdomain.as_deref()) == Some(service);
-    let hostname = spec.and_then(|spec| spec.hostname.clone()).or_else(|| pod.metadata.name.clone());
+    let in_subdomain = pod.subdomain.as_deref() == Some(service);
+    let hostname = pod.hostname.clone().or_else(|| pod.metadata.name.clone());
     let endpoint = |ip: IpAddr| Endpoint {
         addresses: vec![ip.to_string()],
         conditions: Some(EndpointConditions {
@@ -180,7 +173,7 @@ fn endpoints(pod: &Pod, service: &str, publish_not_ready: bool) -> Vec<(bool, En
             terminating: Some(terminating),
         }),
         hostname: hostname.clone().filter(|_| in_subdomain),
-        node_name: spec.and_then(|spec| spec.node_name.clone()),
+        node_name: pod.node_name.clone(),
         target_ref: Some(ObjectReference {
             kind: Some("Pod".into()),
             namespace: pod.metadata.namespace.clone(),

@@ -112,7 +112,7 @@ impl Edit {
             Edit::Toggle(6, at) => toggle(&mut world.grpc_routes, &all.grpc_routes, at),
             Edit::Toggle(_, at) => toggle(&mut world.authorization_policies, &all.authorization_policies, at),
             Edit::Move(at, last) => change(&mut world.pods, at, |pod| {
-                pod.status.get_or_insert_default().pod_ip = Some(format!("10.0.0.{last}"));
+                pod.status.pod_ip = Some(format!("10.0.0.{last}"));
             }),
             Edit::Ready(at, ready) => change(&mut world.endpoint_slices, at, |slice| {
                 for endpoint in &mut slice.endpoints {

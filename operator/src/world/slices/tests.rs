@@ -118,8 +118,8 @@ fn who_has_a_proxy() {
                 other => panic!("{other:?}"),
             }
         }
-        let labels = mark_meshed(pods, &namespaces, "mesh")[0].metadata.labels.clone();
-        labels.is_some_and(|labels| labels[names::CONTROL_NAMESPACE_LABEL] == "mesh")
+        let marked = mark_meshed(pods, &namespaces, "mesh");
+        marked[0].template.labels.get(names::CONTROL_NAMESPACE_LABEL).is_some_and(|own| own == "mesh")
     };
     let (on, off) = ("mesh.dev/inject: enabled", "mesh.dev/inject: disabled");
     assert!(meshed(on, "") && meshed("", on) && meshed(off, on));

@@ -102,13 +102,17 @@ pub fn run(options: Options) -> Result<()> {
     for guard in guards.map(|kind| format!("{kind}/safe-upgrades.gateway.networking.k8s.io")) {
         shell::run(node("enter")?.args(["kubectl", "delete", "--ignore-not-found", &guard]))?;
     }
-    let apply = ["kubectl", "apply", "--server-side", "--force-conflicts", "--filename"];
-    // The API server goes by the guard for a moment more.
+    let apply = |arguments: &[&str]| -> Result<()> {
+        let apply = ["kubectl", "apply", "--server-side", "--force-conflicts", "--filename"];
+        shell::run(node("enter")?.args(apply).arg(suite.join("crds")).args(arguments))
+    };
+    // The API server goes by the guards for a moment more, and they are among what is applied: so it is tried without effect first.
     let start = Instant::now();
-    while let Err(error) = shell::run(node("enter")?.args(apply).arg(suite.join("crds"))) {
+    while let Err(error) = apply(&["--dry-run=server"]) {
         ensure!(start.elapsed() < GUARDED, error);
         thread::sleep(Duration::from_secs(1));
     }
+    apply(&[])?;
 
     let report = std::path::absolute(&options.report).context("find where the report goes")?;
     // The suite makes no folder, and builds may go elsewhere than to `target`.

@@ -57,7 +57,8 @@ fn manifests_that_are_not_there() {
 fn programs_that_were_not_built() {
     let dir = TempDir::new().unwrap();
     let lonely = dir.path().join("mesh");
-    fs::copy(assert_cmd::cargo::cargo_bin!("mesh"), &lonely).unwrap();
+    // By another process: a child that another test starts while we write would hold the file open, and nothing could run it.
+    Command::new("cp").arg(assert_cmd::cargo::cargo_bin!("mesh")).arg(&lonely).assert().success();
     // One Pod at an address that nothing else uses, and ports that the system has just had free.
     let manifests = dir.path().join("manifests");
     fs::create_dir(&manifests).unwrap();
@@ -112,7 +113,7 @@ fn a_cluster_that_is_not_there() {
 fn a_plugin_of_kubectl_is_called_as_one() {
     let dir = TempDir::new().unwrap();
     let plugin = dir.path().join("kubectl-mesh");
-    fs::copy(assert_cmd::cargo::cargo_bin!("mesh"), &plugin).unwrap();
+    std::os::unix::fs::symlink(assert_cmd::cargo::cargo_bin!("mesh"), &plugin).unwrap();
     let output = Command::new(plugin).args(["stat", "--help"]).output().unwrap();
     let help = String::from_utf8(output.stdout).unwrap();
     assert!(help.contains("Usage: kubectl mesh stat"), "{help}");

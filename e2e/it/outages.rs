@@ -93,7 +93,14 @@ fn an_operator_that_missed_what_the_cluster_has_forgotten_lists_it_anew() {
         })
         .await;
         println!("{seen}");
-        assert_eq!(inside.run(async move || client::get(new, "/").await.unwrap().status()).await, 200);
+        // The client's proxy has lost the operator meanwhile, and refuses what it cannot ask about until it has found it again.
+        wait::until("the new Service to answer", SOON, async || {
+            match inside.run(async move || client::get(new, "/").await.unwrap().status()).await {
+                status if status == 200 => Ok(()),
+                status => Err(status),
+            }
+        })
+        .await;
         let now = operators.get(operator.metadata.name.as_ref().unwrap()).await.unwrap();
         let restarts = now.status.unwrap().container_statuses.unwrap()[0].restart_count;
         assert_eq!(restarts, 0, "without a restart");

@@ -11,6 +11,7 @@ use mesh_tests::{
     grpc::Code,
     origin::Origin,
     pair::{self, Files, PORT, server_pod},
+    pod::Pod,
     story::run,
     wait::{self, SOON},
 };
@@ -169,6 +170,16 @@ fn iptables_redirect_where_they_must_and_twice_is_once() {
     });
 }
 
+/// A Pod whose port is open to anyone, not started, and who says so.
+async fn open_pod() -> (ControlPlane, Pod, Files) {
+    let control_plane = ControlPlane::start().await;
+    let pod = server_pod();
+    let anyone = message::server(vec![message::authorization("anyone", Client::Anyone)]);
+    control_plane.inbound(&pod.workload(), PORT).set(anyone);
+    let files = Files::new(&control_plane.ca.pem());
+    (control_plane, pod, files)
+}
+
 /// The whole way with the real proxy: what a stranger sends to the pod reaches the application by it, and so does what the
 /// application sends to the stranger; each by IPv4 and by IPv6.
 #[test]
@@ -177,11 +188,7 @@ fn a_redirected_pod_is_served_by_its_proxy() {
         let cable = Cable::here();
         // Told apart by its group, because the files that it reads are ours.
         succeeds(&init(&cable, &[], &["--proxy-uid=65533", "--proxy-gid=2102"]));
-        let control_plane = ControlPlane::start().await;
-        let pod = server_pod();
-        let anyone = message::server(vec![message::authorization("anyone", Client::Anyone)]);
-        control_plane.inbound(&pod.workload(), PORT).set(anyone);
-        let files = Files::new(&control_plane.ca.pem());
+        let (control_plane, pod, files) = open_pod().await;
         let proxy = pair::proxy(&pod, &files).redirected(2102).ready().await;
         let application = Origin::start("application", "[::]:8080".parse().unwrap()).await;
         let request = |path| {
@@ -218,11 +225,7 @@ fn a_pod_without_ipv6_is_served_by_its_proxy() {
             fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1").expect("a network of our own")
         });
         succeeds(&init(&cable, &[], &["--proxy-uid=65533", "--proxy-gid=2102"]));
-        let control_plane = ControlPlane::start().await;
-        let pod = server_pod();
-        let anyone = message::server(vec![message::authorization("anyone", Client::Anyone)]);
-        control_plane.inbound(&pod.workload(), PORT).set(anyone);
-        let files = Files::new(&control_plane.ca.pem());
+        let (_control_plane, pod, files) = open_pod().await;
         let _proxy = pair::proxy(&pod, &files).redirected(2102).ready().await;
         let application = Origin::start("application", SocketAddr::from(([0; 4], PORT))).await;
         let socket = cable.peer.connect(ROOT, None, addr(POD, PORT)).unwrap();

@@ -136,20 +136,23 @@ impl Operator {
 
     /// The same by a wall clock of the test's.
     pub async fn start_by(clock: &Clock, world: &World) -> Operator {
-        let dir = tempfile::tempdir().expect("a temporary folder");
-        world.write(&dir.path().join("manifests"));
-        let process = clock.rules(operator(dir.path(), &[])).spawn();
-        let operator = Operator { dir, flags: vec![], process };
-        operator.serves().await;
-        operator
+        Operator::begin(|manifests| world.write(manifests), &[], |start| clock.rules(start)).await
     }
 
     /// Starts it on a folder that `write` makes.
     pub async fn start_on(write: impl FnOnce(&Path), flags: &[&str]) -> Operator {
+        Operator::begin(write, flags, |start| start).await
+    }
+
+    async fn begin(
+        write: impl FnOnce(&Path),
+        flags: &[&str],
+        settings: impl FnOnce(Start) -> Start,
+    ) -> Operator {
         let dir = tempfile::tempdir().expect("a temporary folder");
         write(&dir.path().join("manifests"));
         let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        let process = operator(dir.path(), &flags).spawn();
+        let process = settings(operator(dir.path(), &flags)).spawn();
         let operator = Operator { dir, flags, process };
         operator.serves().await;
         operator

@@ -177,8 +177,7 @@ fn workloads_that_came_before_the_mesh_are_restarted_one_after_the_other() {
         place.annotate(&serde_json::json!({ names::INJECT: "enabled" })).await;
         let finding = "should be meshed, and";
         wait::until("them to be found", SOON, async || {
-            let told = mesh.run(&["check", "-n", "injection-reconcile", "--wait", "0s"]).await;
-            let told = String::from_utf8_lossy(&told.stdout).into_owned();
+            let told = mesh.findings().await;
             if told.matches(finding).count() == workloads.len() { Ok(()) } else { Err(told) }
         })
         .await;

@@ -168,8 +168,7 @@ fn without_an_operator_a_known_service_is_served_and_an_unknown_one_refused_with
         let unmeshed = place.pods("app=late").await;
         assert!(!unmeshed.iter().any(mesh::is_meshed));
         wait::until("the late Pod to be found", SOON, async || {
-            let told = mesh.run(&["check", "-n", "outages-operator", "--wait", "0s"]).await;
-            let told = String::from_utf8_lossy(&told.stdout).into_owned();
+            let told = mesh.findings().await;
             let events = place.api::<Event>().list(&ListParams::default()).await.unwrap();
             let mut events =
                 events.iter().filter(|event| event.involved_object.name.as_deref() == Some("late"));

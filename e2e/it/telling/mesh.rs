@@ -95,10 +95,13 @@ impl Mesh<'_> {
 
     /// What a command of ours prints; it must succeed.
     pub async fn cli(&self, arguments: &[&str]) -> String {
-        let Output { status, stdout, stderr } = self.run(arguments).await;
-        let [stdout, stderr] = [stdout, stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
-        assert!(status.success(), "mesh {}: {status}\n{stdout}\n{stderr}", arguments.join(" "));
-        stdout
+        succeeded(&format!("mesh {}", arguments.join(" ")), self.run(arguments).await)
+    }
+
+    /// What `mesh check` finds in the story's namespace now, be it good or bad.
+    pub async fn findings(&self) -> String {
+        let told = self.run(&["check", "-n", &self.place.namespace, "--wait", "0s"]).await;
+        String::from_utf8_lossy(&told.stdout).into_owned()
     }
 
     /// What a line of a user's shell prints, with `mesh`, `kubectl` and `helm` at hand; all of it must succeed.
@@ -112,11 +115,9 @@ impl Mesh<'_> {
             .current_dir(binaries::workspace())
             .env("PATH", env::join_paths(programs).unwrap())
             .env("KUBECONFIG", self.place.node.kubeconfig());
-        let Output { status, stdout, stderr } = shell.output(COMMAND).await;
-        let [stdout, stderr] = [stdout, stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
-        println!("$ {line}\n{stdout}{stderr}");
-        assert!(status.success(), "{line}: {status}\n{stdout}\n{stderr}");
-        stdout
+        let printed = succeeded(line, shell.output(COMMAND).await);
+        println!("$ {line}\n{printed}");
+        printed
     }
 
     /// Runs `mesh` in the node's network, as administrator.
@@ -127,4 +128,10 @@ impl Mesh<'_> {
             .output(COMMAND)
             .await
     }
+}
+
+fn succeeded(what: &str, Output { status, stdout, stderr }: Output) -> String {
+    let [stdout, stderr] = [stdout, stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    assert!(status.success(), "{what}: {status}\n{stdout}\n{stderr}");
+    stdout
 }

@@ -60,7 +60,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 const AGAIN: Duration = Duration::from_secs(30);
 /// One question to the API server.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Meanwhile, it is looked at again this often.
+/// While proxies have yet to take what a route says, they are looked at this often.
 const LOOK_AT_ROUTES: Duration = Duration::from_millis(50);
 /// The issuer is renewed two months before its end.
 const LOOK_AT_ISSUER: Duration = Duration::from_secs(3600);

@@ -1,14 +1,19 @@
 //! `mesh-proxy init`: redirects a pod's TCP connections to its proxy, once, before the application starts.
 //!
-//! By nftables over netlink; where the kernel has none, by the program `iptables`. Needs the capability NET_ADMIN, nothing else.
+//! By nftables; where the kernel has none, by the legacy tables of iptables. Both are told by the kernel's own interfaces: no
+//! program is run, so that an empty image will do. Needs the capability NET_ADMIN, nothing else.
 
+mod error;
 mod iptables;
 mod netlink;
 mod nftables;
 mod plan;
+mod sockopt;
+mod xtables;
 
 use crate::config::{Errors, knobs, parse};
 use anyhow::{Context as _, bail};
+use error::Error;
 use plan::{Family, Firewall, Plan, Rules};
 use std::{collections::HashMap, path::Path};
 
@@ -40,25 +45,23 @@ pub fn run(plan: &Plan) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// By which firewall.
 fn apply(firewall: Firewall, family: Family, rules: &Rules) -> anyhow::Result<&'static str> {
-    match firewall {
-        Firewall::Nftables => nftables::apply(family, rules)?,
-        Firewall::Iptables => {
-            iptables::apply(family, rules)?;
-            return Ok("iptables");
-        }
-        Firewall::Auto => match nftables::apply(family, rules) {
-            Ok(()) => {}
-            Err(missing @ netlink::Error::Missing(_)) => {
-                let Err(error) = iptables::apply(family, rules) else { return Ok("iptables") };
-                bail!("neither by nftables: {missing}; nor by iptables: {error:#}");
-            }
-            Err(
-                error @ (netlink::Error::NotAllowed | netlink::Error::Refused { .. } | netlink::Error::Io(_)),
-            ) => return Err(error.into()),
+    let missing = match firewall {
+        Firewall::Iptables => None,
+        Firewall::Nftables | Firewall::Auto => match nftables::apply(family, rules) {
+            Ok(()) => return Ok("nftables"),
+            Err(Error::Missing(missing)) if firewall == Firewall::Auto => Some(missing),
+            Err(error) => return Err(error.into()),
         },
+    };
+    match (iptables::apply(family, rules), missing) {
+        (Ok(()), _) => Ok("iptables"),
+        (Err(error), None) => Err(error.into()),
+        (Err(error), Some(missing)) => {
+            bail!("neither by nftables: the kernel has no {missing}; nor by iptables: {error}")
+        }
     }
-    Ok("nftables")
 }
 
 /// `--proxy-uid 2102` or `--proxy-uid=2102`: each setting whose name begins with `INIT_` has its flag. By variable.

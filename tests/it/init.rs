@@ -9,6 +9,7 @@ use mesh_tests::{
         message::{self, Client},
     },
     grpc::Code,
+    kernel::{self, Missing},
     origin::Origin,
     pair::{self, Files, PORT, server_pod},
     pod::Pod,
@@ -24,26 +25,24 @@ use tokio::net::{TcpListener, TcpStream};
 
 const ROOT: u32 = 0;
 const PROXY: u32 = 2102;
+const LEGACY: [&str; 2] = ["iptables-legacy", "ip6tables-legacy"];
+const SETTINGS: [&str; 3] = [
+    "--inbound-ports-to-ignore=4190,4191,9999",
+    "--outbound-ports-to-ignore=3306,6000-6010",
+    "--subnets-to-ignore=10.9.0.0/16,fd00:9::/32",
+];
 
-/// The redirection that the stories are about, in a pod.
-fn init(cable: &Cable, wrapper: &[&str], arguments: &[&str]) -> Output {
-    let program = binaries::path("mesh-proxy");
-    let settings = [
-        "--inbound-ports-to-ignore=4190,4191,9999",
-        "--outbound-ports-to-ignore=3306,6000-6010",
-        "--subnets-to-ignore=10.9.0.0/16,fd00:9::/32",
-    ];
-    cable.pod.within(|| {
-        let mut command = match wrapper {
-            [] => Command::new(program),
-            [first, rest @ ..] => {
-                let mut command = Command::new(first);
-                command.args(rest).arg(program);
-                command
-            }
-        };
-        command.arg("init").args(settings).args(arguments).output().expect("a program that starts")
-    })
+/// The redirection that the stories are about, in a pod, with no right but the one that `mesh-init` has.
+fn init(cable: &Cable, arguments: &[&str]) -> Output {
+    init_on(cable, &[], "-all,+net_admin", arguments)
+}
+
+/// On a kernel without something, with other capabilities.
+fn init_on(cable: &Cable, missing: &[Missing], capabilities: &str, arguments: &[&str]) -> Output {
+    let mut command = Command::new("setpriv");
+    command.arg(format!("--bounding-set={capabilities}")).arg(binaries::path("mesh-proxy")).arg("init");
+    kernel::without(missing, command.args(SETTINGS).args(arguments));
+    cable.pod.within(|| command.output().expect("a program that starts"))
 }
 
 fn succeeds(output: &Output) {
@@ -51,18 +50,22 @@ fn succeeds(output: &Output) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
 }
 
+/// What a program that knows the kernel's rules says, in the pod.
+fn says(cable: &Cable, program: &str, arguments: &[&str]) -> String {
+    let output = cable.pod.within(|| Command::new(program).args(arguments).output());
+    let output = output.expect("nft and iptables are installed");
+    succeeds(&output);
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
 /// Every rule of the pod, as the kernel has them, without counters.
 fn rules(cable: &Cable) -> String {
-    cable.pod.within(|| {
-        let list = |program: &str, arguments: &[&str]| {
-            let output =
-                Command::new(program).args(arguments).output().expect("nft and iptables are installed");
-            String::from_utf8_lossy(&output.stdout).into_owned()
-        };
-        // The legacy tables are listed without the time of listing.
-        ["iptables-legacy", "ip6tables-legacy"].map(|program| list(program, &["-t", "nat", "-S"])).concat()
-            + &list("nft", &["-s", "list", "ruleset"])
-    })
+    legacy_rules(cable) + &says(cable, "nft", &["-s", "list", "ruleset"])
+}
+
+fn legacy_rules(cable: &Cable) -> String {
+    // The legacy tables are listed without the time of listing.
+    LEGACY.map(|program| says(cable, program, &["-t", "nat", "-S"])).concat()
 }
 
 /// Who is to get a connection.
@@ -145,27 +148,108 @@ async fn is_redirected(cable: &Cable) {
     }
 }
 
+/// By one of the firewalls, with the right to change it and no other.
+async fn redirects_and_twice_is_once(firewall: &str) {
+    let cable = Cable::new();
+    let arguments = ["--firewall", firewall];
+    succeeds(&init(&cable, &arguments));
+    let once = rules(&cable);
+    succeeds(&init(&cable, &arguments));
+    assert_eq!(rules(&cable), once);
+    is_redirected(&cable).await;
+}
+
 #[test]
 fn nftables_redirect_with_net_admin_alone_and_twice_is_once() {
+    run(async || redirects_and_twice_is_once("nftables").await);
+}
+
+#[test]
+fn iptables_redirect_with_net_admin_alone_and_twice_is_once() {
+    run(async || redirects_and_twice_is_once("iptables").await);
+}
+
+#[test]
+fn where_the_kernel_has_no_nftables_it_is_iptables() {
     run(async || {
         let cable = Cable::new();
-        let only = ["setpriv", "--bounding-set=-all,+net_admin"];
-        succeeds(&init(&cable, &only, &["--firewall=nftables"]));
-        let once = rules(&cable);
-        succeeds(&init(&cable, &only, &["--firewall", "nftables"]));
-        assert_eq!(rules(&cable), once);
+        let output = init_on(&cable, &[Missing::Nftables], "-all,+net_admin", &[]);
+        succeeds(&output);
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(said.matches("by iptables").count(), 2, "{said}");
+        assert_eq!(says(&cable, "nft", &["list", "ruleset"]).matches("mesh_proxy_init").count(), 0);
         is_redirected(&cable).await;
     });
 }
 
 #[test]
-fn iptables_redirect_where_they_must_and_twice_is_once() {
+fn what_the_kernel_lacks_is_named() {
+    run(async || {
+        for (missing, firewall, causes) in [
+            (&[Missing::Iptables][..], "iptables", &["ip_tables"][..]),
+            (&[Missing::Nat], "iptables", &["table nat", "iptable_nat"]),
+            (&[Missing::Extensions], "iptables", &["match tcp", "xt_tcpudp"]),
+            (&[Missing::Nftables], "nftables", &["netfilter"]),
+            (
+                &[Missing::Nftables, Missing::Iptables],
+                "auto",
+                &["by nftables", "netfilter", "nor by iptables", "ip_tables"],
+            ),
+        ] {
+            let cable = Cable::new();
+            let output = init_on(&cable, missing, "-all,+net_admin", &["--firewall", firewall]);
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(1), "{said}");
+            assert!(causes.iter().all(|cause| said.contains(cause)), "{causes:?}: {said}");
+            assert!(!rules(&cable).contains("4143"), "something was redirected: {said}");
+        }
+    });
+}
+
+/// Jumps lead by offsets to where their chains are, so each has to be told anew when something is put in between.
+#[test]
+fn iptables_of_others_stay_as_they_are() {
     run(async || {
         let cable = Cable::new();
-        succeeds(&init(&cable, &[], &["--firewall=iptables"]));
-        let once = rules(&cable);
-        succeeds(&init(&cable, &[], &["--firewall=iptables"]));
-        assert_eq!(rules(&cable), once);
+        let others = |added: &[&str]| {
+            for program in LEGACY {
+                for rule in added {
+                    let rule: Vec<_> = rule.split(' ').collect();
+                    says(&cable, program, &[&["-t", "nat"], &rule[..]].concat());
+                }
+            }
+        };
+        let but_ours = || {
+            let rules = legacy_rules(&cable);
+            let rules = rules.lines().filter(|rule| !rule.contains("MESH_PROXY_INIT"));
+            rules.map(str::to_owned).collect::<Vec<_>>()
+        };
+        others(&[
+            "-N DNS",
+            "-A DNS -p udp -m udp --dport 53 -j REDIRECT --to-ports 5353",
+            "-N AWAY",
+            "-A AWAY -p udp -j DNS",
+            "-A PREROUTING -p udp -j DNS",
+            "-A OUTPUT -p udp -g AWAY",
+            // These only count: what they see goes on at the next rule, which is then ours.
+            "-A PREROUTING -p tcp",
+            "-A OUTPUT -p tcp",
+        ]);
+        let before = but_ours();
+        succeeds(&init(&cable, &["--firewall=iptables", "--inbound-ports-to-ignore=1-20,30,40"]));
+        assert_eq!(but_ours(), before);
+        let once = legacy_rules(&cable);
+
+        others(&[
+            "-N BEFORE",
+            "-A BEFORE -p tcp -m tcp --dport 7 -j RETURN",
+            "-I PREROUTING -p tcp -j BEFORE",
+            "-A POSTROUTING -p tcp -j BEFORE",
+        ]);
+        let before = but_ours();
+        succeeds(&init(&cable, &["--firewall=iptables"]));
+        assert_eq!(but_ours(), before);
+        assert_ne!(legacy_rules(&cable), once, "the new settings count");
         is_redirected(&cable).await;
     });
 }
@@ -187,7 +271,7 @@ fn a_redirected_pod_is_served_by_its_proxy() {
     run(async || {
         let cable = Cable::here();
         // Told apart by its group, because the files that it reads are ours.
-        succeeds(&init(&cable, &[], &["--proxy-uid=65533", "--proxy-gid=2102"]));
+        succeeds(&init(&cable, &["--proxy-uid=65533", "--proxy-gid=2102"]));
         let (control_plane, pod, files) = open_pod().await;
         let proxy = pair::proxy(&pod, &files).redirected(2102).ready().await;
         let application = Origin::start("application", "[::]:8080".parse().unwrap()).await;
@@ -224,7 +308,7 @@ fn a_pod_without_ipv6_is_served_by_its_proxy() {
         cable.pod.within(|| {
             fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1").expect("a network of our own")
         });
-        succeeds(&init(&cable, &[], &["--proxy-uid=65533", "--proxy-gid=2102"]));
+        succeeds(&init(&cable, &["--proxy-uid=65533", "--proxy-gid=2102"]));
         let (_control_plane, pod, files) = open_pod().await;
         let _proxy = pair::proxy(&pod, &files).redirected(2102).ready().await;
         let application = Origin::start("application", SocketAddr::from(([0; 4], PORT))).await;
@@ -240,12 +324,14 @@ fn a_pod_without_ipv6_is_served_by_its_proxy() {
 #[test]
 fn ipv6_is_left_alone_when_told_so() {
     run(async || {
-        let cable = Cable::new();
-        succeeds(&init(&cable, &[], &["--ipv6=false"]));
-        let ends = Ends::of(&cable);
-        for (ip, end) in [(POD, End::Inbound), (POD6, End::Application)] {
-            let _connection = cable.peer.connect(ROOT, None, addr(ip, 8080)).unwrap();
-            assert_eq!(ends.next().await.0, end, "{ip}");
+        for firewall in ["nftables", "iptables"] {
+            let cable = Cable::new();
+            succeeds(&init(&cable, &["--ipv6=false", "--firewall", firewall]));
+            let ends = Ends::of(&cable);
+            for (ip, end) in [(POD, End::Inbound), (POD6, End::Application)] {
+                let _connection = cable.peer.connect(ROOT, None, addr(ip, 8080)).unwrap();
+                assert_eq!(ends.next().await.0, end, "{firewall}: {ip}");
+            }
         }
     });
 }
@@ -253,10 +339,12 @@ fn ipv6_is_left_alone_when_told_so() {
 #[test]
 fn without_net_admin_it_says_so() {
     run(async || {
-        let cable = Cable::new();
-        let output = init(&cable, &["setpriv", "--bounding-set=-net_admin"], &[]);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!((output.status.code(), said.contains("NET_ADMIN")), (Some(1), true), "{said}");
-        assert!(!rules(&cable).contains("4143"), "something was redirected");
+        for firewall in ["nftables", "iptables"] {
+            let cable = Cable::new();
+            let output = init_on(&cable, &[], "-net_admin", &["--firewall", firewall]);
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!((output.status.code(), said.contains("NET_ADMIN")), (Some(1), true), "{said}");
+            assert!(!rules(&cable).contains("4143"), "something was redirected");
+        }
     });
 }

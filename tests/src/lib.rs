@@ -12,6 +12,7 @@ pub mod control_plane;
 pub mod demo;
 pub mod grpc;
 pub mod hosts;
+pub mod kernel;
 pub mod load;
 pub mod mesh;
 pub mod netns;

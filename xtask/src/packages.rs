@@ -8,7 +8,7 @@ use std::{path::Path, process::Command};
 pub const BUILD: [(Proof, &str); 2] = [(Proof::Program("cmake"), "cmake"), (Proof::Program("make"), "make")];
 
 /// What the stories in `tests/` drive besides our own programs: a browser, client libraries in other languages, what
-/// redirects connections and shows the kernel's rules, and a clock that can be set.
+/// sets and shows the kernel's rules, and a clock that can be set.
 pub const STORIES: [(Proof, &str); 10] = [
     (Proof::Program("chromium"), "chromium"),
     (Proof::Program("chromedriver"), "chromium-driver"),

@@ -128,7 +128,7 @@ knobs! {
         INIT_OUTBOUND_PORTS_TO_IGNORE: PORTS, "", "Connections of the pod to these ports are spared.";
         INIT_SUBNETS_TO_IGNORE: NETWORKS, "", "Connections from and to these networks are spared.";
         INIT_IPV6: BOOL, "true", "Redirects IPv6 as well as IPv4.";
-        INIT_FIREWALL: "auto, nftables or iptables", "auto", "What redirects; `auto` is nftables, or iptables where the kernel has no nftables.";
+        INIT_FIREWALL: "auto, nftables or iptables", "auto", "What redirects; `auto` is nftables, or the legacy tables of iptables where the kernel has no nftables.";
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Of our own because the binary is static and small: the crates for this bind C libraries or call the program `nft`.
 
+use super::error::Error;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
     io::{self, Read as _},
@@ -36,19 +37,6 @@ pub struct Batch {
     /// What each message needs of the kernel; a message's number is its place.
     needs: Vec<&'static str>,
     last: usize,
-}
-
-/// Why a batch was not applied.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error("changing the firewall is not allowed: the capability NET_ADMIN is missing")]
-    NotAllowed,
-    #[error("the kernel has no {0}")]
-    Missing(&'static str),
-    #[error("the kernel refused {needs}: {error}")]
-    Refused { needs: &'static str, error: io::Error },
-    #[error("netlink: {0}")]
-    Io(#[from] io::Error),
 }
 
 impl Batch {

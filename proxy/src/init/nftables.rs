@@ -1,11 +1,11 @@
 //! The rules in nf_tables' words: one table of ours per family, replaced whole, so that a second run changes nothing.
 
 use super::{
-    netlink::{APPEND, Attributes, Batch, CREATE, Error},
-    plan::{Family, Match, Rule, Rules},
+    error::Error,
+    netlink::{APPEND, Attributes, Batch, CREATE},
+    plan::{Family, Match, Rule, Rules, octets},
 };
 use ipnet::IpNet;
-use std::net::IpAddr;
 
 const TABLE: &str = "mesh_proxy_init";
 
@@ -205,12 +205,5 @@ impl Expressions<'_, '_> {
             data.number(1, VERDICT);
             data.nested(2, |inner| inner.nested(2, |verdict| verdict.number(1, RETURN as u32)));
         });
-    }
-}
-
-fn octets(ip: IpAddr) -> Vec<u8> {
-    match ip {
-        IpAddr::V4(ip) => ip.octets().to_vec(),
-        IpAddr::V6(ip) => ip.octets().to_vec(),
     }
 }

@@ -6,7 +6,7 @@ use crate::config::{
     parse::{self, Env},
 };
 use ipnet::IpNet;
-use std::{collections::BTreeSet, ops::RangeInclusive};
+use std::{collections::BTreeSet, net::IpAddr, ops::RangeInclusive};
 
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -124,6 +124,14 @@ impl Family {
             Family::V4 => "IPv4",
             Family::V6 => "IPv6",
         }
+    }
+}
+
+/// As it is sent.
+pub fn octets(ip: IpAddr) -> Vec<u8> {
+    match ip {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
     }
 }
 

@@ -6,6 +6,7 @@ mod cluster;
 mod commands;
 mod demo;
 mod installation;
+mod mistakes;
 mod place;
 mod reach;
 mod say;
@@ -19,7 +20,10 @@ use std::{ffi::OsStr, path::Path, process::ExitCode};
 
 fn main() -> ExitCode {
     let name = named(std::env::args_os().next().as_deref());
-    let arguments = Arguments::from_arg_matches(&Arguments::command().bin_name(name).get_matches());
+    let command = Arguments::command().bin_name(name);
+    let matches = mistakes::parse(&command, std::env::args_os().collect());
+    let arguments =
+        Arguments::from_arg_matches(&matches.unwrap_or_else(|mistakes| mistakes::tell(&mistakes)));
     match run(arguments.unwrap_or_else(|e| e.exit())) {
         Ok(code) => code,
         Err(e) => {

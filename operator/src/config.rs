@@ -1,6 +1,7 @@
 //! The operator's command line. Every flag can also be set by the environment, as `MESH_OPERATOR_<FLAG>`.
 
 pub mod environment;
+pub mod flags;
 pub mod reference;
 
 use clap::{ArgGroup, Parser};

@@ -6,7 +6,7 @@ use mesh_api::names;
 use mesh_operator::{
     api,
     cluster::Cluster,
-    config::{Config, environment, reference},
+    config::{Config, environment, flags, reference},
     edges::Edges,
     grpc,
     listen::listen,
@@ -22,15 +22,16 @@ use tokio::{
 };
 
 fn main() -> ExitCode {
-    let wrong =
-        environment::complaints(std::env::vars_os().filter_map(|(name, value)| {
-            Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
-        }));
+    let config = match Config::try_parse() {
+        Err(help) if !help.use_stderr() => help.exit(),
+        config => config,
+    };
+    let wrong = complaints();
     if !wrong.is_empty() {
         eprintln!("mesh-operator: {}", wrong.join("\nmesh-operator: "));
         return ExitCode::from(64);
     }
-    let config = Config::parse();
+    let config = config.unwrap_or_else(|error| error.exit());
     if config.reference {
         print!("{}", reference::markdown());
         return ExitCode::SUCCESS;
@@ -48,6 +49,14 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// All that is wrong with what we were told, wherever.
+fn complaints() -> Vec<String> {
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())));
+    let arguments = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
+    [flags::complaints(arguments), environment::complaints(variables)].concat()
 }
 
 async fn run(config: Config) -> anyhow::Result<()> {

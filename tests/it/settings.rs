@@ -52,7 +52,7 @@ fn a_misspelled_setting_is_told_with_the_right_spelling() {
 }
 
 #[test]
-fn an_operator_names_every_wrong_variable_at_once_and_exits_64() {
+fn an_operator_names_every_wrong_flag_and_variable_at_once_and_exits_64() {
     run(async || {
         let mut start = Start::new("operator", binaries::path("mesh-operator")).arg("--cluster");
         let wrong = [
@@ -64,14 +64,22 @@ fn an_operator_names_every_wrong_variable_at_once_and_exits_64() {
             start = start.env(name, value);
         }
         // What Kubernetes says of our own Service is nobody's mistake.
-        let output = start.env("MESH_OPERATOR_SERVICE_PORT_GRPC", "8086").output(SOON).await;
+        start = start.env("MESH_OPERATOR_SERVICE_PORT_GRPC", "8086");
+        let output =
+            start.args(["--otlp-forwad", "http://collector", "--http-addr", "80"]).output(SOON).await;
         let said = stderr(&output);
         assert_eq!(output.status.code(), Some(64), "{said}");
-        for (name, _, told) in wrong {
+        let flags = [("--otlp-forwad", "--otlp-forward"), ("--http-addr", "80")];
+        for (name, told) in wrong.map(|(name, _, told)| (name, told)).into_iter().chain(flags) {
             let line = said.lines().find(|line| line.contains(name));
             assert!(line.is_some_and(|line| line.contains(told)), "{name}: {said}");
         }
-        assert_eq!(said.lines().count(), wrong.len(), "{said}");
+        assert_eq!(said.lines().count(), wrong.len() + flags.len(), "{said}");
+        // What it says to do can be done.
+        let help =
+            Start::new("operator", binaries::path("mesh-operator")).arg("--help").env(wrong[2].0, "24h");
+        let help = help.output(SOON).await;
+        assert!(help.status.success() && stderr(&help).contains("--leaf-lifetime"), "{}", stderr(&help));
     });
 }
 

@@ -1,5 +1,4 @@
-//! What is wrong with the environment, all at once: a Pod's environment has nobody beside it who could try again. Flags are told by
-//! the parser, one by one.
+//! What is wrong with the environment, all at once: a Pod's environment has nobody beside it who could try again.
 
 use super::{Config, ENVIRONMENT};
 use crate::spelling::alike;
@@ -35,7 +34,7 @@ pub fn variable(arg: &Arg) -> Option<&str> {
 }
 
 /// Asks the parser about this one argument.
-fn wrong_value(arg: &Arg, value: &str) -> Option<String> {
+pub(super) fn wrong_value(arg: &Arg, value: &str) -> Option<String> {
     if !arg.get_action().takes_values() {
         return (!["true", "false"].contains(&value)).then(|| "want true or false".into());
     }

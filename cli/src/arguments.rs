@@ -69,10 +69,10 @@ pub struct DemoOptions {
     #[arg(long, env = "MESH_DEMO_STATE_DIR", value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
     /// Where the dashboard and the API are served.
-    #[arg(long, default_value = "127.0.0.1:8084", value_name = "IP:PORT")]
+    #[arg(long, default_value = "127.0.0.1:8084", value_parser = address, value_name = "IP:PORT")]
     pub dashboard_addr: SocketAddr,
     /// Where the operator serves its proxies.
-    #[arg(long, default_value = "127.0.0.1:8086", value_name = "IP:PORT")]
+    #[arg(long, default_value = "127.0.0.1:8086", value_parser = address, value_name = "IP:PORT")]
     pub grpc_addr: SocketAddr,
     /// Pages read per second. Default: what the traffic Pod's manifest says.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000), value_name = "N")]
@@ -344,6 +344,12 @@ pub enum CheckOutput {
     Json,
 }
 
+/// One that others can be told: not whatever port the system has free.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let address = text.parse::<SocketAddr>().ok().filter(|address| address.port() > 0);
+    address.ok_or_else(|| "want an IP address and a port above 0, such as 127.0.0.1:8084".into())
+}
+
 fn window(text: &str) -> Result<Window, String> {
     Window::parse(text).ok_or_else(|| {
         let known: Vec<_> = Window::ALL.iter().map(|w| w.as_str()).collect();
@@ -375,6 +381,14 @@ fn duration(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_have_a_port() {
+        assert_eq!(address("[::1]:9000"), Ok(SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 9000))));
+        for text in ["", "127.0.0.1", "127.0.0.1:0", "localhost:80", "127.0.0.1:65536"] {
+            assert!(address(text).is_err(), "{text:?}");
+        }
+    }
 
     #[test]
     fn durations() {

@@ -161,6 +161,11 @@ fn a_running_demo_says_where_to_look_what_to_try_and_once_a_second_how_it_goes()
             "1. Open http://127.0.0.1:9000/graph",
             &format!("2. In {routes} set the weights"),
             "3. Run `curl http://127.0.1.1:9080/api/v1/products/0/ratings`",
+            // By a path that can be run, at the address that was asked for.
+            &format!(
+                "`{} authz bookinfo/ratings-v1 --operator http://127.0.0.1:9000`",
+                binaries::path("mesh").display()
+            ),
         ] {
             assert!(log.contains(said), "{said:?} is not said:\n{log}");
         }

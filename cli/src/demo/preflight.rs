@@ -20,9 +20,9 @@ pub fn addresses_are_free(options: &DemoOptions, pods: &[Pod]) -> anyhow::Result
             ports.extend([INBOUND_PORT, OUTBOUND_PORT, ADMIN_PORT]);
         }
         for port in ports {
-            is_free(SocketAddr::new(ip, port), &whose, "or change its status.podIP")?;
+            is_free(SocketAddr::new(ip, port), &whose, "change its status.podIP")?;
         }
-        is_free(pod.application_addr(), &whose, "or change its status.podIP")?;
+        is_free(pod.application_addr(), &whose, "change its status.podIP")?;
     }
     Ok(())
 }
@@ -34,7 +34,7 @@ fn is_free(addr: SocketAddr, whose: &str, remedy: &str) -> anyhow::Result<()> {
             let port = addr.port();
             bail!(
                 "{addr} (for {whose}) is taken: is another `mesh demo` running? end the process that \
-                 `ss -ltnp sport = :{port}` shows, {remedy}"
+                 `ss -ltnp sport = :{port}` shows, or {remedy}"
             )
         }
         Err(e) => bail!("{addr} (for {whose}) cannot be used: {e}; {remedy}"),
@@ -52,6 +52,6 @@ mod tests {
         let message =
             is_free(addr, "the dashboard", "choose another with --dashboard-addr").unwrap_err().to_string();
         assert!(message.starts_with(&format!("{addr} (for the dashboard) is taken")), "{message}");
-        assert!(message.ends_with("choose another with --dashboard-addr"), "{message}");
+        assert!(message.ends_with(" shows, or choose another with --dashboard-addr"), "{message}");
     }
 }

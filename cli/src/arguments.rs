@@ -236,6 +236,9 @@ pub struct EndpointsOptions {
 pub struct PolicyOptions {
     #[command(subcommand)]
     pub direction: PolicyDirection,
+    /// There is no other form.
+    #[arg(long, short, global = true, value_enum, default_value = "json")]
+    pub output: PolicyOutput,
 }
 
 #[derive(Debug, Subcommand)]
@@ -321,6 +324,8 @@ pub struct VersionOptions {
     /// Do not ask the operator.
     #[arg(long)]
     pub client: bool,
+    #[arg(long, short, value_enum, default_value = "table")]
+    pub output: Output,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -334,6 +339,11 @@ pub enum Page {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Output {
     Table,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PolicyOutput {
     Json,
 }
 

@@ -90,6 +90,10 @@ fn every_command_prints_what_is_so_and_never_a_colour() {
         assert!(authz.rows.iter().all(|row| !row.policy.is_empty() && !row.why.is_empty()), "{authz:?}");
         let check: CheckList = json(&demo, &["check"]).await;
         assert!(!check.checks.is_empty());
+        let policy: serde_json::Value = json(&demo, &["policy", "outbound", reviews]).await;
+        assert!(policy.is_object(), "{policy}");
+        let version: serde_json::Value = json(&demo, &["version"]).await;
+        assert_eq!(version["server"], version["client"], "{version}");
     });
 }
 

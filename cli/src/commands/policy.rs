@@ -3,11 +3,12 @@
 use super::print_json;
 use crate::{
     api::Client,
-    arguments::{PolicyDirection, PolicyOptions},
+    arguments::{PolicyDirection, PolicyOptions, PolicyOutput},
     place,
 };
 
-pub async fn run(api: &Client, PolicyOptions { direction }: PolicyOptions) -> anyhow::Result<()> {
+pub async fn run(api: &Client, options: PolicyOptions) -> anyhow::Result<()> {
+    let PolicyOptions { direction, output: PolicyOutput::Json } = options;
     let policy: serde_json::Value = match &direction {
         PolicyDirection::Outbound { authority, from } => {
             let from = from.as_deref().unwrap_or_else(|| namespace_of(authority));

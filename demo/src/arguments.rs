@@ -83,6 +83,13 @@ pub struct TrafficOptions {
     pub jason_share: f64,
 }
 
+/// What is wrong, on one line and without how it should be used.
+pub fn sentence(e: &clap::Error) -> String {
+    let text = e.to_string();
+    let lines: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+    lines.join(" ").trim_start_matches("error: ").to_owned()
+}
+
 fn duration(text: &str) -> anyhow::Result<Duration> {
     let unit = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(unit);
@@ -136,6 +143,19 @@ mod tests {
         assert_eq!(share("0.25").unwrap(), 0.25);
         for bad in ["-0.1", "1.1", "NaN", "x"] {
             assert!(share(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_one_sentence() {
+        for (argument, named) in [
+            ("--enable-ratings=flase", "invalid value 'flase' for '--enable-ratings <ENABLE_RATINGS>'"),
+            ("--star-color=Red", "want a colour's name"),
+            ("--no-such-flag", "unexpected argument '--no-such-flag'"),
+        ] {
+            let error = Arguments::try_parse_from(["mesh-demo", "reviews", argument]).unwrap_err();
+            let said = sentence(&error);
+            assert!(said.contains(named) && said.lines().count() == 1, "{said}");
         }
     }
 

@@ -17,7 +17,15 @@ use server::App;
 use std::{process::ExitCode, sync::Arc};
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        // In a Pod, and in `mesh demo`, it is the last line of the log that is seen first.
+        Err(e) if e.use_stderr() => {
+            eprintln!("mesh-demo: {}", arguments::sentence(&e));
+            return ExitCode::from(2);
+        }
+        Err(help) => help.exit(),
+    };
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {

@@ -180,6 +180,10 @@ fn rows() -> Vec<(&'static str, String, Want)> {
     ] {
         rows.push(("H-14, H-15, H-16", chunked(body), Refused(400)));
     }
+    // Its head has been sent on by the time a body turns out to have too much behind it.
+    for trailers in [format!("x: {}\r\n", "y".repeat(65_536)), "x: y\r\n".repeat(1_000)] {
+        rows.push(("H-17", chunked(&format!("2\r\nab\r\n0\r\n{trailers}\r\n")), Refused(400)));
+    }
     for name in ["", "u:p@a", "a/b", "a:99999", "a b", "[::1", "a%2fb", "a:b", "a,b"] {
         rows.push(("H-22", host(name), Refused(400)));
     }
@@ -206,7 +210,8 @@ async fn check(position: impl Fn(&Mesh) -> std::net::SocketAddr) {
         let fine = match &want {
             // A body that breaks off after its head was sent reaches the origin without its end, never as a whole request.
             Refused(want) => {
-                code == *want && (got.is_empty() || (id.starts_with("H-14") && !got.ends_with("0\r\n\r\n")))
+                let begins = ["H-14", "H-17"].iter().any(|row| id.starts_with(row));
+                code == *want && (got.is_empty() || (begins && !got.ends_with("0\r\n\r\n")))
             }
             Forwarded(all, none) => {
                 { code == 200 || (response.starts_with("HTTP/1.1 100") && response.contains("HTTP/1.1 200")) }

@@ -320,6 +320,27 @@ fn sigterm_finishes_requests_under_way_and_then_ends_the_proxy() {
     });
 }
 
+/// For what cannot send signals, such as the last step of a Job: off unless it is asked for.
+#[test]
+fn a_post_from_the_pod_itself_ends_the_proxy_where_that_is_allowed() {
+    run(async || {
+        let allowed = |proxy: ProxyStart| proxy.knob("SHUTDOWN_ENDPOINT_ENABLED", "true");
+        let Pair { mut client, mut server, origin, control_plane, files } =
+            Pair::start_with(allowed, |server| server).await;
+        let post = async |addr| {
+            let mut request = client::to("/shutdown");
+            *request.method_mut() = http::Method::POST;
+            client::send(addr, request).await.unwrap().status.as_u16()
+        };
+        assert_eq!(post(server.pod.admin()).await, 404);
+        assert_eq!(client.admin("/shutdown").await.unwrap().0, 405, "to look is not to ask");
+        assert_eq!(post(client.pod.admin()).await, 200);
+        assert!(client.process.exit(SOON).await.success());
+        assert!(server.process.is_running());
+        drop((origin, control_plane, files));
+    });
+}
+
 /// The same over HTTP/2: the client hears of it at once, as GOAWAY, and may go on reading.
 #[test]
 fn sigterm_says_goaway_and_finishes_the_streams_under_way() {

@@ -4,6 +4,7 @@ use mesh_tests::{
     client,
     grpc::Code,
     pair::{PORT, Pair, client_pod, server_pod},
+    pod::{Proxy, ProxyStart},
     story::run,
     wait::{self, SOON},
 };
@@ -207,6 +208,26 @@ fn b3_and_jaeger_headers_are_understood_and_passed_on() {
             let seen = pair.origin.last();
             assert!(seen.header(passed).contains(trace), "{passed}: {:?}", seen.headers);
         }
+    });
+}
+
+#[test]
+fn a_line_for_each_inbound_request_is_written_where_that_is_asked_for() {
+    run(async || {
+        let logged = |server: ProxyStart| server.knob("ACCESS_LOG", "json");
+        let pair = Pair::start_with(|client| client, logged).await;
+        pair.get("/logged?by=us").await.is(200);
+        let lines = |proxy: &Proxy| -> Vec<serde_json::Value> {
+            proxy.process.log().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+        };
+        let line = wait::until("the line", SOON, async || {
+            let found = lines(&pair.server).into_iter().find(|line| line.to_string().contains("/logged"));
+            found.ok_or_else(|| pair.server.process.log())
+        })
+        .await;
+        assert_eq!((line["method"].as_str(), line["status"].as_u64()), (Some("GET"), Some(200)), "{line}");
+        assert_eq!(line["client.id"], client_pod().identity(), "{line}");
+        assert_eq!(lines(&pair.client), [] as [serde_json::Value; 0], "nobody asked this one");
     });
 }
 

@@ -64,7 +64,7 @@ pub const TRUST_DOMAIN: &str = "cluster.local";
 /// `enabled` or `disabled`, on a Namespace or a Pod; the Pod's own wins.
 pub const INJECT: &str = "mesh.dev/inject";
 /// Label of a Namespace on which the injector's webhook selects: `enabled`. The operator keeps it in step with the annotation
-/// [`INJECT`]; nobody else sets it.
+/// `mesh.dev/inject`; nobody else sets it.
 pub const INJECT_LABEL: &str = "mesh.dev/inject-webhook";
 /// On a Namespace: `restart` lets the operator restart, at a bounded rate, the workloads of Pods that should be meshed and are not.
 pub const RECONCILE: &str = "mesh.dev/reconcile";

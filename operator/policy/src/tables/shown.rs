@@ -121,6 +121,7 @@ impl Tables {
         }
         let (host, port) = text.split_once(':').unwrap_or((text, "80"));
         let host = host.trim_end_matches('.').trim_end_matches(".svc");
-        Authority::parse(&format!("{host}.svc.{domain}:{port}"), domain)
+        // What is wrong is told of what was written.
+        Authority::parse(&format!("{host}.svc.{domain}:{port}"), domain).or(full)
     }
 }

@@ -93,6 +93,8 @@ fn who_asks_for_the_endpoints_of_an_external_name_is_told_why_there_are_none() {
     let tables = Tables::build(&world(SHOP), &Settings::default());
     assert!(tables.endpoints("elsewhere.shop:80").unwrap_err().contains("elsewhere.shop"));
     assert!(!tables.endpoints("nobody.shop:80").unwrap().exists);
+    // In the words of who asks, not in full.
+    assert!(tables.endpoints("cart").unwrap_err().starts_with("\"cart\" is not of the form"));
 }
 
 #[test]

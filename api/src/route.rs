@@ -39,6 +39,13 @@ pub struct Condition {
     pub message: String,
 }
 
+impl Condition {
+    /// Whether it tells of something wrong. `PartiallyInvalid` is the one condition that does when it is true.
+    pub fn is_bad(&self) -> bool {
+        self.status == (self.kind == "PartiallyInvalid")
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rule {
     /// In words: `path under /reviews and header end-user = jason`; alternatives joined by `or`.

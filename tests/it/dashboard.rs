@@ -225,9 +225,9 @@ fn the_keyboard_alone_reaches_an_edges_details_and_comes_back() {
 }
 
 #[test]
-fn routes_show_the_share_that_was_wanted_beside_the_one_that_is_seen() {
+fn routes_show_the_share_that_was_wanted_beside_the_one_that_is_seen_and_what_is_left_out() {
     run(async || {
-        let _demo = demo().await;
+        let demo = demo().await;
         browser::with(1280, 900, async |browser| {
             open(browser, "/routes", &["reviews-v1"]).await;
             for wanted in ["50", "30", "20"] {
@@ -239,6 +239,13 @@ fn routes_show_the_share_that_was_wanted_beside_the_one_that_is_seen() {
                     })
                     .await;
             }
+            let routes = demo.manifests().read("routes.yaml") + "  - matches: [{ method: BREW }]\n";
+            demo.manifests().save("routes.yaml", &routes);
+            browser
+                .part("main", PATIENCE, |text| {
+                    ["PartiallyInvalid is true", "BREW"].iter().all(|word| text.contains(word))
+                })
+                .await;
         })
         .await;
     });

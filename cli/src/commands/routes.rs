@@ -67,11 +67,7 @@ fn problems(route: &Route) -> Vec<String> {
     let name = format!("{} {}/{}", route.kind, route.namespace, route.name);
     let mut lines = vec![];
     for parent in &route.parents {
-        for condition in &parent.conditions {
-            // `PartiallyInvalid` is the one condition that is bad when it is true.
-            if condition.status != (condition.kind == "PartiallyInvalid") {
-                continue;
-            }
+        for condition in parent.conditions.iter().filter(|condition| condition.is_bad()) {
             lines.push(format!(
                 "× {name} on {}: {} {}: {}",
                 parent.parent, condition.kind, condition.reason, condition.message

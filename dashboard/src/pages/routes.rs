@@ -98,10 +98,11 @@ fn route_box(route: Route) -> impl IntoView {
 fn parents(parents: Vec<Parent>) -> impl IntoView {
     let refusals: Vec<_> = parents
         .iter()
-        .flat_map(|parent| parent.conditions.iter().filter(|c| !c.status).map(move |c| (parent.parent.clone(), c.clone())))
+        .flat_map(|parent| parent.conditions.iter().filter(|c| c.is_bad()).map(move |c| (parent.parent.clone(), c.clone())))
         .map(|(parent, condition)| {
+            let verdict = format!("{} is {}", condition.kind, condition.status);
             let text = if condition.message.is_empty() { condition.reason.clone() } else { condition.message };
-            view! { <p class="why warn refused"><b class="warn">{condition.kind}" is false"</b>{format!(" for {parent} ({}): {text}", condition.reason)}</p> }
+            view! { <p class="why warn refused"><b class="warn">{verdict}</b>{format!(" for {parent} ({}): {text}", condition.reason)}</p> }
         })
         .collect();
     let names = parents.into_iter().map(|parent| parent.parent).collect::<Vec<_>>().join(", ");

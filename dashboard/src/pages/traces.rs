@@ -140,7 +140,7 @@ fn Nothing() -> impl IntoView {
                 {move || if filtered() {
                     "None of the traces that are held matches the filters."
                 } else {
-                    "Proxies sample one request in a hundred unless MESH_PROXY_TRACE_SAMPLE_RATIO says otherwise; the first appears here within a second."
+                    "Proxies sample one request in a hundred unless the annotation mesh.dev/trace-sample-ratio says otherwise; the first appears here within a second."
                 }}
             </p>
         </div>

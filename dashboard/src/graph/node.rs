@@ -17,6 +17,9 @@ use mesh_api::{
     health::Health,
 };
 
+/// Of a bold letter on a card, in the widest of the fonts that systems have where none of ours is there (DejaVu).
+const TITLE_WIDTH: f64 = 8.4;
+
 /// The DOM id, for moving the focus.
 pub fn element_id(id: &str) -> String {
     format!("node {id}")
@@ -116,7 +119,7 @@ fn card(node: Memo<Node>, metrics: Row<NodeMetrics>, health: Memo<Health>) -> im
     let version = move || node.with(|node| node.version.clone()).unwrap_or_default();
     let title = move || {
         let taken = 41.0 + 6.5 * version().chars().count() as f64;
-        node.with(|node| geometry::shorten(&node.label, node.width - taken, 7.2))
+        node.with(|node| geometry::shorten(&node.label, node.width - taken, TITLE_WIDTH))
     };
     let figures = move || {
         metrics.with(|metrics| {

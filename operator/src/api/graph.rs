@@ -18,7 +18,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-const CARD: (f64, f64) = (148.0, 64.0);
+const CARD: (f64, f64) = (160.0, 64.0);
 const PILL_HEIGHT: f64 = 32.0;
 
 /// An edge as it is drawn: to and from a Service's pill where the Service has one.

@@ -8,7 +8,7 @@
 //!
 //! Compressing, hashing and the size budget are here; getting a compiler for wasm is `wasm_target`'s work.
 
-use crate::wasm_target;
+use crate::{shell::workspace_root, wasm_target};
 use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
 use std::{
@@ -36,7 +36,7 @@ pub struct Args {
 /// Builds `dashboard/dist/`. Does nothing when it is there already and none of its inputs changed.
 pub fn build(args: Args) -> Result<()> {
     let root = workspace_root();
-    let wasm = compile(&root, args.dev)?;
+    let wasm = compile(root, args.dev)?;
     let inputs = Inputs::read(&root.join("dashboard"), &wasm)?;
     let dist = root.join("dashboard/dist");
     let fingerprint = inputs.fingerprint(args.dev);
@@ -277,11 +277,6 @@ fn remove_dir(path: &Path) -> Result<()> {
         }
         Ok(()) | Err(_) => Ok(()),
     }
-}
-
-fn workspace_root() -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.parent().expect("xtask lies in the workspace").to_owned()
 }
 
 #[cfg(test)]

@@ -3,12 +3,18 @@
 use crate::wasm_target::host_cargo;
 use anyhow::{Context, Result, ensure};
 use std::{
+    env,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::LazyLock,
 };
 
+/// Of the checkout that cargo was called in. What was compiled in may be another one that shares its target folder with this.
 pub fn workspace_root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace")
+    static XTASK: LazyLock<PathBuf> = LazyLock::new(|| {
+        env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into()).into()
+    });
+    XTASK.parent().expect("xtask lies in the workspace")
 }
 
 /// Cargo in the workspace's root.
@@ -37,22 +43,22 @@ pub fn output(command: &mut Command) -> Result<String> {
 
 /// Whether a program of this name can be started. Where the system's own programs are is not in everybody's path.
 pub fn exists(program: &str) -> bool {
-    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let paths = env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
-    std::env::split_paths(&paths).chain(system).any(|dir| dir.join(program).is_file())
+    env::split_paths(&paths).chain(system).any(|dir| dir.join(program).is_file())
 }
 
 /// The folder with the programs that `cargo build` made.
 pub fn binaries() -> Result<PathBuf> {
-    let target = std::env::current_exe().context("find this program's own file")?;
+    let target = env::current_exe().context("find this program's own file")?;
     let folder = target.parent().context("find this program's own folder")?;
     Ok(folder.to_owned())
 }
 
 /// Where we keep what is made once for all checkouts.
 pub fn cache() -> Result<PathBuf> {
-    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
-    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
+    let home = || env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
+    let base = env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
     Ok(base.context("find the cache folder: neither XDG_CACHE_HOME nor HOME is set")?.join("mesh"))
 }
 

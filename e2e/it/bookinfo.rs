@@ -24,12 +24,17 @@ const CALLS: [(&str, &str); 8] = [
     ("reviews-v3", "ratings-v1"),
 ];
 
-/// Applies the demo's manifests as one `kubectl apply` would, and waits until all Pods are ready.
+/// Applies the demo's manifests, and waits until all Pods are ready.
 async fn bookinfo(place: &Place) {
     let manifests = binaries::workspace().join("demo/manifests");
-    for file in ["00-namespace", "policies", "routes", "bookinfo", "traffic"] {
+    let apply = async |file| {
         let yaml = fs::read_to_string(manifests.join(format!("{file}.yaml"))).unwrap();
         place.apply(&yaml).await;
+    };
+    apply("00-namespace").await;
+    mesh::injected(place).await;
+    for file in ["policies", "routes", "bookinfo", "traffic"] {
+        apply(file).await;
     }
     for pod in PODS {
         place.running(pod).await;

@@ -40,7 +40,12 @@ pub async fn mesh(place: &Place) -> Mesh<'_> {
 pub async fn meshed(place: &Place) -> Mesh<'_> {
     let mesh = mesh(place).await;
     place.annotate(&json!({ names::INJECT: "enabled" })).await;
-    // The API server's own picture of a namespace is behind for a moment.
+    injected(place).await;
+    mesh
+}
+
+/// Waits until new Pods are meshed: the API server's own picture of a namespace is behind for a moment.
+pub async fn injected(place: &Place) {
     let pod: Pod = serde_saphyr::from_str(&app::client("tried")).unwrap();
     let dry_run = PostParams { dry_run: true, ..Default::default() };
     wait::until("Pods to be meshed", SOON, async || match place.api().create(&dry_run, &pod).await {
@@ -48,7 +53,6 @@ pub async fn meshed(place: &Place) -> Mesh<'_> {
         other => Err(format!("{other:?}")),
     })
     .await;
-    mesh
 }
 
 /// The real Helm.

@@ -1,4 +1,5 @@
-//! `mesh-proxy init`: redirects a pod's TCP connections to its proxy, once, before the application starts.
+//! Redirects a pod's TCP connections to its proxy, before the application starts: `mesh-proxy init` does so and ends, `mesh-proxy start`
+//! then gives its rights away and is the proxy.
 //!
 //! By nftables; where the kernel has none, by the legacy tables of iptables. Both are told by the kernel's own interfaces: no
 //! program is run, so that an empty image will do. Needs the capability NET_ADMIN, nothing else.
@@ -9,6 +10,7 @@ mod netlink;
 mod nftables;
 mod plan;
 mod sockopt;
+mod step_down;
 mod xtables;
 
 use crate::config::{Errors, knobs, parse};
@@ -20,29 +22,35 @@ use std::{collections::HashMap, path::Path};
 /// There where the kernel speaks IPv6.
 const IPV6: &str = "/proc/net/if_inet6";
 
-/// Of `mesh-proxy init` with these arguments, over the environment.
+/// Of these arguments, over the environment.
 pub fn plan(arguments: &[&str]) -> Result<Plan, Errors> {
     let flags = flags(arguments)?;
     Plan::of(&|variable| flags.get(variable).cloned().or_else(|| std::env::var(variable).ok()))
 }
 
 /// Redirects, and says in one line per family what was done.
-pub fn run(plan: &Plan) -> anyhow::Result<()> {
+pub fn run(plan: &Plan, say: impl Fn(&str)) -> anyhow::Result<()> {
     for family in [Family::V4, Family::V6] {
         if family == Family::V6 && !plan.ipv6 {
             continue;
         }
         if family == Family::V6 && !Path::new(IPV6).exists() {
-            println!("init: IPv6: the kernel does not speak it, so there is nothing to redirect");
+            say("IPv6: the kernel does not speak it, so there is nothing to redirect");
             continue;
         }
         let by = apply(plan.firewall, family, &plan.rules(family)).with_context(|| {
             let off = if family == Family::V6 { " (--ipv6=false leaves it alone)" } else { "" };
             format!("redirect {}{off}", family.name())
         })?;
-        println!("init: {}: connections are redirected to the proxy, by {by}", family.name());
+        say(&format!("{}: connections are redirected to the proxy, by {by}", family.name()));
     }
     Ok(())
+}
+
+/// Redirects as root, and is the proxy's user from then on. To be called before there is a second thread.
+pub fn run_and_step_down(plan: &Plan, say: impl Fn(&str)) -> anyhow::Result<()> {
+    run(plan, say)?;
+    step_down::to(plan.proxy_uid)
 }
 
 /// By which firewall.
@@ -75,7 +83,7 @@ fn flags(arguments: &[&str]) -> Result<HashMap<String, String>, Errors> {
         };
         let known = knobs::ALL.iter().find(|knob| knobs::flag(knob).is_some_and(|known| known == flag));
         let Some(knob) = known else {
-            bad.push(format!("init does not know {flag:?}: `mesh-proxy --help` says what there is"));
+            bad.push(format!("there is no {flag:?}: `mesh-proxy --help` says what there is"));
             continue;
         };
         match given.or_else(|| arguments.next().copied()) {

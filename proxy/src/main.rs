@@ -1,4 +1,4 @@
-//! A table of contents: configuration, log, control plane, workers, signal, drain. The main thread is the control thread.
+//! A table of contents: configuration, log, redirection, control plane, workers, signal, drain. The main thread is the control thread.
 
 use anyhow::Context as _;
 use mesh_proxy::{
@@ -26,8 +26,12 @@ const USAGE: u8 = 64;
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    match arguments.as_slice() {
-        [] => {}
+    let redirect_first = match arguments.as_slice() {
+        [] => None,
+        ["start", arguments @ ..] => match init::plan(arguments) {
+            Ok(plan) => Some(plan),
+            Err(Errors(errors)) => return usage(&errors.join("\nmesh-proxy: ")),
+        },
         ["--help" | "-h"] => return print(&help::terminal()),
         ["--version" | "-V"] => return print(concat!("mesh-proxy ", env!("CARGO_PKG_VERSION"), "\n")),
         ["init", arguments @ ..] => return redirect(arguments),
@@ -39,13 +43,15 @@ fn main() -> ExitCode {
                 "unknown arguments {arguments:?}: `mesh-proxy --help` says what there is"
             ));
         }
-    }
+    };
     let config = match Config::from_process_env() {
         Ok(config) => Arc::new(config),
         Err(Errors(errors)) => return usage(&errors.join("\nmesh-proxy: ")),
     };
     log::init(&config.log);
-    match run(config) {
+    let redirected =
+        redirect_first.map_or(Ok(()), |plan| init::run_and_step_down(&plan, |done| info!("{done}")));
+    match redirected.and_then(|()| run(config)) {
         Ok(Outcome::Clean) => ExitCode::SUCCESS,
         Ok(Outcome::TimedOut) => {
             warn!("closed what was still open");
@@ -93,7 +99,7 @@ fn redirect(arguments: &[&str]) -> ExitCode {
         Ok(plan) => plan,
         Err(Errors(errors)) => return usage(&errors.join("\nmesh-proxy: ")),
     };
-    match init::run(&plan) {
+    match init::run(&plan, |done| println!("init: {done}")) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("mesh-proxy: init: {error:#}");

@@ -1,4 +1,4 @@
-//! `mesh-proxy init`: connections of a pod and to it, in real network namespaces, with the kernel's own rules.
+//! `mesh-proxy init` and `mesh-proxy start`: connections of a pod and to it, in real network namespaces, with the kernel's own rules.
 
 use mesh_tests::{
     binaries,
@@ -12,7 +12,7 @@ use mesh_tests::{
     kernel::{self, Missing},
     origin::Origin,
     pair::{self, Files, PORT, server_pod},
-    pod::Pod,
+    pod::{Pod, Proxy},
     story::run,
     wait::{self, SOON},
 };
@@ -266,6 +266,32 @@ async fn open_pod() -> (ControlPlane, Pod, Files) {
 
 /// The whole way with the real proxy: what a stranger sends to the pod reaches the application by it, and so does what the
 /// application sends to the stranger; each by IPv4 and by IPv6.
+async fn is_served(cable: &Cable, control_plane: &ControlPlane, proxy: &Proxy) {
+    let application = Origin::start("application", "[::]:8080".parse().unwrap()).await;
+    let request = |path| {
+        let mut request = client::to(path);
+        request.headers_mut().insert("host", "any.example".parse().unwrap());
+        request
+    };
+    for (pod, peer) in [(POD, PEER), (POD6, PEER6)] {
+        let (to_pod, to_peer) = (addr(pod, PORT), addr(peer, 80));
+        let socket = TcpStream::from_std(cable.peer.connect(ROOT, None, to_pod).unwrap()).unwrap();
+        Conn::http1_over(socket).await.unwrap().send(request("/in")).await.unwrap().is(200);
+        assert_eq!(application.last().uri.path(), "/in", "{pod}");
+
+        control_plane.outbound(&to_peer.to_string()).refuse(Code::NotFound);
+        let stranger = TcpListener::from_std(cable.peer.listen(&to_peer.to_string())).unwrap();
+        let stranger = Origin::on("stranger", stranger);
+        let reply = client::send(to_peer, request("/out")).await.unwrap().is(200);
+        assert_eq!(reply.text(), "stranger");
+        assert_eq!(stranger.last().uri.path(), "/out", "{peer}");
+    }
+    for direction in ["inbound", "outbound"] {
+        let label = format!("direction=\"{direction}\"");
+        assert_eq!(proxy.metric("request_total", &[&label]).await, 2.0, "{direction}");
+    }
+}
+
 #[test]
 fn a_redirected_pod_is_served_by_its_proxy() {
     run(async || {
@@ -274,28 +300,40 @@ fn a_redirected_pod_is_served_by_its_proxy() {
         succeeds(&init(&cable, &["--proxy-uid=65533", "--proxy-gid=2102"]));
         let (control_plane, pod, files) = open_pod().await;
         let proxy = pair::proxy(&pod, &files).redirected(2102).ready().await;
-        let application = Origin::start("application", "[::]:8080".parse().unwrap()).await;
-        let request = |path| {
-            let mut request = client::to(path);
-            request.headers_mut().insert("host", "any.example".parse().unwrap());
-            request
-        };
-        for (pod, peer) in [(POD, PEER), (POD6, PEER6)] {
-            let (to_pod, to_peer) = (addr(pod, PORT), addr(peer, 80));
-            let socket = TcpStream::from_std(cable.peer.connect(ROOT, None, to_pod).unwrap()).unwrap();
-            Conn::http1_over(socket).await.unwrap().send(request("/in")).await.unwrap().is(200);
-            assert_eq!(application.last().uri.path(), "/in", "{pod}");
+        is_served(&cable, &control_plane, &proxy).await;
+    });
+}
 
-            control_plane.outbound(&to_peer.to_string()).refuse(Code::NotFound);
-            let stranger = TcpListener::from_std(cable.peer.listen(&to_peer.to_string())).unwrap();
-            let stranger = Origin::on("stranger", stranger);
-            let reply = client::send(to_peer, request("/out")).await.unwrap().is(200);
-            assert_eq!(reply.text(), "stranger");
-            assert_eq!(stranger.last().uri.path(), "/out", "{peer}");
+#[test]
+fn a_proxy_that_redirects_by_itself_serves_as_another_user_and_without_a_capability() {
+    run(async || {
+        let cable = Cable::here();
+        let (control_plane, pod, files) = open_pod().await;
+        let files = files.open();
+        let proxy = pair::proxy(&pod, &files).redirecting(PROXY, "+net_admin,+setuid").ready().await;
+        let status = |name| proxy.process.status(name);
+        assert_eq!(status("Uid:"), [PROXY.to_string().as_str(); 4].join("\t"));
+        for set in ["CapEff:", "CapPrm:", "CapAmb:"] {
+            assert_eq!(status(set), "0000000000000000", "{set}");
         }
-        for direction in ["inbound", "outbound"] {
-            let label = format!("direction=\"{direction}\"");
-            assert_eq!(proxy.metric("request_total", &[&label]).await, 2.0, "{direction}");
+        assert_eq!(status("NoNewPrivs:"), "1");
+        assert!(proxy.metric("process_open_fds", &[]).await > 0.0, "its /proc is closed to it");
+        is_served(&cable, &control_plane, &proxy).await;
+    });
+}
+
+#[test]
+fn a_proxy_that_cannot_give_up_root_does_not_serve() {
+    run(async || {
+        let _cable = Cable::here();
+        let (_control_plane, pod, files) = open_pod().await;
+        for (uid, capabilities, why) in
+            [(PROXY, "+net_admin", "SETUID"), (ROOT, "+net_admin,+setuid", "stay root")]
+        {
+            let mut proxy = pair::proxy(&pod, &files).redirecting(uid, capabilities).spawn();
+            let status = proxy.process.exit(SOON).await;
+            let said = proxy.process.log();
+            assert_eq!((status.code(), said.contains(why)), (Some(1), true), "{said}");
         }
     });
 }

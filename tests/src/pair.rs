@@ -58,6 +58,13 @@ impl Files {
         path
     }
 
+    /// Everybody may read them, as of a Pod's volumes.
+    pub fn open(self) -> Files {
+        let readable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(self.dir.path(), readable).expect("a folder of ours");
+        self
+    }
+
     pub fn root(&self) -> &Path {
         self.dir.path()
     }

@@ -122,9 +122,22 @@ impl ProxyStart {
         self
     }
 
-    /// As a container of a real pod: no address of its own, and a group by which redirection knows it.
+    /// As a container of a real pod that was redirected before: it is known by this group.
     pub fn redirected(mut self, gid: u32) -> ProxyStart {
         self.start = self.start.gid(gid);
+        self.contained()
+    }
+
+    /// As a container of a real pod that redirects by itself, as root with these capabilities, and becomes this user.
+    pub fn redirecting(mut self, uid: u32, capabilities: &str) -> ProxyStart {
+        let bounds = format!("--bounding-set=-all,{capabilities}");
+        let start = self.start.args(["start".to_owned(), format!("--proxy-uid={uid}")]);
+        self.start = start.through("setpriv", &[&bounds]);
+        self.contained()
+    }
+
+    /// No address of its own.
+    fn contained(self) -> ProxyStart {
         self.knob("INBOUND_LISTEN_ADDR", "[::]:4143")
             .knob("ADMIN_LISTEN_ADDR", "[::]:4191")
             .knob("OUTBOUND_LISTEN_ADDRS", "127.0.0.1:4140,[::1]:4140")

@@ -67,6 +67,14 @@ impl Start {
         self
     }
 
+    /// The same, started by another program, which gets these arguments before it.
+    pub fn through(self, program: &str, args: &[&str]) -> Start {
+        let mut start = Start::new(&self.name, program).args(args);
+        start.command.arg(self.command.get_program()).args(self.command.get_args());
+        start.command.envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        start
+    }
+
     /// Another group than ours.
     pub fn gid(mut self, gid: u32) -> Start {
         self.command.gid(gid);
@@ -181,10 +189,15 @@ impl Process {
         fs::write(&path, "5").unwrap_or_else(|error| panic!("{path}: {error}"));
     }
 
-    fn memory_bytes(&self, of: &str) -> u64 {
+    /// What `/proc/PID/status` says after a name, as in `VmRSS:`.
+    pub fn status(&self, name: &str) -> String {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix(of)).unwrap_or("0");
-        let kib: u64 = line.trim().trim_end_matches(" kB").parse().unwrap_or(0);
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+        line.trim().to_owned()
+    }
+
+    fn memory_bytes(&self, of: &str) -> u64 {
+        let kib: u64 = self.status(of).trim_end_matches(" kB").parse().unwrap_or(0);
         kib * 1024
     }
 }

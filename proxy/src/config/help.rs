@@ -10,6 +10,7 @@ pub fn terminal() -> String {
          Usage:\n  mesh-proxy                  run, configured by the environment\n  \
          mesh-proxy init [--flag v]  redirect the pod's connections; each INIT_ setting has its flag,\n  \
                             \x20 INIT_PROXY_UID is --proxy-uid\n  \
+         mesh-proxy start [--flag v] as root: redirect so, become the proxy's user for good, and run\n  \
          mesh-proxy await            wait until the proxy with this environment is ready\n  \
          mesh-proxy --help           this page\n  mesh-proxy --version        the version\n  \
          mesh-proxy env --markdown   this page's settings as Markdown\n\n\

@@ -20,7 +20,7 @@ macro_rules! knobs {
     };
 }
 
-/// The flag of `mesh-proxy init` for a setting of it: `INIT_PROXY_UID` is `--proxy-uid`.
+/// The flag of `mesh-proxy init` and `start` for a setting of theirs: `INIT_PROXY_UID` is `--proxy-uid`.
 pub fn flag(knob: &Knob) -> Option<String> {
     let name = knob.name.strip_prefix("INIT_")?;
     Some(format!("--{}", name.to_ascii_lowercase().replace('_', "-")))
@@ -119,7 +119,7 @@ knobs! {
         CORES: COUNT, "1", "Worker threads.";
         SHUTDOWN_GRACE_PERIOD: DURATION, "2m", "Requests under way at SIGTERM may take this long.";
     }
-    "Redirection (`mesh-proxy init`)" {
+    "Redirection (`mesh-proxy init`, `mesh-proxy start`)" {
         INIT_INCOMING_PROXY_PORT: PORT, "4143", "Connections to the pod go to this port.";
         INIT_OUTGOING_PROXY_PORT: PORT, "4140", "Connections of the pod go to this port.";
         INIT_PROXY_UID: ID, "2102", "The user that the proxy runs as: its own connections are spared.";

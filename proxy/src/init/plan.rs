@@ -12,7 +12,7 @@ use std::{collections::BTreeSet, net::IpAddr, ops::RangeInclusive};
 pub struct Plan {
     inbound_port: u16,
     outbound_port: u16,
-    proxy_uid: u32,
+    pub proxy_uid: u32,
     proxy_gid: Option<u32>,
     inbound_skip: Vec<RangeInclusive<u16>>,
     outbound_skip: Vec<RangeInclusive<u16>>,

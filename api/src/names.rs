@@ -78,6 +78,8 @@ pub const DEFAULT_POLICY: &str = "mesh.dev/default-policy";
 pub const INJECT_STATUS: &str = "mesh.dev/inject-status";
 /// `native` (an init container that stays) or `classic` (a container beside the others); on a Pod or Namespace.
 pub const SIDECAR: &str = "mesh.dev/sidecar";
+/// `sidecar` (the proxy itself redirects, as root, before it serves) or `init` (a container that ends does); on a Pod or Namespace.
+pub const REDIRECTION: &str = "mesh.dev/redirection";
 /// Comma-separated ports (or `a-b` ranges) whose inbound connections bypass the proxy; on a Pod or Namespace.
 pub const SKIP_INBOUND_PORTS: &str = "mesh.dev/skip-inbound-ports";
 /// Comma-separated ports (or `a-b` ranges) whose outbound connections bypass the proxy; on a Pod or Namespace.

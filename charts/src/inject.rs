@@ -16,9 +16,9 @@ pub use uninject::uninject;
 
 use crate::{
     chart,
-    values::{DefaultPolicy, Proxy, PullPolicy, Sidecar, Values},
+    values::{DefaultPolicy, Proxy, PullPolicy, Redirection, Sidecar, Values},
 };
-use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use mesh_api::names;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -123,20 +123,38 @@ fn with_proxy(
     patch.label(pod, names::CONTROL_NAMESPACE_LABEL, &injection.control_namespace);
     let volumes = sidecar::volumes().into_iter().map(|volume| json!(volume)).collect();
     patch.append("volumes", spec.volumes.is_some(), volumes);
-    let init = json!(sidecar::init(settings, injection));
-    let proxy = json!(sidecar::proxy(spec, settings, sidecar, injection));
+    let redirection = redirection(spec, settings);
+    let init = (redirection == Redirection::Init).then(|| json!(sidecar::init(settings, injection)));
+    let proxy = json!(sidecar::proxy(spec, settings, sidecar, redirection, injection));
     let has_init = spec.init_containers.is_some();
     match sidecar {
         // Before all others, so that these have a network that works.
-        Sidecar::Native => patch.prepend("initContainers", has_init, vec![init, proxy]),
+        Sidecar::Native => {
+            patch.prepend("initContainers", has_init, init.into_iter().chain([proxy]).collect());
+        }
         // Init containers run before any proxy does, so traffic is redirected after the last of them; and kubelet starts
         // containers in their order, so the proxy is there when the application starts.
         Sidecar::Classic => {
-            patch.append("initContainers", has_init, vec![init]);
+            if let Some(init) = init {
+                patch.append("initContainers", has_init, vec![init]);
+            }
             patch.prepend("containers", true, vec![proxy]);
         }
     }
     patch.finish()
+}
+
+/// As wished, but where every container is root by its spec: if the proxy's is, too, kubelet makes the token readable for root alone,
+/// which the proxy is not when it reads it.
+fn redirection(spec: &PodSpec, settings: &Settings) -> Redirection {
+    let of_pod = spec.security_context.as_ref().and_then(|context| context.run_as_user);
+    let user = |container: &Container| {
+        container.security_context.as_ref().and_then(|context| context.run_as_user).or(of_pod)
+    };
+    match skip::containers(spec).all(|container| user(container) == Some(0)) {
+        true => Redirection::Init,
+        false => settings.proxy.redirection,
+    }
 }
 
 /// Who asked for a proxy and gets none finds the reason on the Pod.

@@ -106,6 +106,9 @@ pub struct Proxy {
     /// native: an init container that stays, started before and ended after the others. classic: a container beside them, also
     /// used where Kubernetes is older than 1.29.
     pub sidecar: Sidecar,
+    /// Who redirects the Pod's connections. sidecar: the proxy itself, which begins as root and gives that up before it serves.
+    /// init: a container of its own that ends, so that nothing of the Pod's is root for longer; Pods are ready a second later.
+    pub redirection: Redirection,
     /// What it asks for, and may use at most.
     pub resources: Resources,
     /// Worker threads.
@@ -186,6 +189,13 @@ pub enum PullPolicy {
 pub enum Sidecar {
     Native,
     Classic,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Redirection {
+    Sidecar,
+    Init,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -273,6 +283,7 @@ impl Default for Proxy {
         let ports: Vec<String> = names::DEFAULT_OPAQUE_PORTS.iter().map(u16::to_string).collect();
         Proxy {
             sidecar: Sidecar::Native,
+            redirection: Redirection::Sidecar,
             resources: Resources {
                 requests: quantities(&[("cpu", "10m"), ("memory", "16Mi")]),
                 limits: quantities(&[("memory", "256Mi")]),

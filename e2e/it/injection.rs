@@ -90,6 +90,36 @@ spec:
           containers: [{ name: app, image: mesh-e2e-app:0.1.0, args: [get, http://shop/, --within-s, '30'] }]
 ";
 
+/// Kubelet writes the proxy's token for whoever the Pod says it is for: all are to be able to read it.
+#[test]
+#[ignore = "wants a node: cargo xtask e2e"]
+fn whoever_a_pod_is_its_proxy_redirects_and_reads_its_token() {
+    tell("injection-users", async |place| {
+        let _mesh = shop(place).await;
+        let as_user = |name: &str, annotation: &str, context: &str| {
+            let annotations = format!("labels: {{ app: {name} }}, annotations: {{ {annotation} }}");
+            app::client(name)
+                .replace(&format!("labels: {{ app: {name} }}"), &annotations)
+                .replace("spec:\n", &format!("spec:\n  securityContext: {{ {context} }}\n"))
+        };
+        for (name, annotation, context, init) in [
+            ("anybody", "", "", false),
+            ("root", "", "runAsUser: 0", true),
+            ("group", "", "runAsUser: 1000, runAsGroup: 1000, fsGroup: 3000, runAsNonRoot: true", false),
+            ("apart", "mesh.dev/redirection: init", "fsGroup: 3000", true),
+        ] {
+            place.apply(&as_user(name, annotation, context)).await;
+            let pod = place.running(name).await;
+            assert!(mesh::is_meshed(&pod), "{name}");
+            let first = pod.spec.clone().unwrap().init_containers.unwrap_or_default();
+            assert_eq!(first.iter().any(|own| own.name == names::INIT_CONTAINER), init, "{name}");
+            let (inside, shop) = (place.inside(&pod).await, place.service("shop", 80).await);
+            let status = inside.run(async move || client::get(shop, "/").await.unwrap().status()).await;
+            assert_eq!(status, 200, "{name}: only the mesh may call");
+        }
+    });
+}
+
 #[test]
 #[ignore = "wants a node: cargo xtask e2e"]
 fn a_pod_keeps_the_sidecars_that_it_has_and_all_of_them_are_in_the_mesh() {
@@ -103,7 +133,7 @@ fn a_pod_keeps_the_sidecars_that_it_has_and_all_of_them_are_in_the_mesh() {
             |containers: &[Container]| containers.iter().map(|own| own.name.clone()).collect::<Vec<_>>();
         let first = spec.init_containers.unwrap_or_default();
         // The proxy is there before whatever starts in front of the application.
-        assert_eq!(names(&first), [names::INIT_CONTAINER, names::PROXY_CONTAINER, "native", "asks"]);
+        assert_eq!(names(&first), [names::PROXY_CONTAINER, "native", "asks"]);
         assert_eq!(names(&spec.containers), ["app", "classic"]);
 
         let ip: IpAddr = pod.status.unwrap().pod_ip.unwrap().parse().unwrap();
@@ -273,9 +303,8 @@ async fn ready_after(place: &Place, name: &str) -> f64 {
 #[ignore = "wants a node: cargo xtask e2e"]
 fn a_meshed_pod_is_ready_hardly_later_than_a_plain_one() {
     tell_alone("injection-time", async |place| {
-        let _mesh = mesh::mesh(place).await;
         let plain = ready_after(place, "plain").await;
-        place.annotate(&serde_json::json!({ names::INJECT: "enabled" })).await;
+        let _mesh = mesh::meshed(place).await;
         let meshed = ready_after(place, "meshed").await;
         println!("ready after {plain:.2} s without a proxy, {meshed:.2} s with one");
         // The bar is a second on a quiet machine; here it only must not be a probe's period or a back-off more.

@@ -2,7 +2,7 @@
 //! leaves the Pod without a proxy, with the reason on it: guessing would hide it.
 
 use super::{Injection, Skip};
-use crate::values::{LogFormat, Proxy, Sidecar};
+use crate::values::{LogFormat, Proxy, Redirection, Sidecar};
 use ipnet::IpNet;
 use mesh_api::names;
 
@@ -23,6 +23,7 @@ impl Settings {
         let mut proxy = injection.proxy.clone();
         read.text(names::PROXY_IMAGE, &mut image, is_image, "an image")?;
         read.parsed(names::SIDECAR, &mut proxy.sidecar, sidecar, "native or classic")?;
+        read.parsed(names::REDIRECTION, &mut proxy.redirection, redirection, "sidecar or init")?;
         read.parsed(names::PROXY_CORES, &mut proxy.cores, cores, "a whole number above 0")?;
         read.text(names::PROXY_LOG, &mut proxy.log, is_text, "a tracing filter")?;
         read.parsed(names::PROXY_LOG_FORMAT, &mut proxy.log_format, log_format, "plain or json")?;
@@ -95,6 +96,14 @@ fn sidecar(text: &str) -> Option<Sidecar> {
     match text {
         "native" => Some(Sidecar::Native),
         "classic" => Some(Sidecar::Classic),
+        _ => None,
+    }
+}
+
+fn redirection(text: &str) -> Option<Redirection> {
+    match text {
+        "sidecar" => Some(Redirection::Sidecar),
+        "init" => Some(Redirection::Init),
         _ => None,
     }
 }

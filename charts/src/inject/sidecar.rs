@@ -1,7 +1,7 @@
 //! The containers and volumes of a meshed Pod.
 
 use super::{Injection, settings::Settings, skip};
-use crate::values::{LogFormat, PullPolicy, Sidecar};
+use crate::values::{LogFormat, PullPolicy, Redirection, Sidecar};
 use k8s_openapi::{
     api::core::v1::{
         Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EnvVar, EnvVarSource, ExecAction,
@@ -52,14 +52,28 @@ pub fn volumes() -> Vec<Volume> {
     ]
 }
 
-/// Redirects the Pod's connections to the proxy. Root inside its container and nothing else: the kernel gives a capability
-/// that is not in the image to root only.
+/// Redirects the Pod's connections to the proxy, and ends.
 pub fn init(settings: &Settings, injection: &Injection) -> Container {
+    Container {
+        name: names::INIT_CONTAINER.into(),
+        image: Some(settings.image.clone()),
+        image_pull_policy: Some(pull_policy(injection.pull_policy).into()),
+        command: Some(vec![PROGRAM.into()]),
+        args: Some(redirecting("init", settings)),
+        resources: Some(resources(settings)),
+        security_context: Some(SecurityContext { run_as_group: Some(0), ..root(&["NET_ADMIN"]) }),
+        termination_message_policy: Some("FallbackToLogsOnError".into()),
+        ..Default::default()
+    }
+}
+
+/// A subcommand that redirects.
+fn redirecting(subcommand: &str, settings: &Settings) -> Vec<String> {
     // 4190 is where a stock Linkerd proxy is tapped.
     let mut inbound = vec!["4190".to_owned(), names::ADMIN_PORT.to_string()];
     inbound.extend(Some(settings.proxy.skip_inbound_ports.clone()).filter(|ports| !ports.is_empty()));
     let mut args = vec![
-        "init".to_owned(),
+        subcommand.to_owned(),
         format!("--incoming-proxy-port={}", names::INBOUND_PORT),
         format!("--outgoing-proxy-port={}", names::OUTBOUND_PORT),
         format!("--proxy-uid={}", names::PROXY_UID),
@@ -73,26 +87,29 @@ pub fn init(settings: &Settings, injection: &Injection) -> Container {
             args.push(format!("{flag}={value}"));
         }
     }
-    Container {
-        name: names::INIT_CONTAINER.into(),
-        image: Some(settings.image.clone()),
-        image_pull_policy: Some(pull_policy(injection.pull_policy).into()),
-        command: Some(vec![PROGRAM.into()]),
-        args: Some(args),
-        resources: Some(resources(settings)),
-        security_context: Some(SecurityContext {
-            capabilities: Some(Capabilities { add: Some(vec!["NET_ADMIN".into()]), drop: all() }),
-            run_as_user: Some(0),
-            run_as_group: Some(0),
-            run_as_non_root: Some(false),
-            ..confined()
-        }),
-        termination_message_policy: Some("FallbackToLogsOnError".into()),
-        ..Default::default()
-    }
+    args
 }
 
-pub fn proxy(spec: &PodSpec, settings: &Settings, sidecar: Sidecar, injection: &Injection) -> Container {
+pub fn proxy(
+    spec: &PodSpec,
+    settings: &Settings,
+    sidecar: Sidecar,
+    redirection: Redirection,
+    injection: &Injection,
+) -> Container {
+    let (args, user) = match redirection {
+        // It becomes its own user when it has redirected.
+        Redirection::Sidecar => (Some(redirecting("start", settings)), root(&["NET_ADMIN", "SETUID"])),
+        Redirection::Init => (
+            None,
+            SecurityContext {
+                capabilities: Some(Capabilities { add: None, drop: all() }),
+                run_as_user: Some(names::PROXY_UID),
+                run_as_non_root: Some(true),
+                ..confined()
+            },
+        ),
+    };
     let port = |name: &str, port: u16| ContainerPort {
         name: Some(name.into()),
         container_port: port.into(),
@@ -104,6 +121,7 @@ pub fn proxy(spec: &PodSpec, settings: &Settings, sidecar: Sidecar, injection: &
         image: Some(settings.image.clone()),
         image_pull_policy: Some(pull_policy(injection.pull_policy).into()),
         command: Some(vec![PROGRAM.into()]),
+        args,
         env: Some(env(spec, settings, injection)),
         ports: Some(vec![port("mesh-inbound", names::INBOUND_PORT), port("mesh-admin", names::ADMIN_PORT)]),
         // Kubelet starts what comes next when this has ended: then there is a certificate, and no second was waited for a probe.
@@ -125,13 +143,7 @@ pub fn proxy(spec: &PodSpec, settings: &Settings, sidecar: Sidecar, injection: &
         }),
         resources: Some(resources(settings)),
         restart_policy: (sidecar == Sidecar::Native).then(|| "Always".into()),
-        security_context: Some(SecurityContext {
-            capabilities: Some(Capabilities { add: None, drop: all() }),
-            run_as_user: Some(names::PROXY_UID),
-            run_as_group: Some(names::PROXY_UID),
-            run_as_non_root: Some(true),
-            ..confined()
-        }),
+        security_context: Some(SecurityContext { run_as_group: Some(names::PROXY_UID), ..user }),
         termination_message_policy: Some("FallbackToLogsOnError".into()),
         volume_mounts: Some(vec![mount(TOKEN_VOLUME, TOKEN_FOLDER), mount(ANCHORS_VOLUME, ANCHORS_FOLDER)]),
         ..Default::default()
@@ -225,6 +237,17 @@ fn resources(settings: &Settings) -> ResourceRequirements {
         requests: quantities(&resources.requests),
         limits: quantities(&resources.limits),
         ..Default::default()
+    }
+}
+
+/// Root inside its container with these capabilities and nothing else: the kernel gives one that is not in the image to root only.
+fn root(capabilities: &[&str]) -> SecurityContext {
+    let add = capabilities.iter().map(|&capability| capability.into()).collect();
+    SecurityContext {
+        capabilities: Some(Capabilities { add: Some(add), drop: all() }),
+        run_as_user: Some(0),
+        run_as_non_root: Some(false),
+        ..confined()
     }
 }
 

@@ -65,13 +65,54 @@ fn order(pod: &Value) -> (Vec<&str>, Vec<&str>) {
 fn where_the_proxy_stands() {
     let web = pod(WEB);
     let native = patched(&web, &decide(&web, ENABLED, NATIVE).patch);
-    assert_eq!(order(&native), (vec!["mesh-init", "mesh-proxy", "migrate"], vec!["web"]));
-    assert_eq!(native["spec"]["initContainers"][1]["restartPolicy"], "Always");
+    assert_eq!(order(&native), (vec!["mesh-proxy", "migrate"], vec!["web"]));
+    assert_eq!(native["spec"]["initContainers"][0]["restartPolicy"], "Always");
     let old = patched(&web, &decide(&web, ENABLED, OLD).patch);
-    assert_eq!(order(&old), (vec!["migrate", "mesh-init"], vec!["mesh-proxy", "web"]));
+    assert_eq!(order(&old), (vec!["migrate"], vec!["mesh-proxy", "web"]));
     assert_eq!(old["spec"]["containers"][0]["restartPolicy"], Value::Null);
     let classic = &[ENABLED[0], (names::SIDECAR, "classic")];
     assert_eq!(patched(&web, &decide(&web, classic, NATIVE).patch), old);
+}
+
+/// Who may be root, and for how long.
+#[test]
+fn redirection_is_the_proxys_or_a_container_of_its_own() {
+    let web = pod(WEB);
+    let init = &[ENABLED[0], (names::REDIRECTION, "init")];
+    let native = patched(&web, &decide(&web, init, NATIVE).patch);
+    assert_eq!(order(&native), (vec!["mesh-init", "mesh-proxy", "migrate"], vec!["web"]));
+    let [first, second] = [0, 1].map(|at| &native["spec"]["initContainers"][at]);
+    assert_eq!(first["args"][0], "init");
+    assert_eq!(first["securityContext"]["capabilities"]["add"], serde_json::json!(["NET_ADMIN"]));
+    assert_eq!(second["args"], Value::Null);
+    assert_eq!(second["securityContext"]["capabilities"]["add"], Value::Null);
+    assert_eq!(second["securityContext"]["runAsNonRoot"], true);
+    let old = patched(&web, &decide(&web, init, OLD).patch);
+    assert_eq!(order(&old), (vec!["migrate", "mesh-init"], vec!["mesh-proxy", "web"]));
+}
+
+/// Kubelet gives the token to one user alone where all containers are that user's.
+#[test]
+fn where_all_are_root_the_proxy_is_not() {
+    let root = "securityContext: { runAsUser: 0 }";
+    for (yaml, with_init) in [
+        (format!("metadata: {{}}\nspec: {{ {root}, containers: [{{ name: web }}] }}"), true),
+        (format!("metadata: {{}}\nspec: {{ containers: [{{ name: web, {root} }}, {{ name: logs, {root} }}] }}"), true),
+        (format!("metadata: {{}}\nspec: {{ containers: [{{ name: web, {root} }}, {{ name: logs }}] }}"), false),
+        (
+            format!("metadata: {{}}\nspec: {{ {root}, containers: [{{ name: web, securityContext: {{ runAsUser: 1 }} }}] }}"),
+            false,
+        ),
+        (
+            format!("metadata: {{}}\nspec: {{ initContainers: [{{ name: first }}], containers: [{{ name: web, {root} }}] }}"),
+            false,
+        ),
+        ("metadata: {}\nspec: { containers: [{ name: web }] }".to_owned(), false),
+    ] {
+        let pod = pod(&yaml);
+        let patched = patched(&pod, &decide(&pod, ENABLED, NATIVE).patch);
+        assert_eq!(order(&patched).0.contains(&"mesh-init"), with_init, "{yaml}");
+    }
 }
 
 #[test]
@@ -158,8 +199,8 @@ fn variable(own: &[(&str, &str)], namespace: &[(&str, &str)], name: &str) -> Str
         return skip.to_string();
     }
     let after = patched(&web, &decision.patch);
-    let proxy = &after["spec"]["initContainers"][1];
-    if let Some(value) = proxy.pointer(name).or_else(|| after["spec"]["initContainers"][0].pointer(name)) {
+    let proxy = &after["spec"]["initContainers"][0];
+    if let Some(value) = proxy.pointer(name) {
         return value.to_string();
     }
     let env = proxy["env"].as_array().unwrap();
@@ -249,7 +290,7 @@ fn metrics_are_for_the_pod_itself_unless_a_value_says_who_may_read_them() {
     let injection = Injection::of(&given.check().unwrap()).unwrap();
     let decision =
         inject(&serde_json::from_value(pod(WEB)).unwrap(), &annotations(ENABLED), &injection, NATIVE);
-    let proxy = &patched(&pod(WEB), &decision.patch)["spec"]["initContainers"][1];
+    let proxy = &patched(&pod(WEB), &decision.patch)["spec"]["initContainers"][0];
     assert!(
         proxy["env"].to_string().contains(&format!(r#"{{"name":"{NETWORKS}","value":"10.244.0.0/16"}}"#)),
         "{proxy}"
@@ -350,7 +391,7 @@ proptest! {
         let after = patched(&before, &decision.patch);
         let typed: Pod = serde_json::from_value(after).unwrap();
         let containers = typed.spec.unwrap().init_containers.unwrap().len();
-        prop_assert_eq!(containers, if decision.outcome == Outcome::Injected { 3 } else { 1 });
+        prop_assert_eq!(containers, if decision.outcome == Outcome::Injected { 2 } else { 1 });
     }
 }
 

@@ -118,7 +118,7 @@ async fn a_new_pod_gets_a_proxy_as_its_namespace_says_and_its_own_word_counts_mo
     // kube writes the bytes as numbers, which the API server reads as well as base64.
     let patch: Vec<u8> = serde_json::from_value(answer["response"]["patch"].clone()).unwrap();
     let patch = String::from_utf8(patch).unwrap();
-    assert!(patch.contains("mesh-proxy") && patch.contains("mesh-init"), "{patch}");
+    assert!(patch.contains("mesh-proxy") && patch.contains("/spec/initContainers"), "{patch}");
     let disabled = pod(json!({"mesh.dev/inject": "disabled"}));
     let (_, answer) = post("/inject/namespace", review("", "Pod", "CREATE", disabled)).await;
     assert_eq!((&answer["response"]["allowed"], &answer["response"]["patch"]), (&true.into(), &Value::Null));

@@ -7,7 +7,9 @@ use crate::telling::{
     shop::Shop,
     story::{tell, tell_alone},
 };
-use kube::ResourceExt;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, ResourceExt, api::ListParams};
+use mesh_api::names;
 use mesh_tests::{binaries, process::Start, wait};
 use serde_json::Value;
 use std::{collections::BTreeMap, time::Instant};
@@ -80,6 +82,9 @@ fn it_is_installed_twice_changed_under_load_and_uninstalled_without_a_trace() {
             })
             .await;
         assert!(upgraded.contains("Deployment mesh-system/mesh-operator changed"), "{upgraded}");
+        let operators: Api<Pod> = Api::namespaced(place.client.clone(), names::OPERATOR_NAMESPACE);
+        let left = operators.list(&ListParams::default()).await.unwrap().items.len();
+        assert_eq!(left, 1, "nobody injects what was said before");
 
         mesh.cli(&["uninstall", "--apply"]).await;
         let left = traces(place).await;

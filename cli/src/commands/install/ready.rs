@@ -18,6 +18,10 @@ use mesh_api::names;
 use mesh_charts::chart::Object;
 use std::time::Duration;
 
+/// A Pod that was told to end answers for some seconds more, and injects what was said before. One that takes longer than this is of
+/// a node that is lost, and answers nobody.
+const ENDING: Duration = Duration::from_secs(15);
+
 pub async fn wait(cluster: &Cluster, objects: &[Object], patience: Duration) -> anyhow::Result<()> {
     let waited = tokio::time::timeout(patience, all(cluster, objects)).await;
     if let Ok(result) = waited {
@@ -32,7 +36,6 @@ pub async fn wait(cluster: &Cluster, objects: &[Object], patience: Duration) -> 
 }
 
 async fn all(cluster: &Cluster, objects: &[Object]) -> anyhow::Result<()> {
-    let failed = |e: wait::Error| anyhow!("while waiting: {e}");
     for object in objects {
         match object.kind() {
             "CustomResourceDefinition" => {
@@ -44,6 +47,9 @@ async fn all(cluster: &Cluster, objects: &[Object]) -> anyhow::Result<()> {
             "Deployment" => {
                 let api: Api<Deployment> = Api::namespaced(cluster.client.clone(), namespace(object));
                 await_condition(api, object.name(), rolled_out).await.map_err(failed)?;
+                if let Ok(gone) = tokio::time::timeout(ENDING, older_gone(cluster, namespace(object))).await {
+                    gone?;
+                }
             }
             _ => {}
         }
@@ -51,7 +57,23 @@ async fn all(cluster: &Cluster, objects: &[Object]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Every replica is of this version and answers, and no older one is left.
+fn failed(e: wait::Error) -> anyhow::Error {
+    anyhow!("while waiting: {e}")
+}
+
+/// Those that are ending are in no count of the Deployment's.
+async fn older_gone(cluster: &Cluster, namespace: &str) -> anyhow::Result<()> {
+    let api: Api<Pod> = Api::namespaced(cluster.client.clone(), namespace);
+    let pods = cluster.ask(api.list(&ListParams::default().labels(names::OPERATOR_LABELS))).await?;
+    for pod in pods.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_some()) {
+        if let (Some(name), Some(uid)) = (pod.metadata.name, pod.metadata.uid) {
+            await_condition(api.clone(), &name, conditions::is_deleted(&uid)).await.map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+/// Every replica is of this version and answers, and no older one is left but those that are ending.
 fn rolled_out(deployment: Option<&Deployment>) -> bool {
     let Some(deployment) = deployment else { return false };
     let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);

@@ -55,18 +55,18 @@ pub struct Endpoint {
 impl Endpoint {
     /// How to reach a port of a Pod.
     pub(crate) fn on_pod(pod: &PodInfo, addr: SocketAddr, opaque: bool) -> Endpoint {
-        // The proxy's own admin port is served by the proxy itself: no transport header leads there.
-        let transport = pod.meshed && addr.port() != names::ADMIN_PORT;
-        let hint = match (transport, opaque) {
+        // The proxy's own admin port is not redirected to it, and serves in clear text.
+        let behind_proxy = pod.meshed && addr.port() != names::ADMIN_PORT;
+        let hint = match (behind_proxy, opaque) {
             (false, _) => ProtocolHint::None,
             (true, true) => ProtocolHint::Opaque,
             (true, false) => ProtocolHint::H2,
         };
         Endpoint {
             addr,
-            identity: pod.identity.clone(),
+            identity: pod.identity.clone().filter(|_| behind_proxy),
             hint,
-            opaque_transport_port: transport.then_some(names::INBOUND_PORT),
+            opaque_transport_port: behind_proxy.then_some(names::INBOUND_PORT),
             namespace: pod.namespace.clone(),
             pod: pod.name.clone(),
             workload: pod.workload.clone(),

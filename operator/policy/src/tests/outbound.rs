@@ -212,6 +212,8 @@ fn addresses() {
         Some("cart.shop.serviceaccount.identity.mesh.cluster.local")
     );
     assert_eq!((pod.endpoint.hint, pod.endpoint.opaque_transport_port), (ProtocolHint::H2, Some(4143)));
+    let Policy::Forward(admin) = at("10.0.0.2:4191") else { panic!() };
+    assert_eq!((admin.endpoint.identity, admin.endpoint.opaque_transport_port), (None, None));
     let Policy::Forward(plain) = at("10.0.0.5:80") else { panic!() };
     assert_eq!((plain.endpoint.identity, plain.endpoint.hint), (None, ProtocolHint::None));
     let Policy::Forward(unknown) = at("192.0.2.1:443") else { panic!() };

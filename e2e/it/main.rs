@@ -12,6 +12,7 @@ mod install;
 mod node;
 mod outages;
 mod policies;
+mod probes;
 mod restarts;
 mod services;
 mod telling;

@@ -2,7 +2,9 @@
 //! applications are that never heard of a mesh; it does not even finish what it began when it is told to end.
 
 mod get;
+mod health;
 mod serve;
+mod tls;
 
 use clap::Parser;
 use std::{net::SocketAddr, process::ExitCode, time::Duration};
@@ -17,6 +19,9 @@ enum Arguments {
         /// Who answers.
         #[arg(long, env = "HOSTNAME", default_value = "somebody")]
         name: String,
+        /// Within TLS, by a certificate that nobody has signed.
+        #[arg(long)]
+        tls: bool,
     },
     /// Ask once, print the answer, and end: 0 when the status is a success.
     Get {
@@ -40,7 +45,10 @@ fn main() -> ExitCode {
 #[tokio::main(flavor = "current_thread")]
 async fn run(arguments: Arguments) -> anyhow::Result<()> {
     match arguments {
-        Arguments::Serve { listen, name } => serve::run(listen, name).await,
+        Arguments::Serve { listen, name, tls } => {
+            let tls = tls.then(tls::acceptor).transpose()?;
+            serve::run(listen, name, tls).await
+        }
         Arguments::Get { url, within_s } => get::run(url, Duration::from_secs(within_s)).await,
     }
 }

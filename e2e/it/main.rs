@@ -13,6 +13,7 @@ mod node;
 mod outages;
 mod policies;
 mod probes;
+mod protocols;
 mod restarts;
 mod services;
 mod telling;

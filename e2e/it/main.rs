@@ -6,6 +6,7 @@
 mod bookinfo;
 mod commands;
 mod delivery;
+mod domain;
 mod identity;
 mod injection;
 mod install;

@@ -20,8 +20,8 @@ use mesh_tests::{pki, scripted_proxy::ScriptedProxy, wait};
 use std::{net::SocketAddr, time::Duration};
 use tokio::time;
 
-/// A proxy of a Pod of this namespace that has no certificate yet.
-async fn proxy(place: &Place, pod: &Pod) -> ScriptedProxy {
+/// A proxy of a Pod of this namespace, with this certificate, or none yet.
+async fn proxy(place: &Place, pod: &Pod, leaf: Option<pki::Leaf>) -> ScriptedProxy {
     let map = place.api::<ConfigMap>().get(names::TRUST_ANCHORS_CONFIG_MAP).await.unwrap();
     let anchors = pki::anchors(&map.data.unwrap()[names::TRUST_ANCHORS_KEY]);
     let services: Api<Service> = Api::namespaced(place.client.clone(), names::OPERATOR_NAMESPACE);
@@ -29,7 +29,7 @@ async fn proxy(place: &Place, pod: &Pod) -> ScriptedProxy {
     let operator = SocketAddr::new(ip.parse().unwrap(), names::OPERATOR_GRPC_PORT);
     let name = identity(names::OPERATOR_NAMESPACE, names::OPERATOR);
     let workload = format!(r#"{{"ns":"{}","pod":"{}"}}"#, place.namespace, pod.name_any());
-    ScriptedProxy::secured(operator, pki::client(anchors, None, &[b"h2"]), &name, &workload).await
+    ScriptedProxy::secured(operator, pki::client(anchors, leaf, &[b"h2"]), &name, &workload).await
 }
 
 fn identity(namespace: &str, account: &str) -> String {
@@ -64,7 +64,7 @@ fn a_certificate_is_for_the_pod_whose_token_it_is_and_for_nobody_else() {
             place.apply(&app::client(pod)).await;
         }
         let (one, other) = (place.running("one").await, place.running("other").await);
-        let proxy = proxy(place, &one).await;
+        let proxy = proxy(place, &one, None).await;
         let own = identity(&place.namespace, "default");
         let (_, request) = pki::request(&[&own]);
 
@@ -96,6 +96,36 @@ fn a_certificate_is_for_the_pod_whose_token_it_is_and_for_nobody_else() {
             }
         })
         .await;
+    });
+}
+
+#[test]
+#[ignore = "wants a node: cargo xtask e2e"]
+fn a_proxy_reports_for_pods_of_its_service_account_and_for_no_others() {
+    tell("identity-reports", async |place| {
+        let _mesh = mesh::meshed(place).await;
+        place.apply("apiVersion: v1\nkind: ServiceAccount\nmetadata: { name: other }").await;
+        place.apply(&app::client("one")).await;
+        place.apply(&app::client("other").replace("spec:\n", "spec:\n  serviceAccountName: other\n")).await;
+        let one = place.running("one").await;
+        place.running("other").await;
+
+        let own = identity(&place.namespace, "default");
+        let (key, request) = pki::request(&[&own]);
+        let token = token(place, &one, names::TOKEN_AUDIENCE).await;
+        let issued = proxy(place, &one, None).await.certify(&own, &token, &request).await.unwrap();
+        let leaf = pki::Leaf::issued(issued.leaf_certificate, issued.intermediate_certificates, &key);
+        let proxy = proxy(place, &one, Some(leaf)).await;
+        let refused = async |pod: &str| {
+            let refused = proxy.report(&place.namespace, pod).await.unwrap();
+            (refused.rejected_data_points, refused.error_message)
+        };
+        assert_eq!(refused("one").await, (0, String::new()));
+        let (points, why) = refused("other").await;
+        assert!(
+            points == 1 && why.contains("Pod identity-reports/other, which is another's"),
+            "{points} {why}"
+        );
     });
 }
 

@@ -9,7 +9,7 @@ use rustls::{
     pki_types::CertificateDer, server::WebPkiClientVerifier,
 };
 use rustls_pki_types::{CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject};
-use std::sync::Arc;
+use std::{iter, sync::Arc};
 use time::OffsetDateTime;
 
 const TLS13: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
@@ -27,6 +27,14 @@ pub struct Leaf {
 }
 
 impl Leaf {
+    /// One that an operator has issued for a key of ours.
+    pub fn issued(leaf: Vec<u8>, intermediates: Vec<Vec<u8>>, key: &KeyPair) -> Leaf {
+        Leaf {
+            chain: iter::once(leaf).chain(intermediates).map(CertificateDer::from).collect(),
+            key: PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())),
+        }
+    }
+
     /// A leaf that nobody has signed but itself.
     pub fn self_signed(name: &str) -> Leaf {
         let key = KeyPair::generate().expect("P-256 keys can always be made");

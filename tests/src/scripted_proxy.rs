@@ -10,6 +10,18 @@ use linkerd2_proxy_api::{
     net,
     outbound::{self, outbound_policies_client::OutboundPoliciesClient, traffic_spec::Target},
 };
+use opentelemetry_proto::tonic::{
+    collector::metrics::v1::{
+        ExportMetricsPartialSuccess, ExportMetricsServiceRequest,
+        metrics_service_client::MetricsServiceClient,
+    },
+    common::v1::{AnyValue, KeyValue, any_value::Value},
+    metrics::v1::{
+        AggregationTemporality, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, metric::Data,
+        number_data_point,
+    },
+    resource::v1::Resource,
+};
 use prost::Message;
 use rustls_pki_types::ServerName;
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -125,6 +137,29 @@ impl ScriptedProxy {
             &format!("port {port}"),
             InboundServerPoliciesClient::new(self.channel.clone()).watch_port(spec).await,
         )
+    }
+
+    /// One figure, as if of this Pod; answers what of it was refused, and why.
+    pub async fn report(&self, namespace: &str, pod: &str) -> Result<ExportMetricsPartialSuccess, Status> {
+        let text = |key: &str, value: &str| {
+            let value = Some(AnyValue { value: Some(Value::StringValue(value.into())) });
+            KeyValue { key: key.into(), value, ..KeyValue::default() }
+        };
+        let attributes = vec![text("k8s.namespace.name", namespace), text("k8s.pod.name", pod)];
+        let one = Some(number_data_point::Value::AsInt(1));
+        let sum = Sum {
+            data_points: vec![NumberDataPoint { value: one, ..NumberDataPoint::default() }],
+            aggregation_temporality: AggregationTemporality::Delta as i32,
+            is_monotonic: true,
+        };
+        let metric =
+            Metric { name: "tcp_open_total".into(), data: Some(Data::Sum(sum)), ..Metric::default() };
+        let scope = ScopeMetrics { metrics: vec![metric], ..ScopeMetrics::default() };
+        let resource = Some(Resource { attributes, ..Resource::default() });
+        let part = ResourceMetrics { resource, scope_metrics: vec![scope], ..ResourceMetrics::default() };
+        let request = ExportMetricsServiceRequest { resource_metrics: vec![part] };
+        let answer = MetricsServiceClient::new(self.channel.clone()).export(request).await?.into_inner();
+        Ok(answer.partial_success.unwrap_or_default())
     }
 
     fn get(&self, path: &str) -> destination::GetDestination {

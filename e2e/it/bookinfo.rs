@@ -5,8 +5,8 @@ use crate::telling::{
     place::{Place, SOON},
     story::tell,
 };
-use mesh_api::graph::{EdgeMetrics, Graph};
-use mesh_tests::{binaries, wait};
+use mesh_api::graph::{Edge, EdgeMetrics, Graph};
+use mesh_tests::{binaries, browser, wait};
 use std::{collections::BTreeMap, fs};
 
 const PODS: [&str; 7] =
@@ -56,6 +56,42 @@ fn edges(graph: &Graph) -> BTreeMap<(&str, &str), &EdgeMetrics> {
     ends.zip(&graph.metrics.edges).collect()
 }
 
+/// The graph as `mesh dashboard` brings it to the user's own machine, through the API server.
+async fn in_a_browser(mesh: &Mesh<'_>) {
+    let mut dashboard = mesh.begin(&["dashboard", "--no-open"]);
+    let url = dashboard.says("/?key=", SOON).await;
+    let (base, _) = url.split_once("/?key=").unwrap();
+    browser::with(1280, 900, async |browser| {
+        browser.goto(&url).await;
+        browser.goto(&format!("{base}/graph?ns=bookinfo&view=table")).await;
+        let edges = async || browser.rows("Edges").await;
+        let rows = wait::until("a row of every edge, all of it encrypted", SOON, async || {
+            let rows = edges().await;
+            // The page has a workload's version as a word of its own.
+            let is_encrypted = |(from, to): &(&str, &str)| {
+                let ends = format!("{from} → {to}").replace('-', " ");
+                rows.iter().any(|row| row[0] == ends && row[8].starts_with("100"))
+            };
+            if CALLS.iter().all(is_encrypted) { Ok(rows) } else { Err(format!("{rows:?}")) }
+        })
+        .await;
+        wait::until("figures that move", SOON, async || match edges().await {
+            now if now != rows => Ok(()),
+            _ => Err("they stand still"),
+        })
+        .await;
+
+        let graph = graph(mesh).await;
+        let ends = |edge: &&Edge| edge.from.ends_with("/productpage-v1") && edge.to.ends_with("/details-v1");
+        let id = graph.topology.edges.iter().find(ends).unwrap().id.replace('>', "%3E");
+        browser.goto(&format!("{base}/graph?ns=bookinfo&sel={id}")).await;
+        let words = ["mutual TLS", "bookinfo-productpage", "bookinfo-details", "allowed by"];
+        browser.part("aside.panel", SOON, |text| words.iter().all(|word| text.contains(word))).await;
+        assert_eq!(browser.complaints().await, [""; 0]);
+    })
+    .await;
+}
+
 #[test]
 #[ignore = "wants a node: cargo xtask e2e"]
 fn every_edge_of_bookinfo_is_mutual_tls_and_nobody_touched_a_manifest() {
@@ -78,6 +114,8 @@ fn every_edge_of_bookinfo_is_mutual_tls_and_nobody_touched_a_manifest() {
             Ok(())
         })
         .await;
+
+        in_a_browser(&mesh).await;
 
         // Who has no certificate is served where policy says so, and nowhere else.
         let page = place.service("productpage", 9080).await;

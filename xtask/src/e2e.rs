@@ -31,6 +31,7 @@ pub struct Options {
 pub fn run(options: Options) -> Result<()> {
     cluster::possible()?;
     packages::install("builds", &packages::BUILD)?;
+    packages::install("stories on a cluster", &packages::NODE_STORIES)?;
     dashboard::build(dashboard::Args::default())?;
     // As `cargo xtask test` does, so that what one has built the other need not: another selection of crates would have other features.
     shell::run(&mut cargo(&["build", "--workspace", "--all-targets"]))?;

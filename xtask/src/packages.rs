@@ -33,6 +33,12 @@ pub const NODE: [(Proof, &str); 7] = [
     (Proof::Program("ip"), "iproute2"),
 ];
 
+/// What the stories in `e2e/` drive besides that: a browser.
+pub const NODE_STORIES: [(Proof, &str); 2] = [
+    (Proof::Program("chromium"), "chromium"),
+    (Proof::Program("chromedriver"), "chromium-driver"),
+];
+
 /// How a package shows that it is there, wherever it came from.
 #[derive(Debug)]
 pub enum Proof {

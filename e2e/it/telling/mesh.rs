@@ -7,7 +7,11 @@ use super::{
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::{Api, api::PostParams};
 use mesh_api::names;
-use mesh_tests::{binaries, process::Start, wait};
+use mesh_tests::{
+    binaries,
+    process::{Process, Start},
+    wait,
+};
 use serde_json::json;
 use std::{env, ffi::OsString, fs, path::PathBuf, process::Output, sync::OnceLock, time::Duration};
 use tokio::sync::Mutex;
@@ -126,11 +130,17 @@ impl Mesh<'_> {
 
     /// Runs `mesh` in the node's network, as administrator.
     pub async fn run(&self, arguments: &[&str]) -> Output {
-        Start::new("mesh", binaries::path("mesh"))
-            .args(arguments)
-            .env("KUBECONFIG", self.place.node.kubeconfig())
-            .output(COMMAND)
-            .await
+        self.command(arguments).output(COMMAND).await
+    }
+
+    /// The same for a command that goes on until it is dropped.
+    pub fn begin(&self, arguments: &[&str]) -> Process {
+        self.command(arguments).spawn()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Start {
+        let mesh = Start::new("mesh", binaries::path("mesh"));
+        mesh.args(arguments).env("KUBECONFIG", self.place.node.kubeconfig())
     }
 }
 

@@ -10,6 +10,7 @@ mod domain;
 mod identity;
 mod injection;
 mod install;
+mod monitoring;
 mod node;
 mod outages;
 mod policies;

@@ -33,10 +33,11 @@ pub const NODE: [(Proof, &str); 7] = [
     (Proof::Program("ip"), "iproute2"),
 ];
 
-/// What the stories in `e2e/` drive besides that: a browser.
-pub const NODE_STORIES: [(Proof, &str); 2] = [
+/// What the stories in `e2e/` drive besides that: a browser, and somebody's Prometheus.
+pub const NODE_STORIES: [(Proof, &str); 3] = [
     (Proof::Program("chromium"), "chromium"),
     (Proof::Program("chromedriver"), "chromium-driver"),
+    (Proof::Program("prometheus"), "prometheus"),
 ];
 
 /// How a package shows that it is there, wherever it came from.

@@ -31,6 +31,11 @@ pub struct Edges {
 impl Edges {
     /// A folder of manifests; keys and tokens in files; plaintext from loopback.
     pub fn standalone(config: &Config, manifests: &Path, listener: TcpListener) -> anyhow::Result<Edges> {
+        for (flag, addr) in [("--grpc-addr", config.grpc_addr), ("--http-addr", config.http_addr)] {
+            if !addr.ip().is_loopback() {
+                tracing::warn!(%addr, "{flag}: other machines may come in here, in plaintext and without a login");
+            }
+        }
         let state_dir = config.state_dir.as_deref().context("--state-dir is missing")?;
         fs::DirBuilder::new().recursive(true).mode(0o700).create(state_dir).with_context(|| {
             format!("making the state folder {} (choose another with --state-dir)", state_dir.display())

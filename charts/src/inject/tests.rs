@@ -97,14 +97,26 @@ fn where_all_are_root_the_proxy_is_not() {
     let root = "securityContext: { runAsUser: 0 }";
     for (yaml, with_init) in [
         (format!("metadata: {{}}\nspec: {{ {root}, containers: [{{ name: web }}] }}"), true),
-        (format!("metadata: {{}}\nspec: {{ containers: [{{ name: web, {root} }}, {{ name: logs, {root} }}] }}"), true),
-        (format!("metadata: {{}}\nspec: {{ containers: [{{ name: web, {root} }}, {{ name: logs }}] }}"), false),
         (
-            format!("metadata: {{}}\nspec: {{ {root}, containers: [{{ name: web, securityContext: {{ runAsUser: 1 }} }}] }}"),
+            format!(
+                "metadata: {{}}\nspec: {{ containers: [{{ name: web, {root} }}, {{ name: logs, {root} }}] }}"
+            ),
+            true,
+        ),
+        (
+            format!("metadata: {{}}\nspec: {{ containers: [{{ name: web, {root} }}, {{ name: logs }}] }}"),
             false,
         ),
         (
-            format!("metadata: {{}}\nspec: {{ initContainers: [{{ name: first }}], containers: [{{ name: web, {root} }}] }}"),
+            format!(
+                "metadata: {{}}\nspec: {{ {root}, containers: [{{ name: web, securityContext: {{ runAsUser: 1 }} }}] }}"
+            ),
+            false,
+        ),
+        (
+            format!(
+                "metadata: {{}}\nspec: {{ initContainers: [{{ name: first }}], containers: [{{ name: web, {root} }}] }}"
+            ),
             false,
         ),
         ("metadata: {}\nspec: { containers: [{ name: web }] }".to_owned(), false),

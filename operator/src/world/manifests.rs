@@ -29,7 +29,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(2);
 const MAX_FILE_BYTES: u64 = 16 << 20;
 
 /// Of a broken file that was never good.
-const NOTHING_APPLIES: &str =
+const NOTHING_APPLIES: &str = "nothing in the file applies until it is mended";
+/// Of one that was broken when we started: what it forbids, nobody can tell.
+const NOBODY_COMES_IN: &str =
     "nothing in the file applies until it is mended, and its policies let in nobody";
 
 /// A folder and what it last said.
@@ -39,6 +41,8 @@ pub struct Folder {
     texts: BTreeMap<String, Result<String, String>>,
     good: BTreeMap<String, Good>,
     kept: Kept,
+    /// Files that we found broken, and that nobody before us had read.
+    closed: BTreeSet<String>,
     was_read: bool,
 }
 
@@ -60,6 +64,7 @@ impl Folder {
             texts: BTreeMap::new(),
             good: BTreeMap::new(),
             kept: Kept::open(state_dir, dir),
+            closed: BTreeSet::new(),
             was_read: false,
         })
     }
@@ -75,14 +80,16 @@ impl Folder {
         if self.was_read && texts == self.texts {
             return None;
         }
-        self.was_read = true;
         self.texts = texts;
-        Some(self.batch())
+        let batch = self.batch();
+        self.was_read = true;
+        Some(batch)
     }
 
     fn batch(&mut self) -> Batch {
         let (mut unreadable, mut closed) = (vec![], vec![]);
         self.good.retain(|path, _| self.texts.contains_key(path));
+        self.closed.retain(|path| self.texts.contains_key(path));
         for (path, text) in &self.texts {
             let read = match text {
                 Ok(text) => parse::file(path, text).map(|objects| Good { text: text.clone(), objects }),
@@ -90,6 +97,7 @@ impl Folder {
             };
             match read {
                 Ok(good) => {
+                    self.closed.remove(path);
                     self.good.insert(path.clone(), good);
                 }
                 Err(wrong) => {
@@ -99,12 +107,18 @@ impl Folder {
                         self.good.insert(path.clone(), good);
                     }
                     let was_good = self.good.contains_key(path);
-                    if let (false, Ok(text)) = (was_good, text) {
+                    // A file that comes while we run and is broken adds nothing: the world before it was good.
+                    if !was_good && !self.was_read {
+                        self.closed.insert(path.clone());
+                    }
+                    let is_closed = self.closed.contains(path);
+                    if let (true, Ok(text)) = (is_closed, text) {
                         closed.extend(parse::closed_policies(path, text));
                     }
-                    unreadable.extend(wrong.into_iter().map(|finding| match was_good {
-                        true => finding,
-                        false => Diagnostic { remedy: NOTHING_APPLIES.into(), ..finding },
+                    unreadable.extend(wrong.into_iter().map(|finding| match (was_good, is_closed) {
+                        (true, _) => finding,
+                        (false, true) => Diagnostic { remedy: NOBODY_COMES_IN.into(), ..finding },
+                        (false, false) => Diagnostic { remedy: NOTHING_APPLIES.into(), ..finding },
                     }));
                 }
             }

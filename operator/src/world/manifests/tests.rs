@@ -102,7 +102,7 @@ fn a_restart_while_a_file_is_broken_starts_from_what_it_last_said() {
     dir.restart();
     let (pods, findings) = dir.look().unwrap();
     assert_eq!(pods, ["a"]);
-    assert!(findings[1].starts_with("b.yaml:") && findings[1].contains(NOTHING_APPLIES), "{findings:?}");
+    assert!(findings[1].starts_with("b.yaml:") && findings[1].contains(NOBODY_COMES_IN), "{findings:?}");
     dir.write("a.yaml", &pod("a2", "10.0.0.1"));
     assert_eq!(dir.look().unwrap().0, ["a2"]);
 }
@@ -142,9 +142,10 @@ fn rubbish_is_said_and_an_empty_folder_is_fine() {
     );
 }
 
-/// Nobody knows what it is to say; that it is there, everybody knows.
+/// Nobody knows what it is to say; that it was there before us, everybody knows. One that comes while we run has no such standing:
+/// what was good before it stays.
 #[test]
-fn policies_of_a_file_that_was_never_good_let_in_nobody() {
+fn policies_of_a_file_that_was_broken_before_us_let_in_nobody() {
     let spec = "spec: { selector: {}, rules: [{ from: [{ network: { cidr: 0.0.0.0/0 } }, { network: { cidr: '::/0' } }] }] }";
     let policy = format!(
         "apiVersion: mesh.dev/v1alpha1\nkind: AuthorizationPolicy\nmetadata: {{ name: p, namespace: shop }}\n{spec}\n"
@@ -159,12 +160,23 @@ fn policies_of_a_file_that_was_never_good_let_in_nobody() {
         matches!(policy.decide(stranger, None), mesh_policy::inbound::Decision::Allowed(_))
     };
     let broken = policy.replace("rules:", "rulez:");
-    assert!(!lets_in(&mut dir, &broken), "the policy itself is broken");
-    assert!(!lets_in(&mut dir, &format!("{policy}---\nkind: {{")), "the file is broken elsewhere");
-    assert!(!lets_in(
-        &mut dir,
-        &format!("kind: List\napiVersion: v1\nitems:\n- {}", broken.trim_end().replace('\n', "\n  "))
-    ));
+    let list = format!("kind: List\napiVersion: v1\nitems:\n- {}", broken.trim_end().replace('\n', "\n  "));
+    dir.look();
+    for (text, what) in [
+        (&broken, "the policy itself is broken"),
+        (&format!("{policy}---\nkind: {{"), "the file is broken elsewhere"),
+        (&list, "it is a list"),
+    ] {
+        assert!(lets_in(&mut dir, text), "new, and {what}");
+        dir.write("another.yaml", &format!("# {what}"));
+        assert!(lets_in(&mut dir, text), "not so new, and {what}");
+        dir.restart();
+        assert!(!lets_in(&mut dir, text), "there before us, and {what}");
+        dir.write("another.yaml", "");
+        assert!(!lets_in(&mut dir, text), "still, and {what}");
+        fs::remove_file(dir.dir.path().join("policy.yaml")).unwrap();
+        dir.look();
+    }
     assert!(lets_in(&mut dir, &policy));
     assert!(lets_in(&mut dir, &broken), "what it said before stays");
 }

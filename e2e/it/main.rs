@@ -7,6 +7,7 @@ mod bookinfo;
 mod commands;
 mod delivery;
 mod domain;
+mod families;
 mod identity;
 mod injection;
 mod install;

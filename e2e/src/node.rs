@@ -23,14 +23,20 @@ pub mod settings;
 use anyhow::{Context, Result, bail, ensure};
 use std::{
     env, fs,
-    net::Ipv4Addr,
+    net::{Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
 };
 
 /// What the node calls itself.
 pub const NODE: &str = "node0";
-/// Its address. Every node has the same: their networks never meet.
+/// Its addresses. Every node has the same: their networks never meet.
 pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 10, 0, 2);
+pub const ADDRESS_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x10, 0x10, 0, 0, 0, 0, 2);
+
+/// Nodes have addresses of both families, but where the kernel does not speak IPv6.
+fn has_ipv6() -> bool {
+    Path::new("/proc/net/if_inet6").exists()
+}
 
 #[derive(Clone, Debug)]
 pub struct Node {

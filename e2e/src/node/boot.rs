@@ -1,7 +1,7 @@
 //! The node itself, inside its namespaces: makes them habitable, starts each component when what it needs is there, and starts one
 //! again that dies. Tells `up` how far it is, a line at a time on standard output, which it closes when the node is ready.
 
-use super::{ADDRESS, NODE, Node, cgroup, images, pki, settings};
+use super::{ADDRESS, ADDRESS_V6, NODE, Node, cgroup, has_ipv6, images, pki, settings};
 use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::{apps::v1::Deployment, core::v1 as core};
 use kube::{
@@ -137,21 +137,28 @@ fn mounts(node: &Node) -> Result<()> {
 
 /// A network whose one way out is a pair of interfaces with nobody at the other end.
 async fn network() -> Result<()> {
-    let address = format!("{ADDRESS}/24");
-    let steps: [&[&str]; 6] = [
+    let (v4, v6) = (format!("{ADDRESS}/24"), format!("{ADDRESS_V6}/64"));
+    let steps: [&[&str]; 8] = [
         &["link", "set", "lo", "up"],
         &["link", "add", "uplink", "type", "veth", "peer", "name", "nowhere"],
-        &["address", "add", &address, "dev", "uplink"],
+        &["address", "add", &v4, "dev", "uplink"],
         &["link", "set", "uplink", "up"],
         &["link", "set", "nowhere", "up"],
         &["route", "add", "default", "dev", "uplink"],
+        // Nobody else can have it, so nobody need be asked.
+        &["-6", "address", "add", &v6, "dev", "uplink", "nodad"],
+        &["-6", "route", "add", "default", "dev", "uplink"],
     ];
-    for step in steps {
+    for step in steps.into_iter().filter(|step| has_ipv6() || step[0] != "-6") {
         let output = Command::new("ip").args(step).output().await.context("run ip")?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         ensure!(output.status.success(), "ip {}: {}", step.join(" "), said.trim());
     }
-    fs::write("/proc/sys/net/ipv4/ip_forward", "1").context("let the node forward packets")
+    fs::write("/proc/sys/net/ipv4/ip_forward", "1").context("let the node forward packets")?;
+    if has_ipv6() {
+        fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").context("let the node forward IPv6")?;
+    }
+    Ok(())
 }
 
 pub(super) async fn client(node: &Node) -> Result<Client> {

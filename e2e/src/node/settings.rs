@@ -1,15 +1,16 @@
 //! What each component is told: its arguments, and the files that it reads. Pure but for `write`.
 
-use super::{ADDRESS, NODE, Node, boot::Program, cgroup};
+use super::{ADDRESS, ADDRESS_V6, NODE, Node, boot::Program, cgroup, has_ipv6};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use std::fs;
 
-/// Addresses of Services, of the cluster's DNS among them, and of Pods.
-const SERVICES: &str = "10.96.0.0/16";
+/// Addresses of Services, of the cluster's DNS among them, and of Pods; of IPv4 and of IPv6.
+const SERVICES: [&str; 2] = ["10.96.0.0/16", "fd00:10:96::/112"];
 const DNS: &str = "10.96.0.10";
-const PODS: &str = "10.244.0.0/16";
-const PODS_OF_THIS_NODE: &str = "10.244.0.0/20";
+const PODS: [&str; 2] = ["10.244.0.0/16", "fd00:10:244::/56"];
+const PODS_OF_THIS_NODE: [&str; 2] = ["10.244.0.0/20", "fd00:10:244::/64"];
+const EVERYWHERE: [&str; 2] = ["0.0.0.0/0", "::/0"];
 const API: &str = "https://127.0.0.1:6443";
 
 pub const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
@@ -30,6 +31,11 @@ pub fn write(node: &Node) -> Result<()> {
     // No name server beyond the cluster's.
     save(node, "config/resolv.conf", "")?;
     save(node, "cni/10-bridge.conflist", &pod_network().to_string())
+}
+
+/// Of each family that the node has.
+fn families(both: [&'static str; 2]) -> Vec<&'static str> {
+    both[..if has_ipv6() { 2 } else { 1 }].to_vec()
 }
 
 fn save(node: &Node, file: &str, text: &str) -> Result<()> {
@@ -59,6 +65,8 @@ fn kubeconfig(node: &Node, client: &str) -> Value {
 
 /// Pods hang on a bridge; `portmap` gives them ports of the node that they ask for.
 fn pod_network() -> Value {
+    let ranges: Vec<_> = families(PODS_OF_THIS_NODE).iter().map(|net| json!([{ "subnet": net }])).collect();
+    let routes: Vec<_> = families(EVERYWHERE).iter().map(|net| json!({ "dst": net })).collect();
     json!({
         "cniVersion": "1.0.0",
         "name": "pods",
@@ -70,8 +78,8 @@ fn pod_network() -> Value {
                 "hairpinMode": true,
                 "ipam": {
                     "type": "host-local",
-                    "ranges": [[{ "subnet": PODS_OF_THIS_NODE }]],
-                    "routes": [{ "dst": "0.0.0.0/0" }],
+                    "ranges": ranges,
+                    "routes": routes,
                     "dataDir": "/run/cni",
                 },
             },
@@ -168,7 +176,7 @@ pub fn apiserver(node: &Node) -> Program {
         .flag("etcd-servers", "http://127.0.0.1:2379")
         .flag("advertise-address", ADDRESS.to_string())
         .flag("secure-port", "6443")
-        .flag("service-cluster-ip-range", SERVICES)
+        .flag("service-cluster-ip-range", families(SERVICES).join(","))
         .flag("authorization-mode", "Node,RBAC")
         .flag("enable-admission-plugins", "NodeRestriction")
         .flag("allow-privileged", "true")
@@ -192,12 +200,15 @@ pub fn apiserver(node: &Node) -> Program {
 }
 
 pub fn controller_manager(node: &Node) -> Program {
-    program()
-        .path("kubeconfig", node, "kubeconfig/kube-controller-manager")
+    // What is alike in all addresses of a node's Pods. With one family it insists on another name.
+    let own = match has_ipv6() {
+        false => program().flag("node-cidr-mask-size", "20"),
+        true => program().flag("node-cidr-mask-size-ipv4", "20").flag("node-cidr-mask-size-ipv6", "64"),
+    };
+    own.path("kubeconfig", node, "kubeconfig/kube-controller-manager")
         .flag("leader-elect", "false")
         .flag("allocate-node-cidrs", "true")
-        .flag("cluster-cidr", PODS)
-        .flag("node-cidr-mask-size", "20")
+        .flag("cluster-cidr", families(PODS).join(","))
         .flag("use-service-account-credentials", "true")
         .path("service-account-private-key-file", node, "pki/service-account.key")
         .path("root-ca-file", node, "pki/ca.crt")
@@ -210,13 +221,14 @@ pub fn scheduler(node: &Node) -> Program {
 }
 
 pub fn kubelet(node: &Node) -> Program {
+    let addresses = if has_ipv6() { format!("{ADDRESS},{ADDRESS_V6}") } else { ADDRESS.to_string() };
     program()
         .path("config", node, "config/kubelet")
         .path("kubeconfig", node, "kubeconfig/kubelet")
         .path("root-dir", node, "kubelet")
         .path("cert-dir", node, "kubelet/pki")
         .flag("hostname-override", NODE)
-        .flag("node-ip", ADDRESS.to_string())
+        .flag("node-ip", addresses)
 }
 
 pub fn proxy(node: &Node) -> Program {
@@ -224,7 +236,7 @@ pub fn proxy(node: &Node) -> Program {
         .path("kubeconfig", node, "kubeconfig/kube-proxy")
         .flag("hostname-override", NODE)
         .flag("proxy-mode", "iptables")
-        .flag("cluster-cidr", PODS)
+        .flag("cluster-cidr", families(PODS).join(","))
         // That table is the machine's, not the namespace's.
         .flag("conntrack-max-per-core", "0")
 }

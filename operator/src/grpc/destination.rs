@@ -12,7 +12,6 @@ use linkerd2_proxy_api::destination::{DestinationProfile, GetDestination};
 use mesh_policy::{
     Authority, AuthorityError, EndpointSet, PortProtocol, ServiceKind, Tables, outbound::Target,
 };
-use prost::Message;
 use std::net::SocketAddr;
 use tonic::{Request, Status};
 
@@ -98,9 +97,8 @@ impl Question for Endpoints {
         }
     }
 
-    fn messages(before: Option<&EndpointSet>, now: &EndpointSet, zone: &Option<String>) -> Vec<Bytes> {
-        let updates = encode::destination::updates(before, now, zone.as_deref());
-        updates.iter().map(|update| update.encode_to_vec().into()).collect()
+    fn step(before: Option<&EndpointSet>, now: &EndpointSet, zone: &Option<String>) -> Bytes {
+        encode::wire(&encode::destination::updates(before, now, zone.as_deref()))
     }
 }
 
@@ -133,8 +131,8 @@ impl Question for Profile {
         }
     }
 
-    fn messages(_: Option<&DestinationProfile>, now: &DestinationProfile, _: &()) -> Vec<Bytes> {
-        vec![now.encode_to_vec().into()]
+    fn step(_: Option<&DestinationProfile>, now: &DestinationProfile, _: &()) -> Bytes {
+        encode::wire(std::slice::from_ref(now))
     }
 }
 

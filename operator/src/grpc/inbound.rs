@@ -10,7 +10,6 @@ use axum::Router;
 use bytes::Bytes;
 use linkerd2_proxy_api::inbound::PortSpec;
 use mesh_policy::{Tables, inbound::Policy};
-use prost::Message;
 use tonic::{Request, Status};
 
 const GET_PORT: &str = "/io.linkerd.proxy.inbound.InboundServerPolicies/GetPort";
@@ -59,7 +58,7 @@ impl Question for Inbound {
         policy.ok_or_else(|| Status::not_found(format!("no Pod {}/{}", self.namespace, self.pod)))
     }
 
-    fn messages(_: Option<&Policy>, now: &Policy, _: &()) -> Vec<Bytes> {
-        vec![encode::inbound::server(now).encode_to_vec().into()]
+    fn step(_: Option<&Policy>, now: &Policy, _: &()) -> Bytes {
+        encode::wire(&[encode::inbound::server(now)])
     }
 }

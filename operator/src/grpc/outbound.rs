@@ -13,7 +13,6 @@ use mesh_policy::{
     Authority, AuthorityError, Tables,
     outbound::{Policy, Target},
 };
-use prost::Message;
 use std::net::SocketAddr;
 use tonic::{Request, Status};
 
@@ -85,7 +84,7 @@ impl Question for Outbound {
         policy.ok_or_else(|| Status::not_found("no such Service"))
     }
 
-    fn messages(_: Option<&Policy>, now: &Policy, _: &()) -> Vec<Bytes> {
-        vec![encode::outbound::policy(now).encode_to_vec().into()]
+    fn step(_: Option<&Policy>, now: &Policy, _: &()) -> Bytes {
+        encode::wire(&[encode::outbound::policy(now)])
     }
 }

@@ -8,15 +8,11 @@ use super::{
 use bytes::Bytes;
 use futures_util::{Stream, stream};
 use std::sync::Arc;
-use tonic::Status;
 
 pub struct Subscription<Q: Question, L> {
     latest: Latest<Q>,
     listener: L,
     told: Option<Arc<Version<Q>>>,
-    /// Of one step only: the next is taken when these are gone.
-    unsent: Arc<[Bytes]>,
-    sent: usize,
     _permit: Permit,
 }
 
@@ -24,27 +20,25 @@ impl<Q: Question, L: Fn() -> Q::Listener + Send + 'static> Subscription<Q, L> {
     /// The first step is a complete answer.
     pub fn new(mut latest: Latest<Q>, listener: L, permit: Permit) -> Self {
         latest.mark_changed();
-        Subscription { latest, listener, told: None, unsent: Arc::default(), sent: 0, _permit: permit }
+        Subscription { latest, listener, told: None, _permit: permit }
     }
 
-    pub fn messages(self) -> impl Stream<Item = Result<Bytes, Status>> + Send {
+    pub fn steps(self) -> impl Stream<Item = Bytes> + Send {
         stream::unfold(self, |mut subscription| async move {
-            let message = subscription.next().await?;
-            Some((Ok(message), subscription))
+            let step = subscription.next().await?;
+            Some((step, subscription))
         })
     }
 
     async fn next(&mut self) -> Option<Bytes> {
         loop {
-            if let Some(message) = self.unsent.get(self.sent) {
-                self.sent += 1;
-                return Some(message.clone());
-            }
             self.latest.changed().await.ok()?;
             let now = self.latest.borrow_and_update().clone();
-            self.unsent = now.messages(self.told.as_deref(), &(self.listener)());
-            self.sent = 0;
+            let step = now.step(self.told.as_deref(), &(self.listener)());
             self.told = Some(now);
+            if !step.is_empty() {
+                return Some(step);
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use mesh_policy::Tables;
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     hash::Hash,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -16,8 +16,8 @@ use std::{
 use tokio::sync::watch;
 use tonic::Status;
 
-/// Encoded messages.
-pub type Answers = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
+/// Steps from one answer to the next one, as they go over the wire.
+pub type Steps = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
 
 /// What a proxy asks.
 pub trait Question: Clone + Eq + Hash + Send + Sync + 'static {
@@ -31,16 +31,17 @@ pub trait Question: Clone + Eq + Hash + Send + Sync + 'static {
     /// An error refuses a subscription; later it ends the stream with OK, and the subscriber, who keeps what it has, asks again.
     fn answer(&self, tables: &Tables) -> Result<Self::Answer, Status>;
 
-    /// The messages that lead a subscriber from one answer to another one.
-    fn messages(before: Option<&Self::Answer>, now: &Self::Answer, listener: &Self::Listener) -> Vec<Bytes>;
+    /// The messages that lead a subscriber from one answer to another one, as they go over the wire.
+    fn step(before: Option<&Self::Answer>, now: &Self::Answer, listener: &Self::Listener) -> Bytes;
 }
 
 /// An answer, numbered within its topic.
 pub struct Version<Q: Question> {
     number: u64,
     answer: Q::Answer,
-    /// By the version that the subscriber had, and the subscriber. As many as there are different ones of these.
-    encoded: Mutex<HashMap<(Option<u64>, Q::Listener), Arc<[Bytes]>>>,
+    /// By the version that the subscriber had, and the subscriber. As many as there are different ones of these. The first who asks
+    /// is often the only one: steps are kept from the second on.
+    encoded: Mutex<HashMap<(Option<u64>, Q::Listener), Option<Bytes>>>,
 }
 
 impl<Q: Question> Version<Q> {
@@ -48,17 +49,23 @@ impl<Q: Question> Version<Q> {
         Arc::new(Version { number, answer, encoded: Mutex::default() })
     }
 
-    /// What leads from `before` to here.
-    pub fn messages(&self, before: Option<&Version<Q>>, listener: &Q::Listener) -> Arc<[Bytes]> {
+    /// What leads from `before` to here. Empty where nothing does.
+    pub fn step(&self, before: Option<&Version<Q>>, listener: &Q::Listener) -> Bytes {
         let before = before.filter(|before| before.number != self.number);
         let key = (before.map(|before| before.number), listener.clone());
-        let mut encoded = self.encoded.lock().unwrap_or_else(PoisonError::into_inner);
         let encode = || match before {
             // There and back again, for one that missed what was between.
-            Some(before) if before.answer == self.answer => Arc::default(),
-            before => Q::messages(before.map(|before| &before.answer), &self.answer, listener).into(),
+            Some(before) if before.answer == self.answer => Bytes::new(),
+            before => Q::step(before.map(|before| &before.answer), &self.answer, listener),
         };
-        encoded.entry(key).or_insert_with(encode).clone()
+        let mut encoded = self.encoded.lock().unwrap_or_else(PoisonError::into_inner);
+        match encoded.entry(key) {
+            Entry::Occupied(kept) => kept.into_mut().get_or_insert_with(encode).clone(),
+            Entry::Vacant(first) => {
+                first.insert(None);
+                encode()
+            }
+        }
     }
 }
 
@@ -131,8 +138,7 @@ impl<Q: Question> Topics<Q> {
     /// One answer, encoded.
     pub fn ask(&self, question: &Q, listener: &Q::Listener) -> Result<Bytes, Status> {
         let answer = question.answer(&self.now())?;
-        let mut messages = Q::messages(None, &answer, listener).into_iter();
-        messages.next().ok_or_else(|| Status::internal("there is no answer"))
+        Ok(Q::step(None, &answer, listener))
     }
 
     /// All answers from now on. `listener` is asked before each message.
@@ -141,12 +147,12 @@ impl<Q: Question> Topics<Q> {
         peer: Peer,
         question: &Q,
         listener: impl Fn(&Tables) -> Q::Listener + Send + 'static,
-    ) -> Result<Answers, Status> {
+    ) -> Result<Steps, Status> {
         let permit = self.0.streams.admit(peer, Instant::now())?;
         let latest = self.subscribe(question)?;
         let tables = self.0.tables.clone();
         let subscription = Subscription::new(latest, move || listener(&tables.borrow()), permit);
-        Ok(Box::pin(subscription.messages()))
+        Ok(Box::pin(subscription.steps()))
     }
 
     /// Whether every subscriber has taken what follows from the newest tables: one that has not still holds the answer before.
@@ -231,8 +237,8 @@ mod tests {
             Ok(self.0)
         }
 
-        fn messages(_: Option<&u32>, now: &u32, _: &()) -> Vec<Bytes> {
-            vec![now.to_string().into()]
+        fn step(_: Option<&u32>, now: &u32, _: &()) -> Bytes {
+            now.to_string().into()
         }
     }
 
@@ -268,8 +274,8 @@ mod tests {
             Ok(tables.pods().len())
         }
 
-        fn messages(_: Option<&usize>, now: &usize, _: &()) -> Vec<Bytes> {
-            vec![now.to_string().into()]
+        fn step(_: Option<&usize>, now: &usize, _: &()) -> Bytes {
+            now.to_string().into()
         }
     }
 
@@ -292,7 +298,7 @@ mod tests {
         assert!(topics.have_all());
         publish.send_replace(tables_of(&["10.0.0.1"]));
         assert!(!topics.have_all(), "nobody has read");
-        assert_eq!(reads.next().await.unwrap().unwrap(), "1");
+        assert_eq!(reads.next().await.unwrap(), "1");
         assert!(!topics.have_all(), "one has");
         let late = watch();
         drop(stands_still);

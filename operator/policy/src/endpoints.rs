@@ -21,7 +21,8 @@ pub struct EndpointSet {
     pub exists: bool,
     pub namespace: String,
     pub service: String,
-    pub endpoints: BTreeMap<SocketAddr, Endpoint>,
+    /// Boxed: a map keeps room for more of them than most Services have.
+    pub endpoints: BTreeMap<SocketAddr, Box<Endpoint>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -166,7 +167,7 @@ pub(crate) fn resolve<'a>(
     pod_by_ip: impl Fn(IpAddr) -> Option<&'a PodInfo>,
     opaque: impl Fn(&PodInfo, u16) -> bool,
     node: Option<&str>,
-) -> BTreeMap<SocketAddr, Endpoint> {
+) -> BTreeMap<SocketAddr, Box<Endpoint>> {
     let (mut ready, mut ending) = (BTreeMap::new(), BTreeMap::new());
     let Some(service_port) = service.port(authority.port) else { return ready };
     for slice in slices.iter().filter(|slice| matches!(slice.address_type.as_str(), "IPv4" | "IPv6")) {
@@ -198,7 +199,7 @@ pub(crate) fn resolve<'a>(
             };
             resolved.zone = endpoint.zone.clone().or(resolved.zone);
             resolved.node = endpoint.node_name.clone().or(resolved.node);
-            endpoints.insert(addr, resolved);
+            endpoints.insert(addr, Box::new(resolved));
         }
     }
     if ready.is_empty() { ending } else { ready }

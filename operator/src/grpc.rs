@@ -2,6 +2,7 @@
 //! by `mesh_policy` from the current tables; here they are shared among those who ask the same, encoded, and sent again when they change.
 
 mod admission;
+mod connection;
 mod destination;
 mod door;
 mod encode;
@@ -22,22 +23,23 @@ pub use identity::Certifier;
 pub use refusal::Certificates;
 
 use crate::{accounts::Accounts, ca::Authority};
+use axum::Router;
+use futures_util::{Stream, StreamExt};
 use linkerd2_proxy_api::identity::identity_server::IdentityServer;
 use mesh_policy::Tables;
-use std::{sync::Arc, time::Duration};
-use tokio::{sync::watch, time};
+use std::{io, pin::pin, sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::watch,
+    task::JoinSet,
+    time,
+};
 use tonic::{
     service::Routes,
-    transport::{Server, server::TcpIncoming},
+    transport::server::{Connected, TcpIncoming},
 };
 use topics::Topics;
 
-/// A peer that says nothing is asked whether it lives, and cut when it does not answer: so ends, within ten seconds, a subscriber that
-/// vanished without a word or reads no more.
-const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Headers of all requests on a connection that are not yet answered.
-const MAX_HEADER_BYTES: u32 = 16 << 10;
 /// When we stop, streams end at once; a connection that lingers is dropped after this.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -82,34 +84,44 @@ pub fn services(
 }
 
 /// Serves until `stop` is true, then lets what is under way end.
-pub async fn serve(
-    door: Door,
-    routes: Routes,
-    stop: watch::Receiver<bool>,
-) -> Result<(), tonic::transport::Error> {
-    let server = Server::builder()
-        .http2_keepalive_interval(Some(KEEPALIVE_EVERY))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .max_concurrent_streams(admission::MAX_STREAMS)
-        .http2_max_header_list_size(MAX_HEADER_BYTES);
-    let stopped = stopped(stop.clone());
-    let serving = async {
-        match door {
-            Door::Plain(listener) => {
-                let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-                { server }.add_routes(routes).serve_with_incoming_shutdown(incoming, stopped).await
-            }
-            Door::Tls(listener, config) => {
-                let incoming = door::handshakes(listener, config);
-                let routes = door::guarded(routes);
-                { server }.add_routes(routes).serve_with_incoming_shutdown(incoming, stopped).await
+pub async fn serve(door: Door, routes: Routes, stop: watch::Receiver<bool>) {
+    match door {
+        Door::Plain(listener) => {
+            let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+            accept(incoming, routes.into_axum_router(), stop).await;
+        }
+        Door::Tls(listener, config) => {
+            let incoming = door::handshakes(listener, config);
+            accept(incoming, door::guarded(routes), stop).await;
+        }
+    }
+}
+
+async fn accept<T>(incoming: impl Stream<Item = io::Result<T>>, routes: Router, stop: watch::Receiver<bool>)
+where
+    T: Connected + AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut connections = JoinSet::new();
+    {
+        let mut incoming = pin!(incoming);
+        let mut stopped = pin!(stopped(stop.clone()));
+        loop {
+            tokio::select! {
+                () = &mut stopped => break,
+                io = incoming.next() => match io {
+                    Some(Ok(io)) => drop(connections.spawn(connection::drive(io, routes.clone(), stop.clone()))),
+                    Some(Err(error)) => tracing::debug!(%error, "a connection was not accepted"),
+                    None => break,
+                },
+                Some(ended) = connections.join_next() => if let Ok(Err(error)) = ended {
+                    tracing::debug!(%error, "a proxy's connection broke");
+                },
             }
         }
-    };
-    tokio::select! {
-        served = serving => served,
-        () = async { self::stopped(stop).await; time::sleep(SHUTDOWN_DEADLINE).await } => Ok(()),
     }
+    let ended = async { while connections.join_next().await.is_some() {} };
+    // Those that linger are dropped.
+    let _ = time::timeout(SHUTDOWN_DEADLINE, ended).await;
 }
 
 async fn stopped(mut stop: watch::Receiver<bool>) {

@@ -16,6 +16,7 @@ use mesh_operator::{
 use mesh_policy::{Tables, World};
 use std::{process::ExitCode, sync::Arc};
 use tokio::{
+    runtime::{Builder, Handle, Runtime},
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
     task::{JoinHandle, JoinSet},
@@ -40,9 +41,7 @@ fn main() -> ExitCode {
         eprintln!("mesh-operator: {error:#}");
         return ExitCode::from(64);
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let ran = runtime.context("starting the runtime").and_then(|runtime| runtime.block_on(run(config)));
-    match ran {
+    match runtimes().and_then(|(all, proxies)| all.block_on(run(config, proxies.handle()))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("mesh-operator: {error:#}");
@@ -59,12 +58,20 @@ fn complaints() -> Vec<String> {
     [flags::complaints(arguments), environment::complaints(variables)].concat()
 }
 
-async fn run(config: Config) -> anyhow::Result<()> {
+/// One for proxies' connections, and one for all else. Connections have a thread to themselves: with two, each change would wake both for
+/// work that takes microseconds, and whatever else takes long would make proxies wait.
+fn runtimes() -> anyhow::Result<(Runtime, Runtime)> {
+    let all = Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
+    let proxies = Builder::new_multi_thread().worker_threads(1).thread_name("proxies").enable_all().build();
+    Ok((all, proxies.context("starting the proxies' thread")?))
+}
+
+async fn run(config: Config, proxies: &Handle) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let (stop_tx, stop) = watch::channel(false);
     let mut tasks = JoinSet::new();
     let mut started = tokio::select! {
-        started = start(&config, stop, &mut tasks) => started?,
+        started = start(&config, proxies, stop, &mut tasks) => started?,
         () = signals.any() => return Ok(()),
     };
     signals.any().await;
@@ -79,18 +86,19 @@ async fn run(config: Config) -> anyhow::Result<()> {
     if let Some(cluster) = &mut started.cluster {
         cluster.end().await;
     }
-    started.serving.await.context("serving gRPC")??;
+    started.serving.await.context("serving gRPC")?;
     Ok(())
 }
 
 /// What is waited for at the end, and what must live until then.
 struct Started {
-    serving: JoinHandle<Result<(), tonic::transport::Error>>,
+    serving: JoinHandle<()>,
     cluster: Option<Cluster>,
 }
 
 async fn start(
     config: &Config,
+    proxies: &Handle,
     stop: watch::Receiver<bool>,
     tasks: &mut JoinSet<()>,
 ) -> anyhow::Result<Started> {
@@ -122,16 +130,20 @@ async fn start(
     let authority = edges.authority.clone();
     let (metrics, spans) = telemetry::otlp_services(store.clone(), tables.clone());
     let streams = Arc::new(grpc::Streams::default());
-    let (routes, told) = grpc::services(
-        tables.clone(),
-        edges.authority,
-        edges.accounts,
-        certificates,
-        streams.clone(),
-        stop.clone(),
-    );
+    let (routes, told) = {
+        // What wakes a stream is best on its thread.
+        let _there = proxies.enter();
+        grpc::services(
+            tables.clone(),
+            edges.authority,
+            edges.accounts,
+            certificates,
+            streams.clone(),
+            stop.clone(),
+        )
+    };
     let routes = routes.add_service(metrics).add_service(spans);
-    let serving = tokio::spawn(grpc::serve(edges.door, routes, stop.clone()));
+    let serving = proxies.spawn(grpc::serve(edges.door, routes, stop.clone()));
     let (telemetry, login) = (store.clone(), edges.login);
     let state = api::State { tables, telemetry, streams, authority, login, config: api_config };
     let api = api::serve(http_listener, state);

@@ -2,6 +2,7 @@
 //! certificate of the mesh.
 
 use axum::{
+    Router,
     body::Body,
     extract::Request,
     middleware::{self, Next},
@@ -110,8 +111,8 @@ pub fn handshakes(
 }
 
 /// Puts the question who is calling before every service.
-pub fn guarded(routes: Routes) -> Routes {
-    routes.into_axum_router().layer(middleware::from_fn(admit)).into()
+pub fn guarded(routes: Routes) -> Router {
+    routes.into_axum_router().layer(middleware::from_fn(admit))
 }
 
 async fn admit(mut request: Request, next: Next) -> Response {

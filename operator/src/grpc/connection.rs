@@ -1,0 +1,210 @@
+//! A proxy's connection: one task drives it and all of its streams, so that a change wakes one task and goes out in one write, however
+//! many streams it touches. A peer that is told something has to show that it reads.
+
+use super::{admission, stopped};
+use axum::{Router, body::Body};
+use bytes::Bytes;
+use futures_util::{
+    FutureExt, StreamExt,
+    stream::{self, FuturesUnordered},
+};
+use h2::{
+    Ping, PingPong, Reason, RecvStream, SendStream,
+    server::{Builder, SendResponse},
+};
+use http::{Request, Response};
+use hyper::body::{Body as _, Frame};
+use std::{
+    future::{pending, poll_fn},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::{Notify, watch},
+    time,
+};
+use tonic::transport::server::Connected;
+use tower_service::Service;
+
+/// From the handshake of TLS to that of HTTP/2.
+const PREFACE: Duration = Duration::from_secs(5);
+/// A peer that has been told something is asked so much later whether it lives, and cut when it does not answer in time: so end, within
+/// ten seconds, those that have vanished without a word or read no more. Asking a thousand quiet ones all the time would cost more than
+/// telling the others.
+const ASK_AFTER: Duration = Duration::from_secs(5);
+const ANSWER: Duration = Duration::from_secs(5);
+/// One that nothing is told costs nothing but memory.
+const ASK_QUIET: Duration = Duration::from_secs(60);
+/// Headers of all requests that are not yet answered.
+const MAX_HEADER_BYTES: u32 = 16 << 10;
+/// What peers may send before it is read, on a stream and in all.
+const WINDOW_BYTES: u32 = 1 << 20;
+/// What waits to be sent to a peer that reads slowly, of each stream.
+const BUFFER_BYTES: usize = 64 << 10;
+
+/// Answers a peer's requests until it goes, reads no more, or `stop` is true.
+pub async fn drive<T>(io: T, routes: Router, stop: watch::Receiver<bool>) -> anyhow::Result<()>
+where
+    T: Connected + AsyncRead + AsyncWrite + Unpin,
+{
+    let peer = io.connect_info();
+    let mut http = Builder::new();
+    http.max_concurrent_streams(admission::MAX_STREAMS)
+        .max_header_list_size(MAX_HEADER_BYTES)
+        .initial_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
+        .max_send_buffer_size(BUFFER_BYTES);
+    let mut connection = time::timeout(PREFACE, http.handshake::<_, Bytes>(io)).await??;
+    let told = Arc::<Notify>::default();
+    // Whoever has come is asked too, though it may never want anything.
+    told.notify_one();
+    let mut silent = pin!(silent(connection.ping_pong(), &told));
+    let mut stopped = pin!(stopped(stop));
+    let mut streams = FuturesUnordered::new();
+    let mut stopping = false;
+    loop {
+        tokio::select! {
+            biased;
+            Some(()) = streams.next() => {}
+            request = connection.accept() => {
+                let Some(request) = request else { return Ok(()) };
+                let (request, respond) = request?;
+                let mut request = request.map(incoming);
+                request.extensions_mut().insert(peer.clone());
+                streams.push(answer(routes.clone(), request, respond, told.clone()));
+            }
+            () = &mut stopped, if !stopping => {
+                stopping = true;
+                connection.graceful_shutdown();
+            }
+            () = &mut silent => return Ok(()),
+        }
+    }
+}
+
+/// Returns when the peer has not shown in time that it reads.
+async fn silent(ping_pong: Option<PingPong>, told: &Notify) {
+    let Some(mut ping_pong) = ping_pong else { return pending().await };
+    loop {
+        tokio::select! {
+            () = told.notified() => time::sleep(ASK_AFTER).await,
+            () = time::sleep(ASK_QUIET) => {}
+        }
+        // The answer stands for what it was told meanwhile too.
+        let _ = told.notified().now_or_never();
+        let asked = time::timeout(ANSWER, ping_pong.ping(Ping::opaque()));
+        if !matches!(asked.await, Ok(Ok(_))) {
+            return;
+        }
+    }
+}
+
+/// A request's body. What has been read makes room for more.
+fn incoming(body: RecvStream) -> Body {
+    Body::from_stream(stream::unfold(body, async |mut body| {
+        let data = body.data().await?;
+        if let Ok(data) = &data {
+            // Where the stream has ended, nobody needs room.
+            let _ = body.flow_control().release_capacity(data.len());
+        }
+        Some((data, body))
+    }))
+}
+
+/// One request: asked, then answered until either side ends it.
+async fn answer(
+    mut routes: Router,
+    request: Request<Body>,
+    mut respond: SendResponse<Bytes>,
+    told: Arc<Notify>,
+) {
+    let response = tokio::select! {
+        Ok(response) = Box::pin(routes.call(request)) => response,
+        _ = poll_fn(|cx| respond.poll_reset(cx)) => return,
+    };
+    let (head, mut body) = response.into_parts();
+    let ended = body.is_end_stream();
+    let Ok(mut to) = respond.send_response(Response::from_parts(head, ()), ended) else { return };
+    drop(respond);
+    told.notify_one();
+    if ended {
+        return;
+    }
+    while let Some(frame) = poll_fn(|cx| next(&mut body, &mut to, cx)).await {
+        let sent = match frame.into_data() {
+            Ok(data) => to.send_data(data, false),
+            Err(frame) => match frame.into_trailers() {
+                Ok(trailers) => return drop(to.send_trailers(trailers)),
+                Err(_) => continue,
+            },
+        };
+        if sent.is_err() {
+            return;
+        }
+        told.notify_one();
+    }
+}
+
+/// The next frame as soon as there is room for it, so that nothing is taken for a peer that does not read. `None` when the stream has
+/// ended.
+fn next(body: &mut Body, to: &mut SendStream<Bytes>, cx: &mut Context<'_>) -> Poll<Option<Frame<Bytes>>> {
+    if to.poll_reset(cx).is_ready() {
+        return Poll::Ready(None);
+    }
+    to.reserve_capacity(1);
+    while to.capacity() == 0 {
+        let Some(Ok(_)) = ready!(to.poll_capacity(cx)) else { return Poll::Ready(None) };
+    }
+    let frame = ready!(Pin::new(body).poll_frame(cx));
+    if let Some(Ok(frame)) = frame {
+        return Poll::Ready(Some(frame));
+    }
+    // Answers end with trailers: this one is broken.
+    to.send_reset(Reason::INTERNAL_ERROR);
+    Poll::Ready(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::routing::post;
+    use futures_util::future::{Either, select};
+    use h2::client;
+    use tokio::time::Instant;
+
+    /// Answers with one message, and then says nothing more.
+    fn quiet() -> Router {
+        let answer =
+            async || Body::from_stream(stream::iter([Ok::<_, h2::Error>("hello")]).chain(stream::pending()));
+        Router::new().route("/quiet", post(answer))
+    }
+
+    /// How long the connection of a client is left that has asked.
+    async fn lives(reads: bool) -> Duration {
+        let (ours, theirs) = tokio::io::duplex(64 << 10);
+        let (_stop, stop) = watch::channel(false);
+        let driven = tokio::spawn(drive(ours, quiet(), stop));
+        let (mut send, mut connection) = client::handshake(theirs).await.unwrap();
+        let request = Request::post("http://operator/quiet").body(()).unwrap();
+        let (answer, _) = send.send_request(request, true).unwrap();
+        let Either::Left((answer, _)) = select(answer, &mut connection).await else { panic!("it ended") };
+        let _body = answer.unwrap().into_body();
+        let start = Instant::now();
+        if reads {
+            tokio::spawn(connection);
+            let _ = time::timeout(Duration::from_secs(300), driven).await;
+        } else {
+            driven.await.unwrap().unwrap();
+        }
+        start.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_told_something_and_reads_no_more_is_cut() {
+        assert_eq!(lives(false).await.as_secs(), 10);
+        assert_eq!(lives(true).await.as_secs(), 300);
+    }
+}

@@ -2,6 +2,7 @@
 
 use super::validate::complaints;
 use linkerd2_proxy_api::{
+    destination::WeightedAddr,
     meta, net,
     outbound::{self, backend, http_route as http, proxy_protocol::Kind, traffic_spec::Target},
 };
@@ -194,16 +195,29 @@ fn a_grpc_route_makes_the_service_grpc() {
     });
 }
 
+/// The one endpoint of an address that is no Service's.
+fn forwarded(policy: &outbound::OutboundPolicy) -> &WeightedAddr {
+    let rule = &http1(policy).routes[0].rules[0];
+    let Some(http::distribution::Kind::FirstAvailable(only)) = &rule.backends.as_ref().unwrap().kind else {
+        panic!("{rule:#?}")
+    };
+    let backend = only.backends[0].backend.as_ref().unwrap();
+    let Some(backend::Kind::Forward(endpoint)) = &backend.kind else { panic!("{backend:#?}") };
+    endpoint
+}
+
 #[test]
-fn what_is_asked_by_a_pods_address_is_answered_with_its_identity() {
+fn what_is_asked_by_a_pods_address_is_answered_with_its_identity_and_its_name() {
     run(async || {
         let (_operator, proxy) = operator(&world()).await;
         let policy = first(&mut proxy.outbound_addr("127.0.1.2:80".parse().unwrap()).await.unwrap()).await;
-        let text = format!("{policy:?}");
-        assert!(
-            text.contains("Forward") && text.contains("web.demo.serviceaccount.identity.mesh.cluster.local"),
-            "{policy:#?}"
-        );
+        let endpoint = forwarded(&policy);
+        let identity = "web.demo.serviceaccount.identity.mesh.cluster.local";
+        assert!(format!("{:?}", endpoint.tls_identity).contains(identity), "{endpoint:#?}");
+        // By these telemetry knows whom the proxy has called.
+        let label = |name| endpoint.metric_labels.get(name).map(String::as_str);
+        assert_eq!(label("namespace"), Some("demo"), "{endpoint:#?}");
+        assert!(label("pod").is_some_and(|pod| pod.starts_with("web")), "{endpoint:#?}");
     });
 }
 
@@ -223,13 +237,7 @@ fn an_address_outside_the_mesh_is_forwarded_as_it_is() {
         let policy = first(&mut proxy.outbound_addr("192.0.2.7:443".parse().unwrap()).await.unwrap()).await;
         let fallback = meta::metadata::Kind::Default("egress-fallback".into());
         assert_eq!(policy.metadata.as_ref().and_then(|meta| meta.kind.clone()), Some(fallback));
-        let rule = &http1(&policy).routes[0].rules[0];
-        let Some(http::distribution::Kind::FirstAvailable(only)) = &rule.backends.as_ref().unwrap().kind
-        else {
-            panic!("{rule:#?}")
-        };
-        let backend = only.backends[0].backend.as_ref().unwrap();
-        let Some(backend::Kind::Forward(endpoint)) = &backend.kind else { panic!("{backend:#?}") };
+        let endpoint = forwarded(&policy);
         let addr = std::net::SocketAddr::try_from(endpoint.addr.unwrap()).unwrap();
         assert_eq!((addr, endpoint.tls_identity.clone()), ("192.0.2.7:443".parse().unwrap(), None));
     });

@@ -45,7 +45,7 @@ pub fn updates(before: Option<&EndpointSet>, now: &EndpointSet, zone: Option<&st
     updates
 }
 
-pub fn weighted(endpoint: &Endpoint, zone: Option<&str>) -> WeightedAddr {
+fn weighted(endpoint: &Endpoint, zone: Option<&str>) -> WeightedAddr {
     let meshed = endpoint.identity.is_some();
     WeightedAddr {
         addr: Some(endpoint.addr.into()),
@@ -102,6 +102,15 @@ fn labels(endpoint: &Endpoint, zone: Option<&str>) -> HashMap<String, String> {
     labels
 }
 
+/// An address that is asked for by itself: its namespace, which a Service's set says of all, stands with it.
+pub fn alone(endpoint: &Endpoint) -> WeightedAddr {
+    let mut addr = weighted(endpoint, None);
+    if !endpoint.namespace.is_empty() {
+        addr.metric_labels.insert("namespace".into(), endpoint.namespace.clone());
+    }
+    addr
+}
+
 /// A Service: no routes, so that `OutboundPolicies` governs.
 pub fn service_profile(authority: &Authority, cluster_domain: &str, opaque: bool) -> DestinationProfile {
     DestinationProfile {
@@ -115,14 +124,10 @@ pub fn service_profile(authority: &Authority, cluster_domain: &str, opaque: bool
 
 /// One address, a Pod's or not.
 pub fn pod_profile(endpoint: &Endpoint) -> DestinationProfile {
-    let mut addr = weighted(endpoint, None);
-    if !endpoint.namespace.is_empty() {
-        addr.metric_labels.insert("namespace".into(), endpoint.namespace.clone());
-    }
     DestinationProfile {
         opaque_protocol: endpoint.hint == Hint::Opaque,
         retry_budget: Some(retry_budget()),
-        endpoint: Some(addr),
+        endpoint: Some(alone(endpoint)),
         ..DestinationProfile::default()
     }
 }

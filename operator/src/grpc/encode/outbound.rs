@@ -77,7 +77,7 @@ fn of_service(policy: &ServicePolicy) -> OutboundPolicy {
 fn of_forward(forward: &Forward) -> OutboundPolicy {
     let backend = api::Backend {
         metadata: Some(metadata(&forward.meta)),
-        kind: Some(backend::Kind::Forward(destination::weighted(&forward.endpoint, None))),
+        kind: Some(backend::Kind::Forward(destination::alone(&forward.endpoint))),
         queue: Some(queue()),
     };
     let opaque = protocol::Opaque { routes: vec![opaque_route(backend.clone())] };

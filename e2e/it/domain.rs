@@ -31,28 +31,18 @@ fn pod(name: &str, asks: &[&str]) -> String {
         format!("{{ name: get-{index}, image: {IMAGE}, args: [get, '{url}', --within-s, '30'] }}")
     };
     let first: Vec<_> = asks.iter().enumerate().map(ask).collect();
-    format!(
-        "
-apiVersion: v1
-kind: Pod
-metadata: {{ name: {name}, labels: {{ app: {name} }} }}
-spec:
-  terminationGracePeriodSeconds: 1
+    let own = format!(
+        "spec:
   dnsPolicy: None
   dnsConfig:
     nameservers: [{DNS}]
     searches: [domain.svc.{DOMAIN}, svc.{DOMAIN}, {DOMAIN}]
     options: [{{ name: ndots, value: '5' }}]
   initContainers: [{}]
-  containers:
-  - name: app
-    image: {IMAGE}
-    args: [serve]
-    ports: [{{ name: http, containerPort: 8080 }}]
-    readinessProbe: {{ httpGet: {{ path: /, port: http }}, periodSeconds: 1 }}
 ",
         first.join(", ")
-    )
+    );
+    app::client(name).replace("spec:\n", &own)
 }
 
 #[test]

@@ -27,7 +27,7 @@ mod workloads;
 pub use assets::Dashboard;
 pub use login::Login;
 
-use crate::{ca::Authority, grpc::Streams, telemetry::Store};
+use crate::{ca::Authority, grpc::Streams, listen, telemetry::Store};
 use app::App;
 use axum::{
     Json, Router,
@@ -37,16 +37,11 @@ use axum::{
 };
 use guard::Hosts;
 use http::{HeaderMap, HeaderValue, Uri, header};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use mesh_policy::Tables;
 use refusal::Refusal;
-use std::{io, sync::Arc, time::Duration};
+use std::{io, sync::Arc};
 use stream::Hub;
-use tokio::{
-    net::TcpListener,
-    sync::{Semaphore, watch},
-    task::JoinSet,
-};
+use tokio::{net::TcpListener, sync::watch};
 use view::View;
 
 /// Everything that the API reads.
@@ -75,40 +70,11 @@ pub struct Config {
     pub started_ms: u64,
 }
 
-const MAX_CONNECTIONS: usize = 512;
-/// A request's head has to be there this soon after its connection, or after the answer before it.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-const MAX_HEAD_BYTES: usize = 32 << 10;
-
 /// Serves until it is dropped, and drops every connection with itself.
 pub async fn serve(listener: TcpListener, state: State) -> io::Result<()> {
     let hosts =
         Hosts { listen: Some(listener.local_addr()?.ip()), allowed: state.config.allowed_hosts.clone() };
-    let service = hyper_util::service::TowerToHyperService::new(router(hosts, state));
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let mut connections = JoinSet::new();
-    loop {
-        let slot = slots.clone().acquire_owned().await.map_err(io::Error::other)?;
-        let connection = match listener.accept().await {
-            Ok((connection, _)) => connection,
-            Err(error) => {
-                // Out of file descriptors, most likely: that passes, and a busy loop would not help.
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        while connections.try_join_next().is_some() {}
-        let service = service.clone();
-        connections.spawn(async move {
-            let _slot = slot;
-            let mut http = hyper::server::conn::http1::Builder::new();
-            http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD_BYTES);
-            if let Err(error) = http.serve_connection(TokioIo::new(connection), service).await {
-                tracing::debug!(%error, "a connection to the API ended early");
-            }
-        });
-    }
+    listen::serve(listener, router(hosts, state)).await
 }
 
 fn router(hosts: Hosts, state: State) -> Router {

@@ -43,6 +43,9 @@ use topics::Topics;
 /// When we stop, streams end at once; a connection that lingers is dropped after this.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(2);
 
+/// A Pod's proxy has a few; all Pods of a node may come from one address, where the network translates theirs.
+const CONNECTIONS_PER_HOST: u32 = 512;
+
 /// Knows whether proxies have been told where requests may go.
 #[derive(Clone)]
 pub struct Told(Topics<outbound::Outbound>);
@@ -91,7 +94,7 @@ pub async fn serve(door: Door, routes: Routes, stop: watch::Receiver<bool>) {
             accept(incoming, routes.into_axum_router(), stop).await;
         }
         Door::Tls(listener, config) => {
-            let incoming = door::handshakes(listener, config);
+            let incoming = door::handshakes(listener, config, CONNECTIONS_PER_HOST);
             accept(incoming, door::guarded(routes), stop).await;
         }
     }

@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod config;
 pub mod edges;
 pub mod grpc;
+pub mod held;
 pub mod layout;
 pub mod listen;
 pub mod random;

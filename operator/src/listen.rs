@@ -1,8 +1,30 @@
-//! Opens the ports at which others ask us.
+//! Opens the ports at which others ask us, and answers plain HTTP there.
 
+use crate::{held::Held, rate::Peer};
 use anyhow::Context;
-use std::net::{Ipv4Addr, SocketAddr};
-use tokio::net::TcpListener;
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet, time};
+
+/// Connections to a port; more wait to be accepted.
+const MAX_CONNECTIONS: usize = 512;
+/// Of these, one host's: anybody may knock here.
+const CONNECTIONS_PER_HOST: u32 = 128;
+/// A request's head has to be there this soon after its connection, or after the answer before it.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+const MAX_HEAD_BYTES: usize = 32 << 10;
+/// After a failed accept. Out of file descriptors, most likely: that passes, and a busy loop would not help.
+const REST: Duration = Duration::from_millis(100);
 
 /// `[::]` is every address of both families; where there is no IPv6, of IPv4.
 pub async fn listen(addr: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
@@ -15,10 +37,62 @@ pub async fn listen(addr: SocketAddr, flag: &str) -> anyhow::Result<TcpListener>
     })
 }
 
+/// Serves HTTP/1.1 until it is dropped, and drops every connection with itself.
+pub async fn serve(listener: TcpListener, routes: Router) -> io::Result<()> {
+    let service = TowerToHyperService::new(routes);
+    let (slots, held) = (Arc::new(Semaphore::new(MAX_CONNECTIONS)), Held::new(CONNECTIONS_PER_HOST));
+    let mut connections = JoinSet::new();
+    loop {
+        let slot = slots.clone().acquire_owned().await.map_err(io::Error::other)?;
+        let (connection, addr) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                time::sleep(REST).await;
+                continue;
+            }
+        };
+        while connections.try_join_next().is_some() {}
+        let Some(place) = held.take(Peer::at(addr)) else {
+            tracing::debug!(%addr, "one host has too many connections: this one is closed");
+            continue;
+        };
+        let service = service.clone();
+        connections.spawn(async move {
+            let _held = (slot, place);
+            let mut http = http1::Builder::new();
+            http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD_BYTES);
+            if let Err(error) = http.serve_connection(TokioIo::new(connection), service).await {
+                tracing::debug!(%error, "a connection ended early");
+            }
+        });
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::net::TcpStream;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpStream,
+    };
+
+    /// What comes from this machine counts one by one.
+    #[tokio::test]
+    async fn who_says_nothing_holds_up_nobody() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        tokio::spawn(serve(listener, Router::new().route("/", axum::routing::get(async || "here"))));
+        let mut silent = vec![];
+        for _ in 0..2 * CONNECTIONS_PER_HOST {
+            silent.push(TcpStream::connect(addr).await.unwrap());
+        }
+        let mut client = TcpStream::connect(addr).await.unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.ends_with("here"), "{answer}");
+    }
 
     #[tokio::test]
     async fn all_addresses_are_those_of_both_families() {

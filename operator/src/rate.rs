@@ -20,10 +20,13 @@ pub enum Peer {
 
 impl Peer {
     pub fn of<T>(request: &tonic::Request<T>) -> Peer {
-        match request.remote_addr() {
-            Some(addr) if addr.ip().to_canonical().is_loopback() => Peer::Connection(addr),
-            Some(addr) => Peer::Host(addr.ip().to_canonical()),
-            None => Peer::Unknown,
+        request.remote_addr().map_or(Peer::Unknown, Peer::at)
+    }
+
+    pub fn at(addr: SocketAddr) -> Peer {
+        match addr.ip().to_canonical() {
+            ip if ip.is_loopback() => Peer::Connection(addr),
+            ip => Peer::Host(ip),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `/live`, `/ready` and `/metrics`, for kubelet and for whoever scrapes. Reads only.
 
-use crate::grpc::Certificates;
+use crate::{grpc::Certificates, listen};
 use axum::{Router, extract::State, http::StatusCode, routing::get};
 use mesh_policy::Tables;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub async fn serve(listener: TcpListener, admin: Admin) -> std::io::Result<()> {
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
         .with_state(admin);
-    axum::serve(listener, routes).await
+    listen::serve(listener, routes).await
 }
 
 async fn ready(State(admin): State<Admin>) -> (StatusCode, &'static str) {

@@ -3,6 +3,7 @@
 
 mod inject;
 mod label;
+mod room;
 mod validate;
 
 pub use inject::Injector;
@@ -13,6 +14,7 @@ use axum::{
     Json, Router,
     extract::{DefaultBodyLimit, Path, State},
     http::StatusCode,
+    middleware,
     response::{IntoResponse, Response},
     routing::post,
 };
@@ -30,17 +32,21 @@ use kube::{
 };
 use mesh_charts::inject::Patch;
 use mesh_policy::{Settings, Tables};
+use room::Room;
 use rustls::ServerConfig;
 use serde::Deserialize;
 use std::{pin::pin, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet, time};
 
-/// An object has 1.5 MB at most, and a review may hold two.
-const MAX_BYTES: usize = 10 << 20;
 /// How far our watches may be behind the API server.
 const NEWS: Duration = Duration::from_secs(1);
 /// The API server sends a request whole.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// An API server asks over one or a few.
+const CONNECTIONS_PER_HOST: u32 = 64;
+/// What a connection's requests may send before it is read, and how many there may be.
+const WINDOW_BYTES: u32 = 256 << 10;
+const MAX_STREAMS: u32 = 250;
 
 type Request = AdmissionRequest<DynamicObject>;
 
@@ -93,8 +99,12 @@ pub async fn serve(
     let service = TowerToHyperService::new(router(webhook));
     let mut http = auto::Builder::new(TokioExecutor::new());
     http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-    http.http2().timer(TokioTimer::new());
-    let mut incoming = pin!(handshakes(listener, tls));
+    http.http2()
+        .timer(TokioTimer::new())
+        .initial_connection_window_size(WINDOW_BYTES)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .max_concurrent_streams(MAX_STREAMS);
+    let mut incoming = pin!(handshakes(listener, tls, CONNECTIONS_PER_HOST));
     let mut connections = JoinSet::new();
     while let Some(Ok(connection)) = incoming.next().await {
         while connections.try_join_next().is_some() {}
@@ -122,8 +132,9 @@ fn router(webhook: Webhook) -> Router {
         .route("/inject/{why}", post(inject))
         .route("/label", post(label))
         .route("/validate", post(validate))
-        .layer(DefaultBodyLimit::max(MAX_BYTES))
         .with_state(Arc::new(webhook))
+        .layer(DefaultBodyLimit::disable())
+        .layer(middleware::from_fn_with_state(Room::default(), room::within))
 }
 
 async fn inject(

@@ -1,11 +1,13 @@
 //! How many streams one peer may hold, and how fast it may open them: whoever reads the whole mesh's policy in a loop is held off,
 //! everybody else is not.
 
-use crate::rate::{Limiter, Peer};
+use crate::{
+    held::{Held, Place},
+    rate::{Limiter, Peer},
+};
 use std::{
-    collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Instant,
@@ -20,7 +22,7 @@ const PER_SECOND: u32 = 50;
 
 #[derive(Debug)]
 pub struct Streams {
-    held: Mutex<HashMap<Peer, u32>>,
+    held: Arc<Held<Peer>>,
     opened: Limiter<Peer>,
     refused: AtomicU64,
 }
@@ -28,7 +30,7 @@ pub struct Streams {
 impl Default for Streams {
     fn default() -> Streams {
         Streams {
-            held: Mutex::default(),
+            held: Held::new(MAX_STREAMS),
             opened: Limiter::new(BURST, PER_SECOND),
             refused: AtomicU64::new(0),
         }
@@ -36,14 +38,10 @@ impl Default for Streams {
 }
 
 /// One stream of a peer, for as long as it is held.
-#[derive(Debug)]
-pub struct Permit {
-    streams: Arc<Streams>,
-    peer: Peer,
-}
+pub type Permit = Place<Peer>;
 
 impl Streams {
-    pub fn admit(self: &Arc<Streams>, peer: Peer, now: Instant) -> Result<Permit, Status> {
+    pub fn admit(&self, peer: Peer, now: Instant) -> Result<Permit, Status> {
         let refuse = |message: String| {
             // Said once per thousand: a flood must not become one of the log.
             if self.refused.fetch_add(1, Relaxed).is_multiple_of(1_000) {
@@ -54,33 +52,15 @@ impl Streams {
         if !self.opened.allow(peer, now) {
             return refuse(format!("more than {PER_SECOND} new streams a second: try again in a second"));
         }
-        let mut held = self.held();
-        let count = held.entry(peer).or_default();
-        if *count >= MAX_STREAMS {
-            return refuse(format!("{MAX_STREAMS} streams are open from there: close some"));
+        match self.held.take(peer) {
+            Some(place) => Ok(place),
+            None => refuse(format!("{MAX_STREAMS} streams are open from there: close some")),
         }
-        *count += 1;
-        Ok(Permit { streams: self.clone(), peer })
     }
 
     /// Streams refused since start.
     pub fn refused(&self) -> u64 {
         self.refused.load(Relaxed)
-    }
-
-    fn held(&self) -> MutexGuard<'_, HashMap<Peer, u32>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        let mut held = self.streams.held();
-        let left = held.get(&self.peer).map_or(0, |count| count.saturating_sub(1));
-        match left {
-            0 => held.remove(&self.peer),
-            left => held.insert(self.peer, left),
-        };
     }
 }
 
@@ -96,7 +76,7 @@ mod tests {
 
     #[test]
     fn one_peer_is_bounded_and_others_are_not_affected() {
-        let streams = Arc::new(Streams::default());
+        let streams = Streams::default();
         let start = Instant::now();
         let open = |peer, now| streams.admit(peer, now);
         let held: Vec<Permit> = (0..10_000).filter_map(|_| open(host(1), start).ok()).collect();
@@ -113,6 +93,6 @@ mod tests {
             "50 a second, less one asked for"
         );
         drop(other);
-        assert!(streams.held().is_empty());
+        assert!(streams.held.is_empty());
     }
 }

@@ -1,6 +1,10 @@
 //! How callers come in and who they are: in plaintext from loopback (standalone), or over TLS, where all but `Certify` wants a
 //! certificate of the mesh.
 
+use crate::{
+    held::{Held, Place},
+    rate::Peer,
+};
 use axum::{
     Router,
     body::Body,
@@ -56,6 +60,7 @@ pub struct Caller {
 pub struct Secured {
     tls: TlsStream<TcpStream>,
     caller: Caller,
+    _place: Place<Peer>,
 }
 
 /// A handshake that has not ended by then never will.
@@ -65,15 +70,18 @@ const HANDSHAKES: usize = 512;
 /// After a failed accept (no file descriptor is left, say) the listener rests.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
-/// Connections as their handshakes end. A client that dawdles holds up nobody; one that fails is forgotten.
+/// Connections as their handshakes end, so many from each host at a time: anybody may knock here. A client that dawdles holds up
+/// nobody; one that fails is forgotten.
 pub fn handshakes(
     listener: TcpListener,
     config: watch::Receiver<Arc<ServerConfig>>,
+    per_host: u32,
 ) -> impl Stream<Item = io::Result<Secured>> {
     // When the server takes none for a while, finished handshakes wait here and then in their tasks, which are bounded.
     let (done, ready) = mpsc::channel(64);
     tokio::spawn(async move {
         let under_way = Arc::new(Semaphore::new(HANDSHAKES));
+        let held = Held::new(per_host);
         loop {
             let Ok(permit) = under_way.clone().acquire_owned().await else { return };
             let accepted = tokio::select! {
@@ -90,13 +98,17 @@ pub fn handshakes(
             };
             // An IPv4 caller of a listener for both families is the same caller.
             let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
+            let Some(place) = held.take(Peer::at(addr)) else {
+                tracing::debug!(%addr, per_host, "one host has too many connections: this one is closed");
+                continue;
+            };
             let acceptor = TlsAcceptor::from(config.borrow().clone());
             let done = done.clone();
             tokio::spawn(async move {
                 let _permit = permit;
                 let shaken = time::timeout(HANDSHAKE, async {
                     tcp.set_nodelay(true)?;
-                    Secured::new(acceptor.accept(tcp).await?, addr)
+                    Secured::new(acceptor.accept(tcp).await?, addr, place)
                 });
                 match shaken.await {
                     // Nobody takes it when the server has stopped: then it is closed.
@@ -133,7 +145,7 @@ fn refuse(status: Status) -> Response {
 }
 
 impl Secured {
-    fn new(tls: TlsStream<TcpStream>, addr: SocketAddr) -> io::Result<Secured> {
+    fn new(tls: TlsStream<TcpStream>, addr: SocketAddr, place: Place<Peer>) -> io::Result<Secured> {
         let certificates = tls.get_ref().1.peer_certificates();
         let certificate = certificates.and_then(<[_]>::first);
         let identity = match certificate.map(name) {
@@ -141,7 +153,7 @@ impl Secured {
             Some(Some(name)) => Some(name),
             Some(None) => return Err(io::Error::other("the certificate has no identity")),
         };
-        Ok(Secured { tls, caller: Caller { addr, identity } })
+        Ok(Secured { tls, caller: Caller { addr, identity }, _place: place })
     }
 }
 

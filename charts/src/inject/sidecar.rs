@@ -69,8 +69,7 @@ pub fn init(settings: &Settings, injection: &Injection) -> Container {
 
 /// A subcommand that redirects.
 fn redirecting(subcommand: &str, settings: &Settings) -> Vec<String> {
-    // 4190 is where a stock Linkerd proxy is tapped.
-    let mut inbound = vec!["4190".to_owned(), names::ADMIN_PORT.to_string()];
+    let mut inbound = vec![names::ADMIN_PORT.to_string()];
     inbound.extend(Some(settings.proxy.skip_inbound_ports.clone()).filter(|ports| !ports.is_empty()));
     let mut args = vec![
         subcommand.to_owned(),

@@ -252,7 +252,7 @@ fn annotations_reach_the_proxy_or_are_refused_by_name() {
             names::SKIP_INBOUND_PORTS,
             "22,8000-8010",
             "/args/4",
-            "\"--inbound-ports-to-ignore=4190,4191,22,8000-8010\"".into(),
+            "\"--inbound-ports-to-ignore=4191,22,8000-8010\"".into(),
         ),
         (names::SKIP_OUTBOUND_PORTS, "3306", "/args/5", "\"--outbound-ports-to-ignore=3306\"".into()),
         (

@@ -9,6 +9,7 @@ pub mod gateway;
 mod identity;
 pub mod inbound;
 mod meta;
+pub mod namespaces;
 pub mod outbound;
 pub mod pod;
 mod pods;

@@ -3,6 +3,7 @@
 use crate::{
     DefaultPolicy, World,
     identity::Identities,
+    namespaces,
     pod::{Container, Pod},
     ports::PortSet,
     world::Settings,
@@ -101,6 +102,8 @@ impl Pods {
                 ns.metadata.annotations.as_ref(),
                 &mut problems,
             );
+            let odd = namespaces::problems(ns);
+            problems.extend(odd.into_iter().map(|odd| (format!("Namespace {name}"), odd)));
         }
         // A Namespace says something about each of its Pods.
         let known: &[Arc<Pod>] = match Arc::ptr_eq(&before.namespaces, &now.namespaces) {
@@ -147,7 +150,8 @@ fn by_ip(
     problems: &mut Vec<(String, String)>,
 ) -> HashMap<IpAddr, Option<Arc<PodInfo>>> {
     let mut by_ip: HashMap<IpAddr, Option<Arc<PodInfo>>> = HashMap::with_capacity(pods.len());
-    for pod in pods {
+    // A node's address is that of all Pods which share its network, and none's.
+    for pod in pods.iter().filter(|pod| !pod.object.template.host_network) {
         for ip in &pod.ips {
             let Some(claimed) = by_ip.insert(*ip, Some(pod.clone())) else { continue };
             by_ip.insert(*ip, None);
@@ -183,9 +187,9 @@ fn read_one(
     let name = pod.metadata.name.clone()?;
     let namespace = pod.metadata.namespace.clone().unwrap_or_else(|| "default".into());
     let labels = &template.labels;
-    let annotation = |key: &str| {
-        let own = template.annotations.get(key);
-        own.or_else(|| namespace_annotations.and_then(|all| all.get(key))).map(String::as_str)
+    let stated = |key: &'static str| {
+        let all = [Some(&template.annotations), namespace_annotations];
+        all.into_iter().flatten().filter_map(move |all| all.get(key)).map(String::as_str)
     };
     let service_account = template
         .service_account_name
@@ -204,7 +208,7 @@ fn read_one(
     ports.sort_unstable();
     ports.dedup();
     ports.shrink_to_fit();
-    let opaque_ports = match annotation(names::OPAQUE_PORTS) {
+    let opaque_ports = match stated(names::OPAQUE_PORTS).next() {
         Some(text) => PortSet::parse(text).0,
         None => settings.opaque_ports.clone(),
     };
@@ -217,8 +221,9 @@ fn read_one(
         zone: labels.get("topology.kubernetes.io/zone").cloned(),
         node: pod.node_name.clone(),
         identity: meshed.then(|| identities.of(&namespace, &service_account)),
-        default_policy: annotation(names::DEFAULT_POLICY)
-            .and_then(DefaultPolicy::parse)
+        // One that cannot be read takes nothing away from its Namespace's.
+        default_policy: stated(names::DEFAULT_POLICY)
+            .find_map(DefaultPolicy::parse)
             .unwrap_or(settings.default_policy),
         ports,
         object: pod.clone(),
@@ -300,6 +305,15 @@ fn check_annotations(
     problems: &mut Vec<(String, String)>,
 ) {
     let Some(annotations) = annotations else { return };
+    // An injector that has seen it has said so on the Pod.
+    if let Some(text) = annotations.get(names::INJECT)
+        && !["enabled", "disabled"].contains(&text.as_str())
+    {
+        problems.push((
+            object(),
+            format!("annotation {}={text:?} means nothing: want enabled or disabled", names::INJECT),
+        ));
+    }
     if let Some(text) = annotations.get(names::DEFAULT_POLICY)
         && DefaultPolicy::parse(text).is_none()
     {

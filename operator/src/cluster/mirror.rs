@@ -6,11 +6,7 @@ use mesh_api::names;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// Whether Pods of a Namespace are to be meshed unless they say otherwise.
-pub fn is_enabled(namespace: &Namespace) -> bool {
-    let annotations = namespace.metadata.annotations.as_ref();
-    annotations.and_then(|all| all.get(names::INJECT)).is_some_and(|value| value == "enabled")
-}
+pub use mesh_policy::namespaces::is_meshed as is_enabled;
 
 /// What the label is, and what it should be, where they differ.
 fn difference(namespace: &Namespace) -> Option<(Option<&str>, Option<&'static str>)> {

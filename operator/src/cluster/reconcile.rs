@@ -5,7 +5,7 @@ use super::mirror;
 use k8s_openapi::{api::core::v1::Namespace, jiff::Timestamp};
 use mesh_api::names;
 use mesh_charts::inject;
-use mesh_policy::{Diagnostic, Pod, Severity};
+use mesh_policy::{Diagnostic, Pod, Severity, namespaces::refusing_level};
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, HashMap},
@@ -65,7 +65,8 @@ pub fn unmeshed(namespaces: &[Arc<Namespace>], pods: &[Arc<Pod>], terms: &Terms,
         let annotations = namespace.metadata.annotations.as_ref();
         let restart =
             annotations.and_then(|all| all.get(names::RECONCILE)).is_some_and(|own| own == "restart");
-        let restart = restart && terms.restarts;
+        // Where its Pods would be refused, a rollout would stand still.
+        let restart = restart && terms.restarts && refusing_level(namespace).is_none();
         let key = (pod.metadata.namespace.clone().unwrap_or_default(), kind, name);
         let entry = found.entry(key).or_insert((0, restart));
         entry.0 += 1;
@@ -249,6 +250,23 @@ mod tests {
         assert_eq!((found[0].kind.as_str(), found[0].name.as_str(), found[0].pods), ("Deployment", "web", 1));
         assert!(!found[0].restart);
         assert_eq!(found[0].finding().remedy, "kubectl rollout restart -n shop deployment/web");
+    }
+
+    #[test]
+    fn nothing_is_restarted_where_its_pods_would_be_refused() {
+        let restart = |level: &str| {
+            let labels = json!({"pod-security.kubernetes.io/enforce": level});
+            let annotations = json!({"mesh.dev/inject": "enabled", "mesh.dev/reconcile": "restart"});
+            let namespace =
+                json!({"metadata": {"name": "shop", "annotations": annotations, "labels": labels}});
+            let pod = json!({"metadata": {"name": "web", "namespace": "shop"}, "spec": {"containers": []}});
+            let terms = Terms { control_namespace: "mesh-system".into(), restarts: true };
+            let now = "2026-01-01T00:01:00Z".parse().unwrap();
+            let (namespace, pod) =
+                (serde_json::from_value(namespace).unwrap(), serde_json::from_value(pod).unwrap());
+            unmeshed(&[Arc::new(namespace)], &[Arc::new(pod)], &terms, now).unmeshed[0].restart
+        };
+        assert!(restart("privileged") && !restart("baseline") && !restart("restricted"));
     }
 
     #[test]

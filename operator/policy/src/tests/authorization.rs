@@ -63,6 +63,34 @@ fn defaults() {
         "metadata: { name: cart-1, namespace: shop, annotations: { mesh.dev/default-policy: deny },",
     );
     check(&tables(&own), ["denied", "denied", "denied"]);
+    let its_own_misspelt = tables(&own.replace("default-policy: deny", "default-policy: allow_all"));
+    assert!(its_own_misspelt.diagnostics()[0].message.contains("allow_all"));
+    check(&its_own_misspelt, ["allowed", "allowed", "denied"]);
+}
+
+#[test]
+fn pods_in_the_network_of_their_node_share_its_address_and_nobody_is_to_blame() {
+    let pods = |network: &str| {
+        let pod = |name: &str| {
+            format!(
+                "\n---\napiVersion: v1\nkind: Pod\nmetadata: {{ name: {name}, namespace: shop }}\n\
+                 spec: {{ {network} containers: [] }}\nstatus: {{ podIP: 10.8.0.1 }}"
+            )
+        };
+        tables(&(SHOP.to_owned() + &pod("a") + &pod("b")))
+    };
+    let nodes = pods("hostNetwork: true,");
+    assert!(nodes.diagnostics().is_empty(), "{:?}", nodes.diagnostics());
+    assert!(nodes.pod_by_ip("10.8.0.1".parse().unwrap()).is_none());
+    let own = pods("");
+    assert!(own.diagnostics()[0].message.contains("also that of Pod a"), "{:?}", own.diagnostics());
+}
+
+#[test]
+fn an_annotation_that_asks_for_no_known_thing_is_said() {
+    let shop = SHOP.replace("mesh.dev/default-policy: mesh-only", "mesh.dev/inject: 'true'");
+    let said = tables(&shop).diagnostics()[0].to_string();
+    assert!(said.starts_with("Namespace shop: annotation mesh.dev/inject=\"true\" means nothing"), "{said}");
 }
 
 #[test]

@@ -130,6 +130,12 @@ async fn a_namespace_is_labelled_while_it_is_written() {
     let (_, answer) = post("/label", review("", "Namespace", "CREATE", namespace("enabled"))).await;
     let patch: Vec<u8> = serde_json::from_value(answer["response"]["patch"].clone()).unwrap();
     assert!(String::from_utf8(patch).unwrap().contains("mesh.dev/inject-webhook"));
+    assert_eq!(answer["response"]["warnings"], Value::Null);
+    let mut strict = namespace("enabled");
+    strict["metadata"]["labels"] = json!({"pod-security.kubernetes.io/enforce": "restricted"});
+    let (_, answer) = post("/label", review("", "Namespace", "UPDATE", strict)).await;
+    let warning = answer["response"]["warnings"][0].as_str().unwrap();
+    assert!(warning.contains("restricted refuses") && warning.len() < 256, "{warning}");
     let (_, answer) = post("/label", review("", "Namespace", "UPDATE", namespace("disabled"))).await;
     assert_eq!((&answer["response"]["allowed"], &answer["response"]["patch"]), (&true.into(), &Value::Null));
 }
@@ -143,7 +149,7 @@ async fn garbage_is_refused_or_changes_nothing() {
             assert!(status.is_client_error(), "{path} {body}: {status}");
         }
     }
-    let large = vec![b' '; MAX_BYTES + 1];
+    let large = vec![b' '; room::MAX_BYTES + 1];
     assert_eq!(post("/inject/namespace", large).await.0, StatusCode::PAYLOAD_TOO_LARGE);
     assert_eq!(post("/other", "{}").await.0, StatusCode::NOT_FOUND);
     for (kind, object) in [("Pod", Value::Null), ("Pod", json!({"spec": 7})), ("Service", json!({}))] {

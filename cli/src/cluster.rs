@@ -99,9 +99,26 @@ pub fn found<T>(answer: kube::Result<T>) -> kube::Result<Option<T>> {
 /// What the API server answered, or why it could not.
 fn sentence(e: kube::Error) -> anyhow::Error {
     if let kube::Error::Api(status) = &e {
-        return anyhow!("the API server says: {}", status.message);
+        let said = format!("the API server says: {}", status.message);
+        return if status.code == 403 { Forbidden(said).into() } else { anyhow!(said) };
     }
     anyhow!("cannot ask the API server: {}", cause(&e))
+}
+
+/// What the API server keeps from this user.
+#[derive(Debug)]
+struct Forbidden(String);
+
+impl fmt::Display for Forbidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Forbidden {}
+
+pub fn is_forbidden(e: &anyhow::Error) -> bool {
+    e.downcast_ref::<Forbidden>().is_some()
 }
 
 /// What is at the bottom of an error: the layers above it repeat each other.

@@ -30,7 +30,11 @@ pub async fn run(api: &Client, StatOptions { workload, common }: StatOptions) ->
     if common.output == Output::Json {
         return print_json(&list);
     }
-    print_table(&table(&list), "no workloads: the operator has read no Pods");
+    let nothing = match namespace {
+        Some(namespace) => format!("no workloads in namespace {namespace} that you may see"),
+        None => "no workloads: the operator has read no Pods".to_owned(),
+    };
+    print_table(&table(&list), &nothing);
     Ok(())
 }
 

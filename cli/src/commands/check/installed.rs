@@ -2,12 +2,12 @@
 
 use super::{
     injector, kubernetes,
-    made::{fail, pass, unless},
+    made::{fail, pass, unless, unseen},
 };
 use crate::{
     api::Client,
     arguments::CheckOptions,
-    cluster::{Cluster, Operator, subject},
+    cluster::{Cluster, Operator, is_forbidden, subject},
     commands::{install::ready, upgrade, values},
 };
 use k8s_openapi::api::core::v1::Pod;
@@ -81,18 +81,25 @@ async fn objects(cluster: &Cluster, namespace: &str) -> Check {
         let kept = upgrade::kept(cluster, namespace).await?;
         anyhow::Ok(chart::render(&values::read(&Default::default(), None, Some(&kept))?)?)
     };
-    let mut missing = vec![];
+    let (mut missing, mut hidden) = (vec![], vec![]);
     match rendered.await {
         Ok(objects) => {
             for object in &objects {
                 match cluster.get(&object.value).await {
                     Ok(Some(_)) => {}
                     Ok(None) => missing.push(format!("{} is missing", subject(&object.value))),
+                    Err(e) if is_forbidden(&e) => hidden.push(subject(&object.value)),
                     Err(e) => missing.push(format!("{e:#}")),
                 }
             }
         }
+        Err(e) if is_forbidden(&e) => {
+            hidden.push(format!("ConfigMap {namespace}/{}", names::VALUES_CONFIG_MAP))
+        }
         Err(e) => missing.push(format!("{e:#}")),
+    }
+    if missing.is_empty() && !hidden.is_empty() {
+        return unseen(&hidden, CONTROL_PLANE, NAME);
     }
     unless(missing, CONTROL_PLANE, NAME, REMEDY)
 }

@@ -2,10 +2,10 @@
 
 use super::{
     kubernetes,
-    made::{fail, pass},
+    made::{fail, pass, unseen},
 };
 use crate::{
-    cluster::{Cluster, subject},
+    cluster::{Cluster, is_forbidden, subject},
     installation,
 };
 use k8s_openapi::api::authorization::v1::{
@@ -48,7 +48,7 @@ async fn is_not_there(cluster: &Cluster, objects: &[Object]) -> [Check; 2] {
     const MESH: &str = "no mesh is there yet";
     const NAMES: &str = "no name of the mesh is somebody else's";
     let mut meshes = BTreeSet::new();
-    let mut taken = vec![];
+    let (mut taken, mut hidden) = (vec![], vec![]);
     for object in objects.iter().filter(|object| object.kind() != "Namespace") {
         match cluster.get(&object.value).await {
             Ok(None) => {}
@@ -57,6 +57,7 @@ async fn is_not_there(cluster: &Cluster, objects: &[Object]) -> [Check; 2] {
                 None if installation::is_our_definition(&object.value) => {}
                 None => taken.push(format!("{} is there and is none of the mesh's", subject(&object.value))),
             },
+            Err(e) if is_forbidden(&e) => hidden.push(subject(&object.value)),
             Err(e) => taken.push(format!("{e:#}")),
         }
     }
@@ -66,10 +67,12 @@ async fn is_not_there(cluster: &Cluster, objects: &[Object]) -> [Check; 2] {
     };
     [
         match meshes.first() {
+            None if !hidden.is_empty() => unseen(&hidden, INSTALL, MESH),
             None => pass(INSTALL, MESH),
             Some(namespace) => fail(INSTALL, MESH, there.collect(), &upgrade(namespace)),
         },
         match taken.is_empty() {
+            true if !hidden.is_empty() => unseen(&hidden, INSTALL, NAMES),
             true => pass(INSTALL, NAMES),
             false => {
                 fail(INSTALL, NAMES, taken, "the mesh overwrites nothing: give it another name, or delete it")

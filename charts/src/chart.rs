@@ -10,10 +10,6 @@ use serde_json::{Value, json};
 const RELEASE: &str = "mesh";
 const RELEASE_NAMESPACE: &str = "default";
 
-/// Kubernetes 1.28 is the oldest whose webhooks look into an object before they are called (`matchConditions`); an older one refuses
-/// the field, or calls the operator for every Pod there is.
-pub const OLDEST_KUBERNETES_MINOR: u32 = 28;
-
 /// Its name in the chart, and its text.
 macro_rules! template_file {
     ($name:literal) => {

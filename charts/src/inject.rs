@@ -64,7 +64,7 @@ impl Injection {
 /// What the cluster can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cluster {
-    /// Init containers may stay (`restartPolicy: Always`): Kubernetes 1.29 and later.
+    /// Init containers may stay (`restartPolicy: Always`), whichever node a Pod comes to.
     pub native_sidecars: bool,
 }
 

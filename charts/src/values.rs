@@ -104,7 +104,7 @@ pub struct Operator {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Proxy {
     /// native: an init container that stays, started before and ended after the others. classic: a container beside them, also
-    /// used where Kubernetes is older than 1.29.
+    /// used where the API server or a node is older than Kubernetes 1.29.
     pub sidecar: Sidecar,
     /// Who redirects the Pod's connections. sidecar: the proxy itself, which begins as root and gives that up before it serves.
     /// init: a container of its own that ends, so that nothing of the Pod's is root for longer; Pods are ready a second later.

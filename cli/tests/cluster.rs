@@ -287,6 +287,26 @@ fn a_cluster_that_cannot_take_a_mesh_says_why() {
     assert_eq!(find(&checks, "no clock skew").outcome, Outcome::Warn);
 }
 
+/// As while a cluster is being upgraded.
+#[test]
+fn nodes_that_are_behind_their_api_server_are_named() {
+    let node = |name: &str, version: &str| {
+        let mut node = object("v1", "Node", None, name);
+        node["status"] = json!({ "nodeInfo": {
+            "kubeletVersion": version, "architecture": "", "bootID": "", "containerRuntimeVersion": "",
+            "kernelVersion": "", "kubeProxyVersion": "", "machineID": "", "operatingSystem": "", "osImage": "",
+            "systemUUID": "",
+        } });
+        node
+    };
+    let server = ApiServer::with(&[node("new", "v1.29.1"), node("old", "v1.28.15-eks-1a2b3c")]);
+    let checks = checked(&server, &["--pre"]);
+    let found = find(&checks, "Kubernetes is new enough");
+    assert_eq!(found.outcome, Outcome::Warn);
+    assert_eq!(found.findings, ["node old is v1.28.15-eks-1a2b3c"]);
+    assert!(found.remedy.contains("restart the operator"), "{found:?}");
+}
+
 #[test]
 fn an_api_server_that_answers_nothing_is_the_only_finding() {
     let server = ApiServer::with(&[]);

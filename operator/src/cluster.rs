@@ -22,6 +22,7 @@ mod status;
 #[cfg(test)]
 pub(crate) mod testing;
 mod troubles;
+mod version;
 mod webhook;
 mod writes;
 
@@ -39,6 +40,7 @@ use crate::{
 use anyhow::Context;
 use kube::Client;
 use mesh_api::names;
+use mesh_charts::{inject, kubernetes::NATIVE_SIDECARS};
 use mesh_policy::Tables;
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -188,12 +190,8 @@ impl Cluster {
 
     async fn injector(&self, config: &Config) -> anyhow::Result<Option<webhook::Injector>> {
         let Some(file) = &config.injection else { return Ok(None) };
-        let version = self.client.apiserver_version().await.context("asking for the API server's version")?;
-        // Some clouds write `34+`.
-        let digits = version.minor.trim_end_matches(|c: char| !c.is_ascii_digit());
-        let minor =
-            digits.parse().with_context(|| format!("the API server's version is 1.{}", version.minor))?;
-        webhook::Injector::open(file, minor).map(Some)
+        let native_sidecars = version::oldest(&self.client).await? >= NATIVE_SIDECARS;
+        webhook::Injector::open(file, inject::Cluster { native_sidecars }).map(Some)
     }
 
     /// We have been told to end. Whoever asks us meanwhile still gets an answer.

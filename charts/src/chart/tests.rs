@@ -1,5 +1,5 @@
 use super::*;
-use crate::values::Given;
+use crate::{kubernetes, values::Given};
 use k8s_openapi::{
     api::{
         admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration},
@@ -186,5 +186,5 @@ fn chart_and_program_have_one_version() {
     let chart: Value = serde_saphyr::from_str(include_str!("../../mesh/Chart.yaml")).unwrap();
     assert_eq!(chart["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(chart["appVersion"], env!("CARGO_PKG_VERSION"));
-    assert_eq!(chart["kubeVersion"], format!(">=1.{OLDEST_KUBERNETES_MINOR}.0-0"));
+    assert_eq!(chart["kubeVersion"], format!(">=1.{}.0-0", kubernetes::OLDEST));
 }

@@ -51,7 +51,10 @@ impl fmt::Display for Skip {
                 write!(f, "container {container} wants port {port}, which is the proxy's")
             }
             Skip::ClassicJob => {
-                write!(f, "a Pod that is to end needs native sidecars (Kubernetes 1.29 and later)")
+                write!(
+                    f,
+                    "a Pod that is to end needs native sidecars (Kubernetes 1.29 and later, nodes included)"
+                )
             }
             Skip::Invalid { annotation, value, want } => write!(f, "{annotation}={value:?}: want {want}"),
         }

@@ -35,6 +35,8 @@ struct State {
     writes: Vec<(Method, String, Value)>,
     /// Paths to which nothing can be written.
     refused: BTreeSet<String>,
+    /// The minor number of its version.
+    minor: String,
     /// What a POST to a path is answered with, instead of what was sent.
     replies: BTreeMap<String, Reply>,
 }
@@ -52,6 +54,7 @@ impl ApiServer {
             away: None,
             stalled: watch::Sender::default(),
             writes: vec![],
+            minor: "34".into(),
             replies: BTreeMap::new(),
             refused: BTreeSet::new(),
         };
@@ -96,6 +99,11 @@ impl ApiServer {
         state.writes.iter().filter(|(_, at, _)| at == path).map(|(_, _, body)| body.clone()).collect()
     }
 
+    /// Makes it an API server of this version: 1.`minor`.
+    pub fn version(&self, minor: &str) {
+        self.state().minor = minor.to_owned();
+    }
+
     /// Answers every creation there with this object from now on.
     pub fn reply(&self, path: &str, object: Value) {
         self.decide(path, move |_| object.clone());
@@ -138,6 +146,11 @@ impl ApiServer {
             return status_of(status, "Unavailable");
         }
         let path = uri.path().to_owned();
+        if path == "/version" {
+            let mut version = k8s_openapi::apimachinery::pkg::version::Info::default();
+            (version.major, version.minor) = ("1".into(), state.minor.clone());
+            return json_of(StatusCode::OK, &json!(version));
+        }
         if !rights::allow(method, uri) {
             return status_of(403, &format!("the chart gives no right to {method} {uri}"));
         }
@@ -173,11 +186,18 @@ impl ApiServer {
             });
             return Response::new(StreamBody::new(lines).boxed_unsync());
         }
-        let items: Vec<&Value> = objects.values().collect();
-        let version = state.version.to_string();
+        let asked = |name: &str| {
+            let pair = uri.query()?.split('&').find_map(|pair| pair.strip_prefix(name))?;
+            pair.parse::<usize>().ok()
+        };
+        let (from, limit) = (asked("continue=").unwrap_or(0), asked("limit=").unwrap_or(usize::MAX));
+        let items: Vec<&Value> = objects.values().skip(from).take(limit).collect();
+        let next = from + items.len();
+        let next = if next < objects.len() { next.to_string() } else { String::new() };
+        let metadata = json!({"resourceVersion": state.version.to_string(), "continue": next});
         json_of(
             StatusCode::OK,
-            &json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": version}, "items": items}),
+            &json!({"kind": "List", "apiVersion": "v1", "metadata": metadata, "items": items}),
         )
     }
 }

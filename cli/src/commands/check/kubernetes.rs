@@ -1,16 +1,18 @@
 //! The cluster itself: whether its API server answers, is new enough, agrees on the time, and knows routes.
 
-use super::made::{fail, pass, warn};
-use crate::cluster::Cluster;
-use k8s_openapi::apimachinery::pkg::version::Info;
-use kube::client::Body;
+use super::made::{fail, pass, unless, warn};
+use crate::cluster::{Cluster, is_forbidden};
+use k8s_openapi::{api::core::v1::Node, apimachinery::pkg::version::Info};
+use kube::{Api, api::ListParams, client::Body};
 use mesh_api::check::Check;
-use mesh_charts::chart::OLDEST_KUBERNETES_MINOR;
+use mesh_charts::kubernetes::{NATIVE_SIDECARS, OLDEST, minor};
 use std::time::{Duration, SystemTime};
 
 const GROUP: &str = "kubernetes-api";
-/// The first with sidecars among the init containers.
-const NATIVE_SIDECARS_MINOR: u32 = 29;
+/// A Node has tens of kilobytes: so many are read at a time.
+const PAGE: u32 = 100;
+/// So many findings say enough of nodes that are alike.
+const MOST_NODES: usize = 5;
 /// Certificates are valid from a little before they are made; more than that, and a fresh one is not valid yet.
 const MOST_SKEW: Duration = Duration::from_secs(10);
 
@@ -21,34 +23,60 @@ pub async fn checks(cluster: &Cluster) -> Result<Vec<Check>, Check> {
         let remedy = "look at the kubeconfig and its context; kubectl version asks the same question";
         fail(GROUP, NAME, vec![format!("{cluster}: {e:#}")], remedy)
     })?;
-    Ok(vec![pass(GROUP, NAME), is_new_enough(&version), clocks(cluster).await, gateway_api(cluster).await])
+    let old_nodes = match cluster.ask(old_nodes(cluster)).await {
+        Ok(old_nodes) => old_nodes,
+        // Told of the API server alone.
+        Err(e) if is_forbidden(&e) => vec![],
+        Err(e) => vec![format!("the nodes' versions are not known: {e:#}")],
+    };
+    let is_new_enough = is_new_enough(&version, old_nodes);
+    Ok(vec![pass(GROUP, NAME), is_new_enough, clocks(cluster).await, gateway_api(cluster).await])
 }
 
-fn is_new_enough(version: &Info) -> Check {
+fn is_new_enough(version: &Info, mut old_nodes: Vec<String>) -> Check {
     const NAME: &str = "Kubernetes is new enough";
-    let minor = minor(version);
     let says = || vec![format!("the API server is {}", version.git_version)];
-    match minor {
-        Some(minor) if minor >= NATIVE_SIDECARS_MINOR => pass(GROUP, NAME),
-        Some(minor) if minor >= OLDEST_KUBERNETES_MINOR => warn(
+    match minor(&format!("{}.{}", version.major, version.minor)) {
+        Some(minor) if minor >= NATIVE_SIDECARS => {
+            let more = old_nodes.len().saturating_sub(MOST_NODES);
+            if more > 0 {
+                old_nodes.truncate(MOST_NODES);
+                old_nodes.push(format!("and {more} nodes more"));
+            }
+            let remedy = "until no node is older than 1.29, proxies stand beside the other containers, and Jobs get none; \
+                          then restart the operator, which looks when it starts";
+            unless(old_nodes, GROUP, NAME, remedy)
+        }
+        Some(minor) if minor >= OLDEST => warn(
             GROUP,
             NAME,
             says(),
             "proxies stand beside the other containers, and Jobs get none; 1.29 has native sidecars",
         ),
-        Some(_) | None => fail(
-            GROUP,
-            NAME,
-            says(),
-            &format!("the mesh needs Kubernetes 1.{OLDEST_KUBERNETES_MINOR} or later"),
-        ),
+        Some(_) | None => {
+            fail(GROUP, NAME, says(), &format!("the mesh needs Kubernetes 1.{OLDEST} or later"))
+        }
     }
 }
 
-/// Some providers write `29+`.
-fn minor(version: &Info) -> Option<u32> {
-    let digits: String = version.minor.chars().take_while(char::is_ascii_digit).collect();
-    if version.major == "1" { digits.parse().ok() } else { None }
+/// Those that refuse Pods with a native sidecar.
+async fn old_nodes(cluster: &Cluster) -> kube::Result<Vec<String>> {
+    let (nodes, mut page) = (Api::<Node>::all(cluster.client.clone()), ListParams::default().limit(PAGE));
+    let mut old = vec![];
+    loop {
+        let read = nodes.list(&page).await?;
+        for node in read.items {
+            let info = node.status.and_then(|status| status.node_info).unwrap_or_default();
+            if minor(&info.kubelet_version).is_some_and(|minor| minor < NATIVE_SIDECARS) {
+                let name = node.metadata.name.unwrap_or_default();
+                old.push(format!("node {name} is {}", info.kubelet_version));
+            }
+        }
+        match read.metadata.continue_ {
+            Some(next) if !next.is_empty() => page = page.continue_token(&next),
+            _ => return Ok(old),
+        }
+    }
 }
 
 /// The `Date` of an answer, which has whole seconds, against our own clock before and after.
@@ -133,8 +161,17 @@ mod tests {
             ("", "", Outcome::Fail),
         ] {
             let version = Info { major: major.into(), minor: minor.into(), ..Default::default() };
-            assert_eq!(is_new_enough(&version).outcome, expected, "{major}.{minor}");
+            assert_eq!(is_new_enough(&version, vec![]).outcome, expected, "{major}.{minor}");
         }
+    }
+
+    #[test]
+    fn many_old_nodes_are_counted() {
+        let version = Info { major: "1".into(), minor: "29".into(), ..Default::default() };
+        let nodes = |count| (0..count).map(|n| format!("node n{n} is v1.28.0")).collect::<Vec<_>>();
+        assert_eq!(is_new_enough(&version, nodes(5)).findings, nodes(5));
+        let findings = is_new_enough(&version, nodes(7)).findings;
+        assert_eq!((findings.len(), findings[5].as_str()), (6, "and 2 nodes more"));
     }
 
     #[test]

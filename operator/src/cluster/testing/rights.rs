@@ -90,7 +90,7 @@ fn what_the_chart_does_not_give_is_refused() {
         assert!(allowed(method.clone(), path), "{method} {path}");
     }
     for (method, path) in [
-        (Method::GET, "/api/v1/nodes"),
+        (Method::GET, "/api/v1/persistentvolumes"),
         (Method::PATCH, "/api/v1/namespaces/shop/pods/web"),
         (Method::GET, "/api/v1/namespaces/mesh/secrets"),
         (Method::GET, "/api/v1/namespaces/shop/secrets/mesh-identity"),

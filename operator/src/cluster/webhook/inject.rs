@@ -7,25 +7,17 @@ use kube::core::admission::{AdmissionResponse, Operation};
 use mesh_charts::inject::{self, Cluster, Injection, Outcome};
 use std::{collections::BTreeMap, path::Path};
 
-/// Since Kubernetes 1.29, an init container may stay.
-const NATIVE_SIDECARS: u32 = 29;
-
 pub struct Injector {
-    injection: Injection,
-    cluster: Cluster,
+    pub injection: Injection,
+    pub cluster: Cluster,
 }
 
 impl Injector {
-    /// `minor`: the API server's version, 1.`minor`.
-    pub fn open(file: &Path, minor: u32) -> anyhow::Result<Injector> {
+    pub fn open(file: &Path, cluster: Cluster) -> anyhow::Result<Injector> {
         let text = std::fs::read_to_string(file)
             .with_context(|| format!("reading {} (is the ConfigMap mounted?)", file.display()))?;
         let injection = Injection::parse(&text).with_context(|| format!("reading {}", file.display()))?;
-        Ok(Injector::new(injection, minor))
-    }
-
-    pub fn new(injection: Injection, minor: u32) -> Injector {
-        Injector { injection, cluster: Cluster { native_sidecars: minor >= NATIVE_SIDECARS } }
+        Ok(Injector { injection, cluster })
     }
 
     /// Never refuses a Pod: what cannot be read or meshed stays as it is, and is found later.

@@ -4,7 +4,10 @@ use super::*;
 use crate::world::{manifests, parse, stores::Stores};
 use axum::body::Body;
 use http_body_util::BodyExt;
-use mesh_charts::{inject::Injection, values::Values};
+use mesh_charts::{
+    inject::{Cluster, Injection},
+    values::Values,
+};
 use serde_json::{Value, json};
 use tower_service::Service;
 
@@ -25,7 +28,7 @@ async fn post(path: &str, body: impl Into<Body>) -> (StatusCode, Value) {
         stores.apply(&change);
     }
     let injection = Injection::of(&Values::default()).unwrap();
-    let injector = Some(Injector::new(injection, 34));
+    let injector = Some(Injector { injection, cluster: Cluster { native_sidecars: true } });
     let nothing = Tables::build(&mesh_policy::World::default(), &Settings::default());
     let tables = watch::channel(Arc::new(nothing)).1;
     let (readers, maps) = (stores.readers(), Maps::of(&["shop"]));

@@ -1,7 +1,7 @@
 //! Finds the Pods in YAML files, as they are or as templates of what makes them, for `mesh inject` and `mesh uninject`. Documents
 //! in which nothing changes keep their text, comments included.
 
-use super::{Cluster, Injection, Outcome, Patch, inject, uninject};
+use super::{Cluster, Injection, Outcome, Patch, Skip, inject, is_left_out, uninject};
 use k8s_openapi::api::core::v1::Pod;
 use mesh_api::names;
 use serde_json::{Value, json};
@@ -30,6 +30,8 @@ pub enum Change {
     Injected(Outcome),
     Uninjected,
     Nothing,
+    /// It holds a Pod template, and is no workload of Kubernetes' own.
+    Unknown,
 }
 
 impl fmt::Display for Entry {
@@ -41,6 +43,11 @@ impl fmt::Display for Entry {
             Change::Injected(Outcome::Skipped(skip)) => write!(f, "{subject}: skipped: {skip}")?,
             Change::Uninjected => write!(f, "{subject}: proxy taken out")?,
             Change::Nothing => write!(f, "{subject}: has no proxy")?,
+            Change::Unknown => write!(
+                f,
+                "{subject}: left as it is, being no workload of Kubernetes' own: on the cluster, {} on its Pod template works",
+                names::INJECT
+            )?,
         }
         self.note.map_or(Ok(()), |note| write!(f, " ({note})"))
     }
@@ -53,7 +60,11 @@ pub fn inject_all(
     cluster: Cluster,
 ) -> Result<(String, Vec<Entry>), Error> {
     let asked = BTreeMap::from([(names::INJECT.to_owned(), "enabled".to_owned())]);
-    rewrite(text, &|pod| {
+    rewrite(text, &|namespace, pod| {
+        if is_left_out(namespace, &injection.control_namespace) {
+            let skipped = Outcome::Skipped(Skip::LeftOut(namespace.to_owned()));
+            return (Change::Injected(skipped), Patch::default());
+        }
         let decision = inject(pod, &asked, injection, cluster);
         (Change::Injected(decision.outcome), decision.patch)
     })
@@ -61,13 +72,14 @@ pub fn inject_all(
 
 /// The same documents without our proxies.
 pub fn uninject_all(text: &str) -> Result<(String, Vec<Entry>), Error> {
-    rewrite(text, &|pod| {
+    rewrite(text, &|_, pod| {
         let patch = uninject(pod);
         (if patch.0.is_empty() { Change::Nothing } else { Change::Uninjected }, patch)
     })
 }
 
-type Decide<'f> = dyn Fn(&Pod) -> (Change, Patch) + 'f;
+/// By an object's namespace, empty where it names none, and its Pod.
+type Decide<'f> = dyn Fn(&str, &Pod) -> (Change, Patch) + 'f;
 
 fn rewrite(text: &str, decide: &Decide) -> Result<(String, Vec<Entry>), Error> {
     let mut entries = vec![];
@@ -114,18 +126,24 @@ fn object(object: &mut Value, decide: &Decide, entries: &mut Vec<Entry>) -> Resu
         }
         return Ok(());
     }
-    let Some(path) = template_path(&kind) else { return Ok(()) };
     let text = |name: &str| object["metadata"][name].as_str().unwrap_or_default();
-    let subject = match text("namespace") {
+    let namespace = text("namespace").to_owned();
+    let subject = match namespace.as_str() {
         "" => format!("{kind} {}", text("name")),
         namespace => format!("{kind} {namespace}/{}", text("name")),
+    };
+    let Some(path) = template_path(&kind) else {
+        if object.pointer("/spec/template/spec/containers").is_some() {
+            entries.push(Entry { subject, change: Change::Unknown, note: None });
+        }
+        return Ok(());
     };
     let Some(template) = object.pointer_mut(path).filter(|template| template.is_object()) else {
         return Err((subject, "has no Pod template".into()));
     };
     let pod = json!({ "metadata": template.get("metadata").unwrap_or(&json!({})), "spec": template["spec"] });
     let pod: Pod = serde_json::from_value(pod).map_err(|e| (subject.clone(), e.to_string()))?;
-    let (change, patch) = decide(&pod);
+    let (change, patch) = decide(&namespace, &pod);
     if !patch.0.is_empty() {
         if template["metadata"].is_null() {
             template["metadata"] = json!({});

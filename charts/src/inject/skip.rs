@@ -10,6 +10,8 @@ pub enum Skip {
     NotAsked,
     /// An annotation says so.
     Disabled,
+    /// Its namespace is the cluster's own or the operator's.
+    LeftOut(String),
     NoContainer,
     HostNetwork,
     Windows,
@@ -41,6 +43,7 @@ impl fmt::Display for Skip {
         match self {
             Skip::NotAsked => write!(f, "neither Pod nor Namespace is annotated {}: enabled", names::INJECT),
             Skip::Disabled => write!(f, "annotated {}: disabled", names::INJECT),
+            Skip::LeftOut(namespace) => write!(f, "no Pod of namespace {namespace} gets a proxy"),
             Skip::NoContainer => write!(f, "the Pod has no container"),
             Skip::HostNetwork => {
                 write!(f, "hostNetwork: redirecting its connections would redirect the node's")

@@ -482,6 +482,21 @@ items:
     }
 
     #[test]
+    fn what_is_not_for_us_is_left_as_it_is_and_named() {
+        let dns = "kind: Deployment\nmetadata: { name: dns, namespace: kube-system }\nspec: { template: { spec: { containers: [{ name: dns }] } } }\n";
+        let rollout = "kind: Rollout\nmetadata: { name: web, namespace: shop }\nspec: { template: { spec: { containers: [{ name: web }] } } }\n";
+        let files = format!("{dns}---\n{rollout}");
+        let (text, entries) = inject_all(&files, &injection(), NATIVE).unwrap();
+        assert_eq!(text, files);
+        let said = report(&entries);
+        assert_eq!(
+            said[0],
+            "Deployment kube-system/dns: skipped: no Pod of namespace kube-system gets a proxy"
+        );
+        assert!(said[1].starts_with("Rollout shop/web: left as it is"), "{}", said[1]);
+    }
+
+    #[test]
     fn what_is_no_yaml_or_no_pod_is_named() {
         let error = |text| uninject_all(text).unwrap_err().to_string();
         assert!(error("kind: Service\n---\na: [").starts_with("document 2: "));

@@ -6,23 +6,40 @@ use crate::{
     arguments::{EndpointsOptions, Output},
     table::{Table, dash},
 };
-use anyhow::bail;
+use anyhow::ensure;
 use mesh_api::endpoints::EndpointList;
 
 pub async fn run(api: &Client, options: EndpointsOptions) -> anyhow::Result<()> {
-    let mut lists: Vec<EndpointList> = vec![];
+    let (mut lists, mut failed) = (vec![], 0);
     for authority in &options.authorities {
-        let list: EndpointList = api.get("/api/v1/endpoints", &[("authority", Some(authority))]).await?;
-        if !list.exists {
-            bail!("{authority}: no Service with that name and port (want name.namespace:port)");
+        match of(api, authority).await {
+            Ok(list) => lists.push(list),
+            // One that is asked about wrongly takes no answer from the others.
+            Err(error) if options.authorities.len() > 1 => {
+                eprintln!("mesh: {error:#}");
+                failed += 1;
+            }
+            Err(error) => return Err(error),
         }
-        lists.push(list);
     }
-    if options.output == Output::Json {
-        return print_json(&lists);
+    match options.output {
+        Output::Json => print_json(&lists)?,
+        Output::Table if lists.is_empty() && failed > 0 => {}
+        Output::Table => print(&lists),
     }
+    ensure!(failed == 0, "{failed} of {} could not be told", options.authorities.len());
+    Ok(())
+}
+
+async fn of(api: &Client, authority: &String) -> anyhow::Result<EndpointList> {
+    let list: EndpointList = api.get("/api/v1/endpoints", &[("authority", Some(authority))]).await?;
+    ensure!(list.exists, "{authority}: no Service with that name and port (want name.namespace:port)");
+    Ok(list)
+}
+
+fn print(lists: &[EndpointList]) {
     let mut table = Table::new(&["SERVICE", "ADDRESS", "POD", "WORKLOAD", "ZONE", "PROTOCOL", "IDENTITY"]);
-    for list in &lists {
+    for list in lists {
         for endpoint in &list.endpoints {
             table.row(vec![
                 list.authority.clone(),
@@ -36,5 +53,4 @@ pub async fn run(api: &Client, options: EndpointsOptions) -> anyhow::Result<()> 
         }
     }
     print_table(&table, "no endpoints: no ready Pod matches the Service's selector");
-    Ok(())
 }

@@ -3,7 +3,7 @@
 use super::{Authentication, Authorization, Client, Decision, Policy, Route};
 use crate::{Meta, PodInfo, identity::Identities};
 use mesh_api::authz::{AuthzRow, Verdict};
-use std::net::IpAddr;
+use std::{collections::HashSet, iter, net::IpAddr};
 
 /// Who is asked about.
 struct Caller {
@@ -12,36 +12,44 @@ struct Caller {
     ip: Option<IpAddr>,
 }
 
-/// One row per kind of caller and per route that has a say. Without `from`: every known service account, anyone in the mesh, anyone.
+/// One row per kind of caller and per route that has a say. Without `from`: the service accounts that `run` Pods of the mesh and those
+/// of which a rule says more than of everybody, anyone in the mesh, anyone.
 pub(crate) fn answer(
     server: &PodInfo,
     port: u16,
     policy: &Policy,
     from: &[&PodInfo],
     accounts: &[(String, String)],
+    run: &HashSet<(&str, &str)>,
     identities: &Identities,
 ) -> Vec<AuthzRow> {
-    let mut callers: Vec<Caller> = from.iter().map(|pod| caller(pod)).collect();
-    callers.dedup_by(|a, b| a.label == b.label);
-    if from.is_empty() {
-        callers.extend(accounts.iter().map(|(namespace, name)| Caller {
-            label: format!("{namespace}/{name}"),
-            identity: Some(identities.of(namespace, name)),
-            ip: None,
-        }));
-        // An identity that no rule can name, so that only rules about everybody apply.
-        callers.push(Caller { label: "anyone in the mesh".into(), identity: Some(String::new()), ip: None });
-        callers.push(Caller { label: "anyone".into(), identity: None, ip: None });
-    }
-    let mut rows = vec![];
-    for caller in &callers {
-        rows.push(row(server, port, policy, caller, None));
+    let rows_of = |caller: &Caller| -> Vec<AuthzRow> {
         let own = policy.routes.iter().filter(|route| route.meta != Meta::Default("probe"));
-        rows.extend(own.map(|route| row(server, port, policy, caller, Some(route))));
+        iter::once(None).chain(own.map(Some)).map(|route| row(server, port, policy, caller, route)).collect()
+    };
+    if !from.is_empty() {
+        let mut callers: Vec<Caller> = from.iter().map(|pod| caller(pod)).collect();
+        callers.dedup_by(|a, b| a.label == b.label);
+        return callers.iter().flat_map(rows_of).collect();
     }
-    if from.is_empty() {
-        rows.extend(networks(server, port, policy));
+    // An identity that no rule can name, so that only rules about everybody apply.
+    let anyone = Caller { label: "anyone in the mesh".into(), identity: Some(String::new()), ip: None };
+    let of_anyone = rows_of(&anyone);
+    let mut rows = vec![];
+    for (namespace, name) in accounts {
+        let label = format!("{namespace}/{name}");
+        let own = rows_of(&Caller { label, identity: Some(identities.of(namespace, name)), ip: None });
+        let same = |(own, anyone): (&AuthzRow, &AuthzRow)| {
+            (own.verdict, &own.policy) == (anyone.verdict, &anyone.policy)
+        };
+        // A cluster has dozens of accounts of its own controllers, none of which will ever call.
+        if run.contains(&(namespace.as_str(), name.as_str())) || !own.iter().zip(&of_anyone).all(same) {
+            rows.extend(own);
+        }
     }
+    rows.extend(of_anyone);
+    rows.extend(rows_of(&Caller { label: "anyone".into(), identity: None, ip: None }));
+    rows.extend(networks(server, port, policy));
     rows
 }
 

@@ -26,6 +26,9 @@ impl Tables {
             }
         }
         let identities = self.settings.identities();
+        let meshed = self.pods().iter().filter(|pod| pod.meshed);
+        let run = meshed.map(|pod| (pod.namespace.as_str(), pod.service_account.as_str())).collect();
+        let accounts = &self.service_accounts;
         let mut rows = vec![];
         // Pods of a workload may differ (a rollout in between): equal answers are given once.
         for server in workload(to) {
@@ -41,9 +44,7 @@ impl Tables {
             );
             for port in ports {
                 let policy = self.inbound_of(server, port);
-                for row in
-                    inbound::answer(server, port, &policy, &callers, &self.service_accounts, &identities)
-                {
+                for row in inbound::answer(server, port, &policy, &callers, accounts, &run, &identities) {
                     if !rows.contains(&row) {
                         rows.push(row);
                     }

@@ -209,6 +209,15 @@ fn answers_name_the_policy_and_the_reason() {
             .all(|row| row.verdict == Verdict::Denied && row.policy == "AuthorizationPolicy shop/p")
     );
     assert_eq!(tables.authz("shop/nobody", None).rows, []);
+    let accounts = "kind: ServiceAccount\nmetadata: { name: controller, namespace: kube-system }
+---\nkind: ServiceAccount\nmetadata: { name: job, namespace: shop }";
+    let rule = "  targetRefs: [{ kind: Service, name: cart }]\n  rules: [{ from: [{ serviceAccount: { name: job } }] }]";
+    let rows = super::fixture::tables(&format!("{SHOP}\n---{}\n---\n{accounts}", policy("p", rule)))
+        .authz("shop/cart-v1", None)
+        .rows;
+    let has = |client: &str| rows.iter().any(|row| row.client == client);
+    assert!(has("shop/job"), "it runs no Pod now, and may come");
+    assert!(!has("kube-system/controller"), "it is anybody");
     assert_eq!(tables.authz("shop/cart-v1", Some("shop/nobody")).rows, []);
 }
 

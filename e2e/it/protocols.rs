@@ -83,3 +83,24 @@ fn a_port_that_is_opaque_by_default_is_read_where_its_service_or_an_empty_list_s
         assert!(found.contains(half) && found.matches("clients forward it unread").count() == 1, "{found}");
     });
 }
+
+/// A port that bypasses its proxy knows no policy and no identity, whoever calls.
+#[test]
+#[ignore = "wants a node: cargo xtask e2e"]
+fn a_port_that_bypasses_its_proxy_is_reached_as_without_a_mesh() {
+    tell("skipped", async |place| {
+        let _mesh = mesh::meshed(place).await;
+        let denied = "mesh.dev/default-policy: deny, mesh.dev/skip-inbound-ports: '6379'";
+        place.apply(&server("skipped", denied, "", "appProtocol: http")).await;
+        place.apply(&server("denied", "mesh.dev/default-policy: deny", "", "appProtocol: http")).await;
+        place.apply(&app::client("client")).await;
+        place.running("skipped").await;
+        place.running("denied").await;
+        let inside = place.inside(&place.running("client").await).await;
+
+        assert_eq!(client_id(place, &inside, "skipped").await, Value::Null);
+        let addr = place.service("denied", 6379).await;
+        let refused = inside.run(async move || client::get(addr, "/").await).await.unwrap();
+        assert_eq!(refused.status(), 403);
+    });
+}

@@ -56,8 +56,9 @@ pub struct Endpoint {
 impl Endpoint {
     /// How to reach a port of a Pod.
     pub(crate) fn on_pod(pod: &PodInfo, addr: SocketAddr, opaque: bool) -> Endpoint {
-        // The proxy's own admin port is not redirected to it, and serves in clear text.
-        let behind_proxy = pod.meshed && addr.port() != names::ADMIN_PORT;
+        // What is not redirected to the proxy, its own admin port among it, has no mutual TLS.
+        let port = addr.port();
+        let behind_proxy = pod.meshed && port != names::ADMIN_PORT && !pod.skipped_ports.contains(port);
         let hint = match (behind_proxy, opaque) {
             (false, _) => ProtocolHint::None,
             (true, true) => ProtocolHint::Opaque,

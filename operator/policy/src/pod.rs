@@ -45,6 +45,8 @@ pub struct Template {
 #[serde(rename_all = "camelCase")]
 pub struct Container {
     pub name: String,
+    #[serde(default)]
+    pub args: Vec<String>,
     pub restart_policy: Option<String>,
     #[serde(default)]
     pub ports: Vec<ContainerPort>,
@@ -248,6 +250,7 @@ impl From<core::Container> for Container {
         };
         Container {
             name: whole.name,
+            args: whole.args.unwrap_or_default(),
             restart_policy: whole.restart_policy,
             ports: whole.ports.unwrap_or_default(),
             liveness_probe: whole.liveness_probe.map(probe),

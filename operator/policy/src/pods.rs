@@ -44,6 +44,8 @@ pub struct PodInfo {
     pub named_ports: Vec<(String, u16)>,
     /// Forwarded unread, by the Pod's annotation, else the Namespace's, else the operator's flag.
     pub opaque_ports: PortSet,
+    /// Not redirected to the Pod's proxy: whoever connects to them meets the application.
+    pub skipped_ports: PortSet,
     /// By the Pod's annotation, else the Namespace's, else the operator's flag.
     pub default_policy: DefaultPolicy,
     /// Kubelet's, with their ports, in order.
@@ -212,6 +214,7 @@ fn read_one(
         Some(text) => PortSet::parse(text).0,
         None => settings.opaque_ports.clone(),
     };
+    let skipped_ports = stated(names::SKIP_INBOUND_PORTS).next().map(|text| PortSet::parse(text).0);
     let probes = probes(&template.containers, &named_ports);
     let workload = workload(pod, &name, labels);
     Some(PodInfo {
@@ -235,6 +238,7 @@ fn read_one(
         service_account,
         named_ports,
         opaque_ports,
+        skipped_ports: skipped_ports.unwrap_or_default(),
         probes,
     })
 }

@@ -25,7 +25,8 @@ impl PortSet {
                 None => bad.push(format!("{item:?} is no port or range (want such as 3306 or 8000-8010)")),
             }
         }
-        (PortSet(set.into()), bad)
+        let set = if set.is_empty() { PortSet::default() } else { PortSet(set.into()) };
+        (set, bad)
     }
 }
 

@@ -44,7 +44,11 @@ pub fn endpoint_slice(all: EndpointSlice) -> EndpointSlice {
 /// A Pod that runs our proxy bears the label of a meshed one, and no other Pod does, whatever its author wrote.
 pub fn pod(all: Pod, control_namespace: &str) -> Pod {
     let template = Arc::unwrap_or_clone(all.template);
-    let Template { mut labels, annotations, owners, containers, init_containers, .. } = template;
+    let Template { mut labels, mut annotations, owners, containers, init_containers, .. } = template;
+    // What its proxy was told counts, not what somebody has written since.
+    if let Some(ports) = containers.iter().chain(&init_containers).find_map(skipped_ports) {
+        annotations.insert(names::SKIP_INBOUND_PORTS.into(), ports.into());
+    }
     if containers.iter().chain(&init_containers).any(is_proxy) {
         // The injector of another mesh's control plane has put its own name there.
         labels.entry(names::CONTROL_NAMESPACE_LABEL.into()).or_insert_with(|| control_namespace.into());
@@ -84,7 +88,18 @@ fn is_proxy(container: &Container) -> bool {
     matches!(container.name.as_str(), names::PROXY_CONTAINER | "linkerd-proxy")
 }
 
+/// The ports that a container, which redirects a Pod's connections to its proxy, leaves alone.
+fn skipped_ports(container: &Container) -> Option<&str> {
+    if !is_proxy(container) && !matches!(container.name.as_str(), names::INIT_CONTAINER | "linkerd-init") {
+        return None;
+    }
+    let mut args = container.args.iter();
+    let value = args.find_map(|arg| arg.strip_prefix("--inbound-ports-to-ignore"))?;
+    value.strip_prefix('=').or_else(|| args.next().map(String::as_str))
+}
+
 fn container(mut all: Container) -> Container {
+    all.args = vec![];
     all.ports.shrink_to_fit();
     for probe in [&mut all.liveness_probe, &mut all.readiness_probe, &mut all.startup_probe] {
         // What runs inside of the container says nothing here.
@@ -193,6 +208,24 @@ mod tests {
         assert_eq!(said(kept), said(whole));
         assert_eq!(kept.probes.len(), 3, "{:?}", kept.probes);
         assert!(kept.meshed && kept.opaque_ports.contains(7) && kept.ip == whole.ip);
+    }
+
+    #[test]
+    fn what_is_not_redirected_is_what_the_proxy_was_told() {
+        let skipped = |proxy: Value| {
+            let mut read = read(proxy);
+            let said = (names::SKIP_INBOUND_PORTS.to_owned(), "8080".to_owned());
+            Arc::make_mut(&mut read.template).annotations.extend([said]);
+            tables(pod(read, "mesh")).pod("shop", "web-1").unwrap().skipped_ports.to_string()
+        };
+        let told = |name: &str, args: &[&str]| skipped(json!({"name": name, "args": args}));
+        assert_eq!(
+            told("mesh-proxy", &["start", "--inbound-ports-to-ignore=4191,5432", "--proxy-uid=1"]),
+            "4191,5432"
+        );
+        assert_eq!(told("mesh-init", &["init", "--inbound-ports-to-ignore=4191"]), "4191");
+        assert_eq!(told("linkerd-init", &["--inbound-ports-to-ignore", "25,4190-4191"]), "25,4190-4191");
+        assert_eq!(told("app", &["--inbound-ports-to-ignore=25"]), "8080", "nobody redirects here");
     }
 
     #[test]

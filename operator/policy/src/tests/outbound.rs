@@ -220,6 +220,33 @@ fn addresses() {
     assert_eq!((unknown.meta, unknown.endpoint.identity), (Meta::Default("egress-fallback"), None));
 }
 
+/// A proxy that is not redirected to cannot answer with its identity.
+#[test]
+fn ports_that_bypass_their_proxy_are_reached_without_it() {
+    let of = |annotation: &str| {
+        let yaml = format!(
+            "kind: Namespace
+metadata: {{ name: shop, annotations: {{ mesh.dev/skip-inbound-ports: '7000' }} }}
+---
+kind: Pod
+metadata: {{ name: db-0, namespace: shop, labels: {{ mesh.dev/control-plane-ns: mesh }}, annotations: {{ {annotation} }} }}
+spec: {{ containers: [] }}
+status: {{ podIP: 10.0.0.4 }}"
+        );
+        let tables = tables(&yaml);
+        [5500, 5502, 7000].map(|port| {
+            let endpoint = tables.endpoint_at((std::net::Ipv4Addr::new(10, 0, 0, 4), port).into());
+            let (proxied, transport) =
+                (endpoint.identity.is_some(), endpoint.opaque_transport_port.is_some());
+            assert!(proxied == transport && proxied == (endpoint.hint == ProtocolHint::H2), "{endpoint:?}");
+            proxied
+        })
+    };
+    assert_eq!(of(""), [true, true, false], "the Namespace's");
+    assert_eq!(of("mesh.dev/skip-inbound-ports: '25,5500-5501'"), [false, true, true], "its own");
+    assert_eq!(of("mesh.dev/skip-inbound-ports: ''"), [true; 3]);
+}
+
 #[test]
 fn names_that_are_no_cluster_ip_services() {
     let tables = tables(SHOP);

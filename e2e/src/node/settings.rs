@@ -209,6 +209,9 @@ pub fn controller_manager(node: &Node) -> Program {
         .flag("leader-elect", "false")
         .flag("allocate-node-cidrs", "true")
         .flag("cluster-cidr", families(PODS).join(","))
+        // An API server that comes back finds its node silent for as long as it was away, and after 50 s Kubernetes withdraws all
+        // endpoints of such a node: stories are about what the mesh does.
+        .flag("node-monitor-grace-period", "5m")
         .flag("use-service-account-credentials", "true")
         .path("service-account-private-key-file", node, "pki/service-account.key")
         .path("root-ca-file", node, "pki/ca.crt")

@@ -224,10 +224,11 @@ fn read_one(
         zone: labels.get("topology.kubernetes.io/zone").cloned(),
         node: pod.node_name.clone(),
         identity: meshed.then(|| identities.of(&namespace, &service_account)),
-        // One that cannot be read takes nothing away from its Namespace's.
-        default_policy: stated(names::DEFAULT_POLICY)
-            .find_map(DefaultPolicy::parse)
-            .unwrap_or(settings.default_policy),
+        // Somebody wanted something else than the default: as long as nobody can tell what, nothing is allowed.
+        default_policy: match stated(names::DEFAULT_POLICY).next() {
+            Some(text) => DefaultPolicy::parse(text).unwrap_or(DefaultPolicy::Deny),
+            None => settings.default_policy,
+        },
         ports,
         object: pod.clone(),
         namespace,
@@ -322,8 +323,13 @@ fn check_annotations(
         && DefaultPolicy::parse(text).is_none()
     {
         let want = "want allow-all, mesh-only or deny";
-        problems
-            .push((object(), format!("annotation {}={text:?} is ignored: {want}", names::DEFAULT_POLICY)));
+        problems.push((
+            object(),
+            format!(
+                "annotation {}={text:?} means nothing, so nobody is let in: {want}",
+                names::DEFAULT_POLICY
+            ),
+        ));
     }
     if let Some(text) = annotations.get(names::OPAQUE_PORTS) {
         for bad in PortSet::parse(text).1 {

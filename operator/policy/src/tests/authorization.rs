@@ -58,6 +58,7 @@ fn defaults() {
     );
     let misspelt = tables(&SHOP.replace("default-policy: mesh-only", "default-policy: mash-only"));
     assert!(misspelt.diagnostics()[0].message.contains("mash-only"));
+    check(&misspelt, ["denied", "denied", "denied"]);
     let own = SHOP.replace(
         "metadata: { name: cart-1, namespace: shop,",
         "metadata: { name: cart-1, namespace: shop, annotations: { mesh.dev/default-policy: deny },",
@@ -65,7 +66,7 @@ fn defaults() {
     check(&tables(&own), ["denied", "denied", "denied"]);
     let its_own_misspelt = tables(&own.replace("default-policy: deny", "default-policy: allow_all"));
     assert!(its_own_misspelt.diagnostics()[0].message.contains("allow_all"));
-    check(&its_own_misspelt, ["allowed", "allowed", "denied"]);
+    check(&its_own_misspelt, ["denied", "denied", "denied"]);
 }
 
 #[test]

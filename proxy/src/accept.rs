@@ -21,8 +21,6 @@ use tokio::{
 
 /// Pending connections that the kernel keeps; it caps this at its own limit.
 const BACKLOG: u32 = 4_096;
-/// Connections of one listener of one worker; more wait in the kernel. Each costs some 16 kB.
-const MAX_OPEN: usize = 16_384;
 /// After an error that the next accept would meet again, such as no file descriptors left.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -114,11 +112,12 @@ impl Until {
     }
 }
 
-/// Accepts until then. Each connection holds the drain.
+/// Accepts until then, so many at once. Each connection holds the drain.
 pub async fn run<F>(
     listener: TcpListener,
     kind: Kind,
     until: Until,
+    places: usize,
     options: Tcp,
     serve: impl Fn(Accepted) -> F,
 ) where
@@ -127,7 +126,7 @@ pub async fn run<F>(
     let Ok(addr) = listener.local_addr() else { return };
     let open = Rc::new(Cell::new(0));
     loop {
-        if open.get() >= MAX_OPEN {
+        if open.get() >= places {
             time::sleep(PAUSE).await;
             continue;
         }
@@ -164,7 +163,7 @@ fn describe(socket: TcpStream, client: SocketAddr, listener: SocketAddr, kind: K
     Accepted { stream: Transport::Tcp(socket).into(), client, local, dst }
 }
 
-/// One of `MAX_OPEN`.
+/// One of those that there are.
 struct Place(Rc<Cell<usize>>);
 
 impl Place {

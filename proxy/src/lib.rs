@@ -21,6 +21,7 @@ pub mod io;
 pub mod log;
 pub mod orig_dst;
 pub mod outbound;
+mod places;
 pub mod policy;
 pub mod ready;
 pub mod signal;

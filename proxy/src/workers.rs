@@ -8,6 +8,7 @@ use crate::{
     drain::Guard,
     inbound::Inbound,
     outbound::Outbound,
+    places,
     telemetry::Telemetry,
 };
 use anyhow::Context as _;
@@ -27,11 +28,12 @@ pub fn start(
     telemetry: &Telemetry,
     guard: &Guard,
 ) -> anyhow::Result<()> {
+    let places = places::of_listener(config.cores.get());
     for n in 0..config.cores.get() {
         let sockets = Sockets::open(config)?;
         let (config, control, telemetry, guard) =
             (config.clone(), control.clone(), telemetry.clone(), guard.clone());
-        let run = move || run(&config, control, &telemetry, guard, sockets);
+        let run = move || run(&config, control, &telemetry, guard, sockets, places);
         thread::Builder::new().name(format!("worker-{n}")).spawn(run).context("start a worker thread")?;
     }
     Ok(())
@@ -73,12 +75,19 @@ fn open(addrs: &[SocketAddr], what: &str) -> anyhow::Result<Vec<std::net::TcpLis
     Ok(sockets)
 }
 
-fn run(config: &Arc<Config>, control: Control, telemetry: &Telemetry, guard: Guard, sockets: Sockets) {
+fn run(
+    config: &Arc<Config>,
+    control: Control,
+    telemetry: &Telemetry,
+    guard: Guard,
+    sockets: Sockets,
+    places: usize,
+) {
     let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return tracing::error!(%error, "cannot start a worker's runtime"),
     };
-    LocalSet::new().block_on(&runtime, serve(config.clone(), control, telemetry, guard, sockets));
+    LocalSet::new().block_on(&runtime, serve(config.clone(), control, telemetry, guard, sockets, places));
 }
 
 async fn serve(
@@ -87,6 +96,7 @@ async fn serve(
     telemetry: &Telemetry,
     guard: Guard,
     sockets: Sockets,
+    places: usize,
 ) {
     tokio::select! {
         _ = control.credentials.wait_for(Option::is_some) => {}
@@ -100,7 +110,7 @@ async fn serve(
         let connection =
             move |Accepted { stream, client, dst, .. }| outbound.clone().connection(stream, client, dst);
         if let Some(listener) = adopt(listener) {
-            spawn_local(accept::run(listener, Kind::Redirected, until, tcp, connection));
+            spawn_local(accept::run(listener, Kind::Redirected, until, places, tcp, connection));
         }
     }
     let direct = sockets.direct.into_iter().map(|listener| (listener, Kind::Direct));
@@ -112,7 +122,7 @@ async fn serve(
             inbound.clone().connection(stream, client, dst, local)
         };
         if let Some(listener) = adopt(listener) {
-            spawn_local(accept::run(listener, kind, until, tcp, connection));
+            spawn_local(accept::run(listener, kind, until, places, tcp, connection));
         }
     }
     // Connections hold guards of their own; the process ends when the last is gone.

@@ -3,12 +3,12 @@
 
 use crate::{
     accept::{self, Accepted, Kind, Share, Until},
+    capacity,
     config::Config,
     control::Control,
     drain::Guard,
     inbound::Inbound,
     outbound::Outbound,
-    places,
     telemetry::Telemetry,
 };
 use anyhow::Context as _;
@@ -28,7 +28,7 @@ pub fn start(
     telemetry: &Telemetry,
     guard: &Guard,
 ) -> anyhow::Result<()> {
-    let places = places::of_listener(config.cores.get());
+    let places = capacity::of_listener(config.cores.get());
     for n in 0..config.cores.get() {
         let sockets = Sockets::open(config)?;
         let (config, control, telemetry, guard) =

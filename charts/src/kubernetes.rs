@@ -4,8 +4,8 @@
 /// the operator for every Pod there is.
 pub const OLDEST: u32 = 28;
 
-/// The first whose init containers may stay (`restartPolicy: Always`). An older API server drops the field, so that such a Pod would
-/// wait for its proxy to end; an older kubelet refuses the Pod.
+/// The first whose init containers may stay (`restartPolicy: Always`). An older API server does not know the field, and refuses the
+/// probes of a container that it takes for one that ends; an older kubelet refuses the Pod.
 pub const NATIVE_SIDECARS: u32 = 29;
 
 /// Of `v1.28.15-eks-1a2b3c` it is 28; some providers write `1.29+`.

@@ -4,6 +4,8 @@
 //!
 //! Not here, on purpose: anything that shows the environment or changes the proxy from afar.
 
+mod places;
+
 use crate::{
     accept::{self, Share},
     config,
@@ -21,15 +23,16 @@ use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use ipnet::IpNet;
+use places::Places;
 use std::{convert::Infallible, io::Write as _, net::SocketAddr, sync::Arc, time::Duration};
-use tokio::{net::TcpListener, sync::Semaphore, time};
+use tokio::{net::TcpListener, time};
 
 /// A client that has not sent its request by then is cut off.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// The same for the whole exchange; a large `/metrics` over a slow line included.
 const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Clients at a time; more wait in the listener's backlog.
-const MAX_CONNECTIONS: usize = 64;
+/// A request has no body, and a head of a few lines.
+const MAX_HEAD_BYTES: usize = 16 << 10;
 /// After `accept` failed (no file descriptors left), so as not to spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -70,9 +73,8 @@ pub async fn serve(listener: TcpListener, admin: Admin) {
 
 async fn serve_within(header_timeout: Duration, listener: TcpListener, admin: Admin) {
     let admin = Arc::new(admin);
-    let free = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let places = Arc::<Places>::default();
     loop {
-        let permit = free.clone().acquire_owned().await.expect("never closed");
         let (stream, client) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -81,16 +83,19 @@ async fn serve_within(header_timeout: Duration, listener: TcpListener, admin: Ad
                 continue;
             }
         };
+        // Waiting would make others wait behind it.
+        let Some(place) = places.take(client.ip()) else { continue };
         let admin = admin.clone();
         tokio::spawn(async move {
             let service =
                 service_fn(|req| std::future::ready(Ok::<_, Infallible>(admin.answer(&req, client))));
             let mut server = http1::Builder::new();
             server.timer(TokioTimer::new()).header_read_timeout(header_timeout).keep_alive(false);
+            server.max_buf_size(MAX_HEAD_BYTES);
             // Errors are the client's: gone, slow, or no HTTP.
             let _ =
                 time::timeout(EXCHANGE_TIMEOUT, server.serve_connection(TokioIo::new(stream), service)).await;
-            drop(permit);
+            drop(place);
         });
     }
 }

@@ -49,7 +49,9 @@ pub enum Error {
 impl Injection {
     /// The text in the ConfigMap.
     pub fn parse(yaml: &str) -> Result<Injection, Error> {
-        serde_saphyr::from_str(yaml).map_err(|e| Error::Yaml(e.to_string()))
+        let injection: Injection = serde_saphyr::from_str(yaml).map_err(|e| Error::Yaml(e.to_string()))?;
+        injection.proxy.makes_sense().map_err(|e| Error::Yaml(e.to_string()))?;
+        Ok(injection)
     }
 
     /// What the chart would put into the ConfigMap.

@@ -4,5 +4,6 @@
 pub mod chart;
 pub mod inject;
 pub mod kubernetes;
+mod syntax;
 pub mod template;
 pub mod values;

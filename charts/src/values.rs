@@ -3,6 +3,7 @@
 
 mod given;
 mod reference;
+mod sense;
 
 pub use given::{Given, Invalid};
 pub use reference::{commented_yaml, json_schema, markdown};
@@ -72,6 +73,7 @@ pub struct Identity {
     /// The end of every identity.
     pub trust_domain: String,
     /// How long a proxy's certificate is valid; it is renewed at 70 % of that.
+    #[schemars(regex(pattern = r"^[0-9]+(ms|s|m|h|d)$"))]
     pub leaf_lifetime: String,
     /// Secret of your own in the operator's namespace, as cert-manager writes it: an issuer in `tls.crt` and `tls.key`, its root
     /// in `ca.crt`. Empty: the operator makes and renews both.
@@ -112,6 +114,7 @@ pub struct Proxy {
     /// What it asks for, and may use at most.
     pub resources: Resources,
     /// Worker threads.
+    #[schemars(range(min = 1))]
     pub cores: u16,
     /// What it logs: a tracing filter.
     pub log: String,
@@ -120,14 +123,19 @@ pub struct Proxy {
     /// One JSON line per inbound request on standard output.
     pub access_log: bool,
     /// Share of requests that start a trace, 0 to 1.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub trace_sample_ratio: f64,
     /// How long requests under way may take when a Pod ends.
+    #[schemars(regex(pattern = r"^[0-9]+(ms|s|m|h|d)$"))]
     pub shutdown_grace_period: String,
     /// Ports, and ranges such as 8000-8010, whose bytes are forwarded unread.
+    #[schemars(regex(pattern = r"^[-0-9, ]*$"))]
     pub opaque_ports: String,
     /// Ports whose inbound connections bypass the proxy.
+    #[schemars(regex(pattern = r"^[-0-9, ]*$"))]
     pub skip_inbound_ports: String,
     /// Ports whose outbound connections bypass the proxy.
+    #[schemars(regex(pattern = r"^[-0-9, ]*$"))]
     pub skip_outbound_ports: String,
     /// Networks (CIDR) whose connections bypass the proxy in both directions.
     pub skip_networks: String,
@@ -150,7 +158,8 @@ pub struct Webhook {
     /// What the API server does with a new Pod of a meshed namespace when no operator answers. Ignore: the Pod starts without a
     /// proxy, and is found and shown later. Fail: it does not start.
     pub failure_policy: FailurePolicy,
-    /// How long the API server waits for an answer.
+    /// How long the API server waits for an answer, 1 to 30.
+    #[schemars(range(min = 1, max = 30))]
     pub timeout_seconds: u16,
 }
 

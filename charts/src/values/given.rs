@@ -57,6 +57,7 @@ impl Given {
         lay_over(&mut all, self.0);
         let values: Values = serde_path_to_error::deserialize(Value::Object(all))
             .map_err(|e| Invalid::Value { path: e.path().to_string(), reason: e.into_inner().to_string() })?;
+        values.make_sense()?;
         Ok(values)
     }
 }
@@ -69,6 +70,8 @@ fn lay_over(base: &mut Map<String, Value>, over: Map<String, Value>) {
                 base.remove(&key);
             }
             (Some(Value::Object(base)), Value::Object(over)) => lay_over(base, over),
+            // `--set` cannot tell a text of digits from a number.
+            (Some(Value::String(base)), Value::Number(over)) => *base = over.to_string(),
             (_, value) => {
                 base.insert(key, value);
             }

@@ -1,0 +1,97 @@
+//! Values that have the right type and make no sense: said before anything is made of them, as what stands below `proxy` goes into
+//! every Pod of the mesh.
+
+use super::{Invalid, Proxy, Resources, Values};
+use crate::syntax::{
+    CORES, DURATION, FILTER, NETWORKS, PORTS, QUANTITY, RATIO, are_networks, are_ports, is_duration,
+    is_label, is_quantity, is_ratio, is_text,
+};
+use std::fmt::Debug;
+
+impl Values {
+    pub(super) fn make_sense(&self) -> Result<(), Invalid> {
+        let Values { namespace, probe_networks, identity, operator, proxy, webhook, .. } = self;
+        let name = "a namespace's name, such as mesh-system";
+        want(is_label(&namespace.name), "namespace.name", &namespace.name, name)?;
+        want(are_networks(probe_networks), "probeNetworks", probe_networks, NETWORKS)?;
+        let life = &identity.leaf_lifetime;
+        want(is_duration(life), "identity.leafLifetime", life, DURATION)?;
+        quantities("operator.resources", &operator.resources)?;
+        let timeout = webhook.timeout_seconds;
+        want((1..=30).contains(&timeout), "webhook.timeoutSeconds", &timeout, "1 to 30")?;
+        proxy.makes_sense()
+    }
+}
+
+impl Proxy {
+    pub fn makes_sense(&self) -> Result<(), Invalid> {
+        want(self.cores > 0, "proxy.cores", &self.cores, CORES)?;
+        want(is_text(&self.log), "proxy.log", &self.log, FILTER)?;
+        let ratio = self.trace_sample_ratio;
+        want(is_ratio(ratio), "proxy.traceSampleRatio", &ratio, RATIO)?;
+        let period = &self.shutdown_grace_period;
+        want(is_duration(period), "proxy.shutdownGracePeriod", period, DURATION)?;
+        for (path, ports) in [
+            ("proxy.opaquePorts", &self.opaque_ports),
+            ("proxy.skipInboundPorts", &self.skip_inbound_ports),
+            ("proxy.skipOutboundPorts", &self.skip_outbound_ports),
+        ] {
+            want(are_ports(ports), path, ports, PORTS)?;
+        }
+        for (path, networks) in
+            [("proxy.skipNetworks", &self.skip_networks), ("proxy.metricsNetworks", &self.metrics_networks)]
+        {
+            want(are_networks(networks), path, networks, NETWORKS)?;
+        }
+        quantities("proxy.resources", &self.resources)
+    }
+}
+
+fn quantities(path: &str, resources: &Resources) -> Result<(), Invalid> {
+    for (field, map) in [("requests", &resources.requests), ("limits", &resources.limits)] {
+        for (name, quantity) in map {
+            want(is_quantity(quantity), &format!("{path}.{field}.{name}"), quantity, QUANTITY)?;
+        }
+    }
+    Ok(())
+}
+
+fn want(sense: bool, path: &str, value: &impl Debug, wanted: &str) -> Result<(), Invalid> {
+    let reason = || format!("{value:?}: want {wanted}");
+    if sense { Ok(()) } else { Err(Invalid::Value { path: path.to_owned(), reason: reason() }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::values::Given;
+
+    fn refused(set: &str) -> Option<String> {
+        let mut given = Given::default();
+        given.set(set).unwrap();
+        given.check().err().map(|invalid| invalid.to_string())
+    }
+
+    #[test]
+    fn what_would_break_every_pod_is_refused_with_what_is_wanted() {
+        for (set, wanted) in [
+            ("proxy.cores=0", "values: proxy.cores: 0: want a whole number above 0"),
+            ("proxy.opaquePorts=abc", "proxy.opaquePorts: \"abc\": want ports and ranges"),
+            ("proxy.skipInboundPorts=70000", "proxy.skipInboundPorts: \"70000\": want ports"),
+            ("proxy.skipNetworks=10.0.0.0/99", "proxy.skipNetworks: \"10.0.0.0/99\": want networks"),
+            ("proxy.shutdownGracePeriod=5x", "want a whole number and ms, s, m, h or d"),
+            ("proxy.resources.limits.memory=abc", "proxy.resources.limits.memory: \"abc\": want a quantity"),
+            ("proxy.log=", "proxy.log: \"\": want a tracing filter"),
+            ("operator.resources.requests.cpu=x", "operator.resources.requests.cpu"),
+            ("identity.leafLifetime=day", "identity.leafLifetime: \"day\""),
+            ("probeNetworks=here", "probeNetworks: \"here\": want networks"),
+            ("webhook.timeoutSeconds=60", "webhook.timeoutSeconds: 60: want 1 to 30"),
+            ("namespace.name=Mesh_System", "namespace.name: \"Mesh_System\": want a namespace's name"),
+        ] {
+            let said = refused(set).unwrap_or_default();
+            assert!(said.contains(wanted), "{set}: {said:?}");
+        }
+        for set in ["proxy.skipInboundPorts=22", "proxy.opaquePorts=", "images.tag=1"] {
+            assert_eq!(refused(set), None, "{set}");
+        }
+    }
+}

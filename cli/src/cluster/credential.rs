@@ -1,7 +1,7 @@
 //! What a user shows the operator: the token that the kubeconfig has for the API server, from wherever it comes; who has none but
 //! a client certificate, which cannot be passed on, shows a short-lived token that the API server makes for a viewer of the mesh.
 
-use super::Cluster;
+use super::{Cluster, found};
 use anyhow::{Context, anyhow};
 use hyper::{
     Request, Response,
@@ -84,12 +84,15 @@ impl Credential {
             ..TokenRequest::default()
         };
         let params = PostParams::default();
-        let answer = accounts.create_token_request(names::VIEWER, &params, &request);
+        let answer = async { found(accounts.create_token_request(names::VIEWER, &params, &request).await) };
+        let viewer = format!("ServiceAccount {}/{}", self.namespace, names::VIEWER);
         let answer = self.cluster.ask(answer).await.with_context(|| {
+            format!("your kubeconfig has no token to show the operator, so it needs one of {viewer}")
+        })?;
+        let answer = answer.with_context(|| {
             format!(
-                "your kubeconfig has no token to show the operator, so it needs one of ServiceAccount {}/{}",
-                self.namespace,
-                names::VIEWER
+                "no mesh in namespace {} of {}, as there is no {viewer}: install it with `mesh install`, or name its namespace with --mesh-namespace",
+                self.namespace, self.cluster
             )
         })?;
         let token = answer.status.map(|status| status.token).unwrap_or_default();

@@ -9,6 +9,7 @@ use crate::{
     arguments::CheckOptions,
     cluster::{Cluster, Operator, is_forbidden, subject},
     commands::{install::ready, upgrade, values},
+    installation,
 };
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
@@ -36,6 +37,10 @@ pub async fn checks(operator: &Operator, api: &Client, options: &CheckOptions) -
         match kubernetes::checks(cluster).await {
             Ok(of_kubernetes) => checks.extend(of_kubernetes),
             Err(failed) => return vec![failed],
+        }
+        if let Some(absent) = absent(cluster, namespace).await {
+            checks.push(absent);
+            return checks;
         }
         checks.push(objects(cluster, namespace).await);
         checks.extend(replicas(cluster, namespace).await);
@@ -71,6 +76,23 @@ pub async fn of_the_operator(api: &Client, options: &CheckOptions) -> anyhow::Re
 
 pub fn is_of_proxies(check: &Check) -> bool {
     [DATA_PLANE, "identity"].contains(&check.group.as_str())
+}
+
+/// Where there is no mesh, whatever else could be said follows from that.
+async fn absent(cluster: &Cluster, namespace: &str) -> Option<Check> {
+    let kept = upgrade::kept(cluster, namespace).await.err().filter(|e| !is_forbidden(e));
+    kept?;
+    let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), namespace);
+    let pods = cluster.ask(pods.list(&ListParams::default().labels(names::OPERATOR_LABELS))).await.ok()?;
+    let elsewhere = installation::elsewhere(cluster).await.filter(|other| other != namespace);
+    let (finding, remedy) = match elsewhere {
+        Some(other) => {
+            (format!("it is in namespace {other}"), format!("mesh check --mesh-namespace {other}"))
+        }
+        None => ("there is none on this cluster".to_owned(), "mesh install --apply".to_owned()),
+    };
+    let name = format!("there is a mesh in namespace {namespace}");
+    pods.items.is_empty().then(|| fail(CONTROL_PLANE, &name, vec![finding], &remedy))
 }
 
 /// The chart's objects, RBAC and definitions among them, for the values that are in force.

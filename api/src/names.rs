@@ -39,6 +39,8 @@ pub const VIEWER_AUDIENCE: &str = "api.mesh.dev";
 pub const TELEMETRY: &str = "mesh-telemetry";
 /// Label of the operator's Pod that leads.
 pub const LEADER_LABEL: &str = "mesh.dev/leader";
+/// On the operator's Pods: of what the injector writes into Pods, so that other values start other operators.
+pub const INJECTION_CHECKSUM: &str = "mesh.dev/injection-checksum";
 /// Labels of the operator's Pods.
 pub const OPERATOR_LABELS: &str = "app.kubernetes.io/name=mesh,app.kubernetes.io/component=operator";
 /// The proxy's container in a meshed Pod, by which the operator knows that the Pod is meshed.
@@ -161,3 +163,63 @@ pub const LATENCY_BOUNDS_MS: [u32; 24] = [
     1, 2, 3, 4, 5, 10, 20, 30, 40, 50, 100, 200, 300, 400, 500, 1_000, 2_000, 3_000, 4_000, 5_000, 10_000,
     20_000, 30_000, 50_000,
 ];
+
+/// All annotations and labels of ours: another that begins as they do is a slip.
+pub const MARKS: [&str; 38] = [
+    INSTALL_LABEL,
+    ROTATE,
+    LEADER_LABEL,
+    INJECTION_CHECKSUM,
+    INJECT,
+    INJECT_LABEL,
+    RECONCILE,
+    RESTARTED_AT,
+    OPAQUE_PORTS,
+    DEFAULT_POLICY,
+    INJECT_STATUS,
+    SIDECAR,
+    REDIRECTION,
+    SKIP_INBOUND_PORTS,
+    SKIP_OUTBOUND_PORTS,
+    SKIP_NETWORKS,
+    PROXY_IMAGE,
+    PROXY_CPU_REQUEST,
+    PROXY_CPU_LIMIT,
+    PROXY_MEMORY_REQUEST,
+    PROXY_MEMORY_LIMIT,
+    PROXY_CORES,
+    PROXY_LOG,
+    PROXY_LOG_FORMAT,
+    PROXY_METRICS_NETWORKS,
+    PROXY_ACCESS_LOG,
+    TRACE_SAMPLE_RATIO,
+    SHUTDOWN_GRACE_PERIOD,
+    CONTROL_NAMESPACE_LABEL,
+    FAILURE_ACCRUAL,
+    FAILURE_ACCRUAL_MAX_FAILURES,
+    FAILURE_ACCRUAL_MIN_PENALTY,
+    FAILURE_ACCRUAL_MAX_PENALTY,
+    RETRY_HTTP,
+    RETRY_GRPC,
+    RETRY_LIMIT,
+    RETRY_TIMEOUT,
+    TIMEOUT_REQUEST,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_mark_is_listed() {
+        let source = include_str!("names.rs");
+        let written = source.lines().filter_map(|line| line.split_once(": &str = \"mesh.dev/"));
+        let mut written: Vec<String> =
+            written.map(|(_, name)| format!("mesh.dev/{}", name.trim_end_matches("\";"))).collect();
+        written.retain(|name| name != CONTROLLER_NAME);
+        written.sort();
+        let mut listed = MARKS.map(str::to_owned);
+        listed.sort();
+        assert_eq!(written, listed);
+    }
+}

@@ -22,6 +22,8 @@ pub enum Skip {
         container: String,
         port: u16,
     },
+    /// A container runs as the proxy's user, whose connections are not redirected.
+    UserTaken(String),
     /// It would never end: a container beside the application's keeps a Pod alive.
     ClassicJob,
     Invalid {
@@ -53,6 +55,11 @@ impl fmt::Display for Skip {
             Skip::PortTaken { container, port } => {
                 write!(f, "container {container} wants port {port}, which is the proxy's")
             }
+            Skip::UserTaken(container) => write!(
+                f,
+                "container {container} runs as user {}, the proxy's, whose connections bypass the mesh",
+                names::PROXY_UID
+            ),
             Skip::ClassicJob => {
                 write!(
                     f,
@@ -95,7 +102,12 @@ pub fn obstacle(spec: &PodSpec) -> Option<Skip> {
     if let Some(other) = containers(spec).find(|container| OTHERS.contains(&container.name.as_str())) {
         return Some(Skip::OtherMesh(other.name.clone()));
     }
+    let of_pod = spec.security_context.as_ref().and_then(|context| context.run_as_user);
     for container in containers(spec) {
+        let own = container.security_context.as_ref().and_then(|context| context.run_as_user);
+        if own.or(of_pod) == Some(names::PROXY_UID) {
+            return Some(Skip::UserTaken(container.name.clone()));
+        }
         if let Some(port) = container.ports.iter().flatten().find_map(|port| ours(port.container_port)) {
             return Some(Skip::PortTaken { container: container.name.clone(), port });
         }

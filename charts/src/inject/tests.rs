@@ -165,6 +165,16 @@ fn who_gets_a_proxy() {
             ENABLED,
             "container web wants port 4143, which is the proxy's",
         ),
+        (
+            "spec: { containers: [{ name: web, securityContext: { runAsUser: 2102 } }] }",
+            ENABLED,
+            "container web runs as user 2102, the proxy's, whose connections bypass the mesh",
+        ),
+        (
+            "spec: { securityContext: { runAsUser: 2102 }, containers: [{ name: web, securityContext: { runAsUser: 1 } }] }",
+            ENABLED,
+            "injected",
+        ),
         ("spec: { containers: [{ name: web }, { name: mesh-proxy }] }", ENABLED, "already"),
         ("spec: { initContainers: [{ name: mesh-proxy }], containers: [{ name: web }] }", ENABLED, "already"),
         ("spec: { automountServiceAccountToken: false, containers: [{ name: web }] }", ENABLED, "injected"),

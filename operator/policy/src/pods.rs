@@ -304,12 +304,20 @@ pub(crate) fn number(port: &IntOrString, named_ports: &[(String, u16)]) -> Optio
     }
 }
 
+/// Annotations that look like ours and are none.
+pub(crate) fn unknown(annotations: &BTreeMap<String, String>) -> impl Iterator<Item = String> {
+    let ours = annotations.keys().filter(|name| name.starts_with("mesh.dev/"));
+    let unknown = ours.filter(|name| !names::MARKS.contains(&name.as_str()));
+    unknown.map(|name| format!("annotation {name} is none that the mesh knows"))
+}
+
 fn check_annotations(
     object: impl Fn() -> String,
     annotations: Option<&BTreeMap<String, String>>,
     problems: &mut Vec<(String, String)>,
 ) {
     let Some(annotations) = annotations else { return };
+    problems.extend(unknown(annotations).map(|unknown| (object(), unknown)));
     // An injector that has seen it has said so on the Pod.
     if let Some(text) = annotations.get(names::INJECT)
         && !["enabled", "disabled"].contains(&text.as_str())

@@ -203,7 +203,7 @@ fn read_one(
             target,
         });
     }
-    let mut bad = vec![];
+    let mut bad: Vec<String> = pods::unknown(annotations).collect();
     let options = options::read(annotations, &mut bad);
     problems.extend(bad.into_iter().map(|bad| (object.clone(), bad)));
     let ips = spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip);

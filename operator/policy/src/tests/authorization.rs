@@ -92,6 +92,11 @@ fn an_annotation_that_asks_for_no_known_thing_is_said() {
     let shop = SHOP.replace("mesh.dev/default-policy: mesh-only", "mesh.dev/inject: 'true'");
     let said = tables(&shop).diagnostics()[0].to_string();
     assert!(said.starts_with("Namespace shop: annotation mesh.dev/inject=\"true\" means nothing"), "{said}");
+    let slip =
+        "{ name: cart, namespace: shop, annotations: { mesh.dev/retry-htp: 5xx, example.com/mesh.dev: x } }";
+    let shop = SHOP.replacen("{ name: cart, namespace: shop }", slip, 1);
+    let said: Vec<String> = tables(&shop).diagnostics().iter().map(ToString::to_string).collect();
+    assert_eq!(said, ["Service shop/cart: annotation mesh.dev/retry-htp is none that the mesh knows"]);
 }
 
 #[test]

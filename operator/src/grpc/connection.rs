@@ -46,11 +46,24 @@ const WINDOW_BYTES: u32 = 1 << 20;
 const BUFFER_BYTES: usize = 64 << 10;
 
 /// Answers a peer's requests until it goes, reads no more, or `stop` is true.
-pub async fn drive<T>(io: T, routes: Router, stop: watch::Receiver<bool>) -> anyhow::Result<()>
+pub fn drive<T>(
+    io: T,
+    routes: Router,
+    stop: watch::Receiver<bool>,
+) -> impl Future<Output = anyhow::Result<()>>
 where
     T: Connected + AsyncRead + AsyncWrite + Unpin,
 {
-    let peer = io.connect_info();
+    // Boxed: a task keeps room for it wherever it has been.
+    let (peer, io) = (io.connect_info(), Box::new(io));
+    converse(peer, io, routes, stop)
+}
+
+async fn converse<P, T>(peer: P, io: T, routes: Router, stop: watch::Receiver<bool>) -> anyhow::Result<()>
+where
+    P: Clone + Send + Sync + 'static,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
     let mut http = Builder::new();
     http.max_concurrent_streams(admission::MAX_STREAMS)
         .max_header_list_size(MAX_HEADER_BYTES)
@@ -169,7 +182,7 @@ fn next(body: &mut Body, to: &mut SendStream<Bytes>, cx: &mut Context<'_>) -> Po
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::door::Secured, *};
     use axum::routing::post;
     use futures_util::future::{Either, select};
     use h2::client;
@@ -206,5 +219,15 @@ mod tests {
     async fn who_is_told_something_and_reads_no_more_is_cut() {
         assert_eq!(lives(false).await.as_secs(), 10);
         assert_eq!(lives(true).await.as_secs(), 300);
+    }
+
+    /// There is one for each proxy of the mesh.
+    #[test]
+    fn it_is_small() {
+        fn bytes<I, R, S, F>(_: impl FnOnce(I, R, S) -> F) -> usize {
+            size_of::<F>()
+        }
+        let (task, io) = (bytes(drive::<Secured>), size_of::<Secured>());
+        assert!(task + io <= 5_000, "{task} and {io} bytes");
     }
 }

@@ -83,8 +83,8 @@ pub struct DemoOptions {
     /// Exit 0 as soon as every expected edge has carried traffic over mutual TLS.
     #[arg(long, conflicts_with = "no_traffic")]
     pub until_ready: bool,
-    /// How long to wait for a complete start, in seconds.
-    #[arg(long, default_value = "60", value_parser = seconds, value_name = "SECONDS")]
+    /// How long to wait for a complete start.
+    #[arg(long, default_value = "60s", value_parser = timeout, value_name = "DURATION")]
     pub timeout: Duration,
     /// Log filter of the operator and the proxies, such as `info` or `debug`.
     #[arg(long, default_value = "info", value_name = "FILTER")]
@@ -146,8 +146,8 @@ pub struct ApplyOptions {
     /// Do it instead of printing it, and wait until it is done.
     #[arg(long)]
     pub apply: bool,
-    /// How long to wait, in seconds.
-    #[arg(long, default_value = "120", value_parser = seconds, value_name = "SECONDS")]
+    /// How long to wait.
+    #[arg(long, default_value = "2m", value_parser = timeout, value_name = "DURATION")]
     pub timeout: Duration,
 }
 
@@ -294,8 +294,8 @@ pub enum IdentityAction {
 
 #[derive(Debug, Args)]
 pub struct RotateOptions {
-    /// How long to look on, in seconds.
-    #[arg(long, default_value = "900", value_parser = seconds, value_name = "SECONDS")]
+    /// How long to look on.
+    #[arg(long, default_value = "15m", value_parser = timeout, value_name = "DURATION")]
     pub timeout: Duration,
 }
 
@@ -367,11 +367,10 @@ fn window(text: &str) -> Result<Window, String> {
     })
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
-    match text.parse::<u64>() {
-        Ok(seconds @ 1..=3_600) => Ok(Duration::from_secs(seconds)),
-        _ => Err("want whole seconds, 1 to 3600".into()),
-    }
+/// A duration that ends.
+fn timeout(text: &str) -> Result<Duration, String> {
+    let within = Duration::from_secs(1)..=Duration::from_secs(3_600);
+    Some(duration(text)?).filter(|timeout| within.contains(timeout)).ok_or_else(|| "want 1s to 1h".into())
 }
 
 /// `30s`, `5m`, `1h`, or seconds alone.
@@ -407,6 +406,10 @@ mod tests {
         }
         for text in ["", "s", "-1s", "1.5m", "5d", "5 m", "99999999999999999999"] {
             assert!(duration(text).is_err(), "{text:?}");
+        }
+        assert_eq!(timeout("30s"), Ok(Duration::from_secs(30)));
+        for text in ["0", "0s", "2h", "soon"] {
+            assert!(timeout(text).is_err(), "{text:?}");
         }
     }
 }

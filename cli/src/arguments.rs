@@ -2,7 +2,7 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use mesh_api::{golden::Window, names};
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
 #[derive(Debug, Parser)]
 #[command(name = "mesh", version, about = "A small, complete service mesh")]
@@ -367,6 +367,21 @@ fn window(text: &str) -> Result<Window, String> {
     })
 }
 
+/// A namespace may stand before the command, as kubectl has it: it is moved behind, where the command takes it or says that it does not.
+pub fn in_order(program: &clap::Command, mut words: Vec<OsString>) -> Vec<OsString> {
+    let is_command =
+        |word: &OsString| word.to_str().is_some_and(|word| program.find_subcommand(word).is_some());
+    let Some(at) = words.iter().skip(1).position(is_command).map(|at| at + 1) else { return words };
+    let own = |word: &OsString| word == "-n" || word.to_string_lossy().starts_with("--namespace");
+    let mut before: Vec<OsString> = words.drain(1..at).collect();
+    if let Some(at) = before.iter().position(own) {
+        let is_whole = before[at].to_string_lossy().contains('=');
+        words.extend(before.drain(at..before.len().min(at + if is_whole { 1 } else { 2 })));
+    }
+    words.splice(1..1, before);
+    words
+}
+
 /// A duration that ends.
 fn timeout(text: &str) -> Result<Duration, String> {
     let within = Duration::from_secs(1)..=Duration::from_secs(3_600);
@@ -396,6 +411,25 @@ mod tests {
         assert_eq!(address("[::1]:9000"), Ok(SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 9000))));
         for text in ["", "127.0.0.1", "127.0.0.1:0", "localhost:80", "127.0.0.1:65536"] {
             assert!(address(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_namespace_may_stand_before_the_command() {
+        let program = <Arguments as clap::CommandFactory>::command();
+        let ordered = |line: &str| {
+            let words = in_order(&program, line.split(' ').map(Into::into).collect());
+            words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+        };
+        for (line, expected) in [
+            ("mesh -n shop stat", "mesh stat -n shop"),
+            ("mesh --context c --namespace shop authz web", "mesh --context c authz web --namespace shop"),
+            ("mesh --namespace=shop stat", "mesh stat --namespace=shop"),
+            ("mesh stat -n shop", "mesh stat -n shop"),
+            ("mesh -n shop", "mesh -n shop"),
+            ("mesh", "mesh"),
+        ] {
+            assert_eq!(ordered(line), expected);
         }
     }
 

@@ -21,7 +21,8 @@ use std::{ffi::OsStr, path::Path, process::ExitCode};
 fn main() -> ExitCode {
     let name = named(std::env::args_os().next().as_deref());
     let command = Arguments::command().bin_name(name);
-    let matches = mistakes::parse(&command, std::env::args_os().collect());
+    let words = arguments::in_order(&command, std::env::args_os().collect());
+    let matches = mistakes::parse(&command, words);
     let arguments =
         Arguments::from_arg_matches(&matches.unwrap_or_else(|mistakes| mistakes::tell(&mistakes)));
     match run(arguments.unwrap_or_else(|e| e.exit())) {

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     accounts::{Accounts, Bearer},
     ca::{Authority, Csr},
-    rate::Limiter,
+    rate::{Limiter, Peer},
 };
 use linkerd2_proxy_api::identity::{CertifyRequest, CertifyResponse, identity_server::Identity};
 use mesh_policy::Identities;
@@ -25,6 +25,11 @@ const MAX_TOKEN_BYTES: usize = 16 << 10;
 const BURST: u32 = 100;
 const PER_SECOND: u32 = 10;
 
+/// How often one host may show a token: anybody can knock, and each token is a question to the API server. A node whose network
+/// translates addresses starts its Pods from one.
+const KNOCKS: u32 = 200;
+const KNOCKS_PER_SECOND: u32 = 20;
+
 #[derive(Debug)]
 pub struct Certifier {
     /// The newest one signs.
@@ -33,6 +38,7 @@ pub struct Certifier {
     identities: Identities,
     /// By identity: all Pods of a service account share one bucket, and a rollout starts many at once.
     limiter: Limiter<String>,
+    knocks: Limiter<Peer>,
     keys: Keys,
     asked_for: Arc<Certificates>,
 }
@@ -46,13 +52,25 @@ impl Certifier {
     ) -> Certifier {
         let keys = Keys::new(authority.borrow().leaf_lifetime());
         let limiter = Limiter::new(BURST, PER_SECOND);
-        Certifier { authority, accounts, identities, limiter, keys, asked_for }
+        let knocks = Limiter::new(KNOCKS, KNOCKS_PER_SECOND);
+        Certifier { authority, accounts, identities, limiter, knocks, keys, asked_for }
     }
 
     /// The cheap checks come first, and nothing is signed before all of them hold: the token proves an account, the account's
     /// identity is the one asked for, and the request is for that name alone.
-    async fn certify(&self, request: &CertifyRequest, now: SystemTime) -> Result<CertifyResponse, Refusal> {
+    async fn certify(
+        &self,
+        request: &CertifyRequest,
+        peer: Peer,
+        now: SystemTime,
+    ) -> Result<CertifyResponse, Refusal> {
         is_complete(request)?;
+        if !self.knocks.allow(peer, Instant::now()) {
+            return Err(Refusal::new(
+                Cause::RateLimit,
+                "too many requests from there: try again in a second",
+            ));
+        }
         let bearer = self.accounts.bearer(request.token.trim_ascii()).await?;
         self.sign(request, &bearer, now)
     }
@@ -116,7 +134,7 @@ fn is_complete(request: &CertifyRequest) -> Result<(), Refusal> {
 impl Identity for Certifier {
     async fn certify(&self, request: Request<CertifyRequest>) -> Result<Response<CertifyResponse>, Status> {
         let peer = request.remote_addr();
-        match Certifier::certify(self, request.get_ref(), SystemTime::now()).await {
+        match Certifier::certify(self, request.get_ref(), Peer::of(&request), SystemTime::now()).await {
             Ok(response) => {
                 self.asked_for.issued();
                 Ok(Response::new(response))

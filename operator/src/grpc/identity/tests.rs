@@ -127,3 +127,17 @@ async fn an_api_server_that_is_away_is_not_a_refusal_for_good() {
     signer.tokens_are_of("pod");
     signer.ask(WEB, &signing_request(WEB)).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_host_that_shows_token_after_token_is_held_off_before_anybody_is_asked() {
+    let signer = Signer::new();
+    signer.tokens_are(json!({"authenticated": false, "error": "no token"}));
+    let request = signing_request(WEB);
+    let mut shown = 0;
+    // Some more are allowed by the time that these take.
+    while signer.ask(WEB, &request).await.unwrap_err().code() == Code::FailedPrecondition {
+        shown += 1;
+        assert!(shown < 100 * KNOCKS, "it is never held off");
+    }
+    assert!(shown >= KNOCKS, "{shown}");
+}

@@ -4,6 +4,7 @@ use crate::cluster::Cluster;
 use anyhow::{anyhow, bail};
 use k8s_openapi::{
     api::{
+        admissionregistration::v1::MutatingWebhookConfiguration,
         apps::v1::Deployment,
         core::v1::{ContainerStatus, Pod},
     },
@@ -51,10 +52,21 @@ async fn all(cluster: &Cluster, objects: &[Object]) -> anyhow::Result<()> {
                     gone?;
                 }
             }
+            "MutatingWebhookConfiguration" => {
+                let api: Api<MutatingWebhookConfiguration> = Api::all(cluster.client.clone());
+                await_condition(api, object.name(), is_trusted).await.map_err(failed)?;
+            }
             _ => {}
         }
     }
     Ok(())
+}
+
+/// Until the operator that leads has written whom to trust, the API server asks nobody, and Pods start without a proxy.
+fn is_trusted(webhooks: Option<&MutatingWebhookConfiguration>) -> bool {
+    let mut all = webhooks.into_iter().flat_map(|own| own.webhooks.iter().flatten()).peekable();
+    all.peek().is_some()
+        && all.all(|own| own.client_config.ca_bundle.as_ref().is_some_and(|ca| !ca.0.is_empty()))
 }
 
 fn failed(e: wait::Error) -> anyhow::Error {
@@ -91,6 +103,11 @@ async fn reasons(cluster: &Cluster, namespace: &str) -> anyhow::Result<String> {
     let pods = cluster.ask(api.list(&ListParams::default().labels(names::OPERATOR_LABELS))).await?;
     let mut lines: Vec<String> = pods.iter().filter_map(reason).collect();
     lines.extend(pods.iter().find_map(remedy).map(|remedy| format!("  → {remedy}")));
+    if lines.is_empty() && !pods.items.is_empty() {
+        return Ok(
+            "  its Pods are, but none leads and has written the webhooks' caBundle: see their log".to_owned()
+        );
+    }
     if lines.is_empty() {
         let deployment = names::OPERATOR;
         return Ok(format!("  no Pod was made; see kubectl describe deployment -n {namespace} {deployment}"));

@@ -16,7 +16,7 @@ use std::{
     sync::Arc,
 };
 
-/// One Pod that has an address and has not ended.
+/// One Pod that has not ended.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PodInfo {
     pub namespace: String,
@@ -26,8 +26,7 @@ pub struct PodInfo {
     /// As its label says, else the workload.
     pub app: String,
     pub version: Option<String>,
-    pub ip: IpAddr,
-    /// Every address, the first included.
+    /// None before kubelet tells them, which it does a moment after the first containers have started.
     pub ips: Vec<IpAddr>,
     pub zone: Option<String>,
     pub node: Option<String>,
@@ -81,6 +80,8 @@ impl PodInfo {
 pub(crate) struct Pods {
     /// Those that have an address, by `(namespace, name)`.
     pub sorted: Vec<Arc<PodInfo>>,
+    /// Those that have none yet, likewise. Nobody can call them but kubelet, and their proxies want to know what to say to it.
+    pub coming: Vec<Arc<PodInfo>>,
     /// An address that two Pods claim belongs to neither.
     pub by_ip: HashMap<IpAddr, Option<Arc<PodInfo>>>,
     pub problems: Vec<(String, String)>,
@@ -139,12 +140,20 @@ impl Pods {
         // Those that stay are in order: sorting them again costs one look at each.
         let staying: HashSet<_> = read.iter().flatten().map(Arc::as_ptr).collect();
         let stays = |info: &&Arc<PodInfo>| staying.contains(&Arc::as_ptr(info));
-        let mut sorted: Vec<Arc<PodInfo>> = self.sorted.iter().filter(stays).cloned().chain(new).collect();
+        let known = self.sorted.iter().chain(&self.coming);
+        let mut sorted: Vec<Arc<PodInfo>> = known.filter(stays).cloned().chain(new).collect();
         sorted.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
         sorted.dedup_by(|a, b| a.namespace == b.namespace && a.name == b.name);
+        let (sorted, coming): (Vec<_>, Vec<_>) = sorted.into_iter().partition(|pod| !pod.ips.is_empty());
         let by_ip = by_ip(&sorted, &mut problems);
-        Pods { sorted, by_ip, problems, read }
+        Pods { sorted, coming, by_ip, problems, read }
     }
+}
+
+/// By its name, in a list that is in that order.
+pub(crate) fn find<'a>(sorted: &'a [Arc<PodInfo>], namespace: &str, name: &str) -> Option<&'a Arc<PodInfo>> {
+    let found = sorted.binary_search_by(|pod| (&*pod.namespace, &*pod.name).cmp(&(namespace, name)));
+    found.ok().map(|at| &sorted[at])
 }
 
 fn by_ip(
@@ -185,7 +194,6 @@ fn read_one(
         }
     }
     ips.shrink_to_fit();
-    let ip = *ips.first()?;
     let name = pod.metadata.name.clone()?;
     let namespace = pod.metadata.namespace.clone().unwrap_or_else(|| "default".into());
     let labels = &template.labels;
@@ -233,7 +241,6 @@ fn read_one(
         object: pod.clone(),
         namespace,
         name,
-        ip,
         ips,
         meshed,
         service_account,

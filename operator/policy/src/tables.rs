@@ -155,9 +155,12 @@ impl Tables {
     }
 
     fn shared_pod(&self, namespace: &str, name: &str) -> Option<&Arc<PodInfo>> {
-        let pods = &self.pods.sorted;
-        let found = pods.binary_search_by(|pod| (&*pod.namespace, &*pod.name).cmp(&(namespace, name)));
-        found.ok().map(|at| &pods[at])
+        pods::find(&self.pods.sorted, namespace, name)
+    }
+
+    /// One that may have no address yet.
+    fn starting_pod(&self, namespace: &str, name: &str) -> Option<&Arc<PodInfo>> {
+        self.shared_pod(namespace, name).or_else(|| pods::find(&self.pods.coming, namespace, name))
     }
 
     /// `None` too where two Pods claim the address.
@@ -403,9 +406,9 @@ impl Tables {
         group
     }
 
-    /// What the proxy of a Pod is told about one of its ports. `None`: no such Pod.
+    /// What the proxy of a Pod is told about one of its ports; before the Pod has an address, too. `None`: no such Pod.
     pub fn inbound(&self, namespace: &str, pod: &str, port: u16) -> Option<inbound::Policy> {
-        let pod = self.pod(namespace, pod)?;
+        let pod = self.starting_pod(namespace, pod)?;
         Some(self.inbound_of(pod, port))
     }
 

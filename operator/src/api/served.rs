@@ -48,7 +48,8 @@ pub async fn served(
         .ok_or_else(|| Refusal::not_found(format!("no Pod {}", quoted(&object))))?;
     let identity =
         pod.identity.as_deref().ok_or_else(|| Refusal::not_found(format!("Pod {object} is not meshed")))?;
-    let addr = SocketAddr::new(pod.ip, names::INBOUND_PORT);
+    let ip = pod.ips.first().ok_or_else(|| Refusal::not_found(format!("Pod {object} has no address")))?;
+    let addr = SocketAddr::new(*ip, names::INBOUND_PORT);
     let chain = match time::timeout(PATIENCE, shown(addr, identity)).await {
         Ok(Ok(chain)) => chain,
         Ok(Err(error)) => return Err(Refusal::busy(format!("Pod {object} at {addr}: {error:#}"))),

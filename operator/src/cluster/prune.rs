@@ -207,7 +207,7 @@ mod tests {
         };
         assert_eq!(said(kept), said(whole));
         assert_eq!(kept.probes.len(), 3, "{:?}", kept.probes);
-        assert!(kept.meshed && kept.opaque_ports.contains(7) && kept.ip == whole.ip);
+        assert!(kept.meshed && kept.opaque_ports.contains(7) && kept.ips == whole.ips);
     }
 
     #[test]

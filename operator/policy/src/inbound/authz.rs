@@ -58,7 +58,7 @@ fn caller(pod: &PodInfo) -> Caller {
         true => format!("{}/{}", pod.namespace, pod.service_account),
         false => format!("{}/{} (no proxy)", pod.namespace, pod.workload),
     };
-    Caller { label, identity: pod.identity.clone(), ip: Some(pod.ip) }
+    Caller { label, identity: pod.identity.clone(), ip: pod.ips.first().copied() }
 }
 
 fn row(server: &PodInfo, port: u16, policy: &Policy, caller: &Caller, route: Option<&Route>) -> AuthzRow {

@@ -59,7 +59,7 @@ impl Tables {
             return false;
         }
         Arc::ptr_eq(&self.pods, &before.pods)
-            || same(self.shared_pod(namespace, pod), before.shared_pod(namespace, pod))
+            || same(self.starting_pod(namespace, pod), before.starting_pod(namespace, pod))
     }
 
     fn has_same_pod_at(&self, before: &Tables, ip: IpAddr) -> bool {

@@ -284,6 +284,30 @@ fn kubelets_probes_are_let_in_and_nothing_else() {
     assert_eq!(let_in(exec, "8080", &nodes), nobody());
 }
 
+/// Kubelet probes a Pod before it tells where it is.
+#[test]
+fn a_pod_that_has_no_address_yet_lets_in_what_it_will_when_it_has_one() {
+    let pod = |status: &str| {
+        let yaml = format!(
+            "kind: Pod
+metadata: {{ name: web, namespace: shop }}
+spec: {{ containers: [{{ name: a, ports: [{{ containerPort: 80 }}], readinessProbe: {{ httpGet: {{ path: /up, port: 80 }} }} }}] }}
+status: {{ {status} }}"
+        );
+        world(&yaml)
+    };
+    let coming = Tables::build(&pod("phase: Pending"), &Settings::default());
+    let policy = coming.inbound("shop", "web", 80).expect("its proxy asks");
+    assert_eq!(policy.routes.len(), 1, "{policy:?}");
+    assert!(coming.pods().is_empty() && coming.pod("shop", "web").is_none(), "nobody else can reach it");
+
+    let placed = coming.next(&pod("phase: Running, podIP: 10.0.0.1"));
+    assert_eq!(placed.pods().len(), 1);
+    assert_eq!(placed.inbound("shop", "web", 80), Some(policy));
+    let ended = placed.next(&pod("phase: Failed"));
+    assert!(ended.inbound("shop", "web", 80).is_none());
+}
+
 #[test]
 fn the_chart_has_the_kinds_definition() {
     use crate::authorization::AuthorizationPolicy;

@@ -61,7 +61,8 @@ fn answers(tables: &Tables) -> serde_json::Value {
     for pod in tables.pods() {
         let inbound = tables.inbound_json(&pod.namespace, &pod.name, 8080);
         all.insert(format!("{}/{}", pod.namespace, pod.name), serde_json::json!(inbound));
-        all.insert(pod.ip.to_string(), serde_json::json!(tables.pod_by_ip(pod.ip).map(|pod| &pod.name)));
+        let ip = pod.ips[0];
+        all.insert(ip.to_string(), serde_json::json!(tables.pod_by_ip(ip).map(|pod| &pod.name)));
     }
     all.insert("authz".into(), serde_json::to_value(tables.authz("shop/cart-v1", None)).unwrap());
     all.into()

@@ -1,6 +1,9 @@
 //! Opens the ports at which others ask us, and answers plain HTTP there.
 
-use crate::{held::Held, rate::Peer};
+use crate::{
+    held::{Held, Place},
+    rate::Peer,
+};
 use anyhow::Context;
 use axum::Router;
 use hyper::server::conn::http1;
@@ -14,7 +17,12 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet, time};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    task::JoinSet,
+    time,
+};
 
 /// Connections to a port; more wait to be accepted.
 const MAX_CONNECTIONS: usize = 512;
@@ -37,13 +45,9 @@ pub async fn listen(addr: SocketAddr, flag: &str) -> anyhow::Result<TcpListener>
     })
 }
 
-/// Serves HTTP/1.1 until it is dropped, and drops every connection with itself.
-pub async fn serve(listener: TcpListener, routes: Router) -> io::Result<()> {
-    let service = TowerToHyperService::new(routes);
-    let (slots, held) = (Arc::new(Semaphore::new(MAX_CONNECTIONS)), Held::new(CONNECTIONS_PER_HOST));
-    let mut connections = JoinSet::new();
+/// The next connection, and its place among those that its host may have. What a host has too many of is closed.
+pub async fn accept(listener: &TcpListener, held: &Arc<Held<Peer>>) -> (TcpStream, SocketAddr, Place<Peer>) {
     loop {
-        let slot = slots.clone().acquire_owned().await.map_err(io::Error::other)?;
         let (connection, addr) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -52,11 +56,24 @@ pub async fn serve(listener: TcpListener, routes: Router) -> io::Result<()> {
                 continue;
             }
         };
+        // An IPv4 caller of a listener for both families is the same caller.
+        let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
+        match held.take(Peer::at(addr)) {
+            Some(place) => return (connection, addr, place),
+            None => tracing::debug!(%addr, "one host has too many connections: this one is closed"),
+        }
+    }
+}
+
+/// Serves HTTP/1.1 until it is dropped, and drops every connection with itself.
+pub async fn serve(listener: TcpListener, routes: Router) -> io::Result<()> {
+    let service = TowerToHyperService::new(routes);
+    let (slots, held) = (Arc::new(Semaphore::new(MAX_CONNECTIONS)), Held::new(CONNECTIONS_PER_HOST));
+    let mut connections = JoinSet::new();
+    loop {
+        let slot = slots.clone().acquire_owned().await.map_err(io::Error::other)?;
+        let (connection, _, place) = accept(&listener, &held).await;
         while connections.try_join_next().is_some() {}
-        let Some(place) = held.take(Peer::at(addr)) else {
-            tracing::debug!(%addr, "one host has too many connections: this one is closed");
-            continue;
-        };
         let service = service.clone();
         connections.spawn(async move {
             let _held = (slot, place);
@@ -72,10 +89,7 @@ pub async fn serve(listener: TcpListener, routes: Router) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt},
-        net::TcpStream,
-    };
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     /// What comes from this machine counts one by one.
     #[tokio::test]

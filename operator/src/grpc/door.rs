@@ -3,6 +3,7 @@
 
 use crate::{
     held::{Held, Place},
+    listen,
     rate::Peer,
 };
 use axum::{
@@ -67,8 +68,6 @@ pub struct Secured {
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// Handshakes under way; more wait to be accepted.
 const HANDSHAKES: usize = 512;
-/// After a failed accept (no file descriptor is left, say) the listener rests.
-const ACCEPT_REST: Duration = Duration::from_millis(100);
 
 /// Connections as their handshakes end, so many from each host at a time: anybody may knock here. A client that dawdles holds up
 /// nobody; one that fails is forgotten.
@@ -84,23 +83,9 @@ pub fn handshakes(
         let held = Held::new(per_host);
         loop {
             let Ok(permit) = under_way.clone().acquire_owned().await else { return };
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
+            let (tcp, addr, place) = tokio::select! {
+                accepted = listen::accept(&listener, &held) => accepted,
                 () = done.closed() => return,
-            };
-            let (tcp, addr) = match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    time::sleep(ACCEPT_REST).await;
-                    continue;
-                }
-            };
-            // An IPv4 caller of a listener for both families is the same caller.
-            let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
-            let Some(place) = held.take(Peer::at(addr)) else {
-                tracing::debug!(%addr, per_host, "one host has too many connections: this one is closed");
-                continue;
             };
             let acceptor = TlsAcceptor::from(config.borrow().clone());
             let done = done.clone();

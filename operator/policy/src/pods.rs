@@ -197,9 +197,9 @@ fn read_one(
     let name = pod.metadata.name.clone()?;
     let namespace = pod.metadata.namespace.clone().unwrap_or_else(|| "default".into());
     let labels = &template.labels;
-    let stated = |key: &'static str| {
-        let all = [Some(&template.annotations), namespace_annotations];
-        all.into_iter().flatten().filter_map(move |all| all.get(key)).map(String::as_str)
+    let annotation = |key: &str| {
+        let own = template.annotations.get(key);
+        own.or_else(|| namespace_annotations.and_then(|all| all.get(key))).map(String::as_str)
     };
     let service_account = template
         .service_account_name
@@ -218,11 +218,11 @@ fn read_one(
     ports.sort_unstable();
     ports.dedup();
     ports.shrink_to_fit();
-    let opaque_ports = match stated(names::OPAQUE_PORTS).next() {
+    let opaque_ports = match annotation(names::OPAQUE_PORTS) {
         Some(text) => PortSet::parse(text).0,
         None => settings.opaque_ports.clone(),
     };
-    let skipped_ports = stated(names::SKIP_INBOUND_PORTS).next().map(|text| PortSet::parse(text).0);
+    let skipped_ports = annotation(names::SKIP_INBOUND_PORTS).map(|text| PortSet::parse(text).0);
     let probes = probes(&template.containers, &named_ports);
     let workload = workload(pod, &name, labels);
     Some(PodInfo {
@@ -233,7 +233,7 @@ fn read_one(
         node: pod.node_name.clone(),
         identity: meshed.then(|| identities.of(&namespace, &service_account)),
         // Somebody wanted something else than the default: as long as nobody can tell what, nothing is allowed.
-        default_policy: match stated(names::DEFAULT_POLICY).next() {
+        default_policy: match annotation(names::DEFAULT_POLICY) {
             Some(text) => DefaultPolicy::parse(text).unwrap_or(DefaultPolicy::Deny),
             None => settings.default_policy,
         },
@@ -313,8 +313,9 @@ pub(crate) fn number(port: &IntOrString, named_ports: &[(String, u16)]) -> Optio
 
 /// Annotations that look like ours and are none.
 pub(crate) fn unknown(annotations: &BTreeMap<String, String>) -> impl Iterator<Item = String> {
-    let ours = annotations.keys().filter(|name| name.starts_with("mesh.dev/"));
-    let unknown = ours.filter(|name| !names::MARKS.contains(&name.as_str()));
+    let is_ours =
+        |name: &&String| name.strip_prefix(names::API_GROUP).is_some_and(|rest| rest.starts_with('/'));
+    let unknown = annotations.keys().filter(is_ours).filter(|name| !names::MARKS.contains(&name.as_str()));
     unknown.map(|name| format!("annotation {name} is none that the mesh knows"))
 }
 

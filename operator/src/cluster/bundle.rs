@@ -1,10 +1,9 @@
 //! The ConfigMap with what proxies trust: one in every Namespace that has or may get meshed Pods. A pure plan, carried out by
 //! `duties`.
 
-use super::mirror;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use mesh_api::names;
-use mesh_policy::Pod;
+use mesh_policy::{Pod, namespaces::is_meshed};
 use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,7 +24,7 @@ pub type Kept = BTreeMap<String, Bundle>;
 /// Namespaces that want a bundle: annotated ones, and those where a Pod asks for a proxy or has one. In one that is going, nothing can
 /// be made any more; proxies that are still there and have not followed are waited for as such.
 pub fn namespaces(all: &[Arc<Namespace>], pods: &[Arc<Pod>]) -> BTreeSet<String> {
-    let annotated = all.iter().filter(|namespace| mirror::is_enabled(namespace));
+    let annotated = all.iter().filter(|namespace| is_meshed(namespace));
     let mut wanted: BTreeSet<String> =
         annotated.filter_map(|namespace| namespace.metadata.name.clone()).collect();
     let going = all.iter().filter(|namespace| namespace.metadata.deletion_timestamp.is_some());

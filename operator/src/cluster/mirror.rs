@@ -3,16 +3,15 @@
 
 use k8s_openapi::api::core::v1::Namespace;
 use mesh_api::names;
+use mesh_policy::namespaces::is_meshed;
 use serde_json::{Value, json};
 use std::sync::Arc;
-
-pub use mesh_policy::namespaces::is_meshed as is_enabled;
 
 /// What the label is, and what it should be, where they differ.
 fn difference(namespace: &Namespace) -> Option<(Option<&str>, Option<&'static str>)> {
     let labels = namespace.metadata.labels.as_ref();
     let label = labels.and_then(|labels| labels.get(names::INJECT_LABEL)).map(String::as_str);
-    let wanted = is_enabled(namespace).then_some("enabled");
+    let wanted = is_meshed(namespace).then_some("enabled");
     (label != wanted).then_some((label, wanted))
 }
 

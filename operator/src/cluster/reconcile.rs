@@ -1,11 +1,13 @@
 //! Pods that should be meshed and are not: made while no injector answered, or before their Namespace was annotated. Found by
 //! comparing, shown to people, and restarted through their owner where the Namespace says so. Pure functions.
 
-use super::mirror;
 use k8s_openapi::{api::core::v1::Namespace, jiff::Timestamp};
 use mesh_api::names;
 use mesh_charts::inject;
-use mesh_policy::{Diagnostic, Pod, Severity, namespaces::refusing_level};
+use mesh_policy::{
+    Diagnostic, Pod, Severity,
+    namespaces::{is_meshed, refusing_level},
+};
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, HashMap},
@@ -84,7 +86,7 @@ fn is_missing(pod: &Pod, namespace: &Namespace) -> bool {
     let annotation = |name: &str| pod.template.annotations.get(name).map(String::as_str);
     let wanted = match annotation(names::INJECT) {
         Some(own) => own == "enabled",
-        None => mirror::is_enabled(namespace),
+        None => is_meshed(namespace),
     };
     let meshed = pod.template.labels.contains_key(names::CONTROL_NAMESPACE_LABEL);
     let skipped = annotation(names::INJECT_STATUS).is_some_and(|status| status.starts_with("skipped"));

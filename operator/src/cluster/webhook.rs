@@ -8,7 +8,7 @@ mod validate;
 
 pub use inject::Injector;
 
-use super::{maps::Maps, mirror};
+use super::maps::Maps;
 use crate::{grpc::handshakes, world::stores::Readers};
 use axum::{
     Json, Router,
@@ -31,7 +31,7 @@ use kube::{
     runtime::reflector::ObjectRef,
 };
 use mesh_charts::inject::Patch;
-use mesh_policy::{Settings, Tables};
+use mesh_policy::{Settings, Tables, namespaces::is_meshed};
 use room::Room;
 use rustls::ServerConfig;
 use serde::Deserialize;
@@ -73,7 +73,7 @@ impl Webhook {
     /// there, and we see it in a moment.
     async fn namespace(&self, name: &str, why: Why) -> Option<Arc<Namespace>> {
         let known = || self.readers.namespaces.get(&ObjectRef::new(name));
-        let is_news = |namespace: &Namespace| why == Why::Pod || mirror::is_enabled(namespace);
+        let is_news = |namespace: &Namespace| why == Why::Pod || is_meshed(namespace);
         let mut tables = self.tables.clone();
         let seen = async {
             loop {

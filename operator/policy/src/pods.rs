@@ -86,7 +86,15 @@ pub(crate) struct Pods {
     pub by_ip: HashMap<IpAddr, Option<Arc<PodInfo>>>,
     pub problems: Vec<(String, String)>,
     /// What was read of each object, in the world's order.
-    read: Vec<Option<Arc<PodInfo>>>,
+    read: Vec<Read>,
+}
+
+/// What was read of one object.
+#[derive(Clone, Debug)]
+struct Read {
+    /// None where it has ended.
+    pod: Option<Arc<PodInfo>>,
+    problems: Box<[String]>,
 }
 
 impl Pods {
@@ -100,13 +108,8 @@ impl Pods {
         let mut problems = vec![];
         for ns in now.namespaces.iter() {
             let name = ns.metadata.name.as_deref().unwrap_or_default();
-            check_annotations(
-                || format!("Namespace {name}"),
-                ns.metadata.annotations.as_ref(),
-                &mut problems,
-            );
-            let odd = namespaces::problems(ns);
-            problems.extend(odd.into_iter().map(|odd| (format!("Namespace {name}"), odd)));
+            let odd = ns.metadata.annotations.iter().flat_map(odd_annotations).chain(namespaces::problems(ns));
+            problems.extend(odd.map(|odd| (format!("Namespace {name}"), odd)));
         }
         // A Namespace says something about each of its Pods.
         let known: &[Arc<Pod>] = match Arc::ptr_eq(&before.namespaces, &now.namespaces) {
@@ -126,19 +129,20 @@ impl Pods {
         let mut new = vec![];
         for (at, pod) in now.pods.iter().enumerate() {
             let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
-            let object = || format!("Pod {namespace}/{}", pod.metadata.name.as_deref().unwrap_or_default());
-            check_annotations(object, Some(&pod.template.annotations), &mut problems);
-            if let Some(already) = already_read(at, pod) {
-                read.push(already.clone());
-                continue;
+            let one = already_read(at, pod).cloned().unwrap_or_else(|| {
+                let annotations = namespaces.get(namespace).copied();
+                let info = read_one(pod, annotations, settings, &identities).map(Arc::new);
+                new.extend(info.clone());
+                Read { pod: info, problems: odd_annotations(&pod.template.annotations).into() }
+            });
+            if !one.problems.is_empty() {
+                let object = format!("Pod {namespace}/{}", pod.metadata.name.as_deref().unwrap_or_default());
+                problems.extend(one.problems.iter().map(|odd| (object.clone(), odd.clone())));
             }
-            let annotations = namespaces.get(namespace).copied();
-            let info = read_one(pod, annotations, settings, &identities).map(Arc::new);
-            new.extend(info.clone());
-            read.push(info);
+            read.push(one);
         }
         // Those that stay are in order: sorting them again costs one look at each.
-        let staying: HashSet<_> = read.iter().flatten().map(Arc::as_ptr).collect();
+        let staying: HashSet<_> = read.iter().flat_map(|one| &one.pod).map(Arc::as_ptr).collect();
         let stays = |info: &&Arc<PodInfo>| staying.contains(&Arc::as_ptr(info));
         let known = self.sorted.iter().chain(&self.coming);
         let mut sorted: Vec<Arc<PodInfo>> = known.filter(stays).cloned().chain(new).collect();
@@ -319,37 +323,27 @@ pub(crate) fn unknown(annotations: &BTreeMap<String, String>) -> impl Iterator<I
     unknown.map(|name| format!("annotation {name} is none that the mesh knows"))
 }
 
-fn check_annotations(
-    object: impl Fn() -> String,
-    annotations: Option<&BTreeMap<String, String>>,
-    problems: &mut Vec<(String, String)>,
-) {
-    let Some(annotations) = annotations else { return };
-    problems.extend(unknown(annotations).map(|unknown| (object(), unknown)));
+/// What is wrong with an object's annotations.
+fn odd_annotations(annotations: &BTreeMap<String, String>) -> Vec<String> {
+    let mut odd: Vec<String> = unknown(annotations).collect();
     // An injector that has seen it has said so on the Pod.
     if let Some(text) = annotations.get(names::INJECT)
         && !["enabled", "disabled"].contains(&text.as_str())
     {
-        problems.push((
-            object(),
-            format!("annotation {}={text:?} means nothing: want enabled or disabled", names::INJECT),
-        ));
+        odd.push(format!("annotation {}={text:?} means nothing: want enabled or disabled", names::INJECT));
     }
     if let Some(text) = annotations.get(names::DEFAULT_POLICY)
         && DefaultPolicy::parse(text).is_none()
     {
         let want = "want allow-all, mesh-only or deny";
-        problems.push((
-            object(),
-            format!(
-                "annotation {}={text:?} means nothing, so nobody is let in: {want}",
-                names::DEFAULT_POLICY
-            ),
+        odd.push(format!(
+            "annotation {}={text:?} means nothing, so nobody is let in: {want}",
+            names::DEFAULT_POLICY
         ));
     }
     if let Some(text) = annotations.get(names::OPAQUE_PORTS) {
-        for bad in PortSet::parse(text).1 {
-            problems.push((object(), format!("annotation {}: {bad}", names::OPAQUE_PORTS)));
-        }
+        let bad = PortSet::parse(text).1;
+        odd.extend(bad.into_iter().map(|bad| format!("annotation {}: {bad}", names::OPAQUE_PORTS)));
     }
+    odd
 }

@@ -6,7 +6,8 @@ use assert_cmd::Command;
 use std::{fs, net::TcpListener, path::Path};
 use tempfile::TempDir;
 
-const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../demo/manifests");
+/// Tests run in their package's folder.
+const MANIFESTS: &str = "../demo/manifests";
 
 fn mesh() -> Command {
     let mut mesh = Command::new(assert_cmd::cargo::cargo_bin!("mesh"));

@@ -1,6 +1,7 @@
 //! Client libraries that others wrote, and the checker of accessibility: installed once into the user's cache, in the exact
 //! versions that `clients/` pins. Call these before a story starts: within its own network there is no registry.
 
+use crate::binaries;
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -70,7 +71,7 @@ fn digest(text: &str) -> u64 {
 }
 
 pub fn clients() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("clients")
+    binaries::workspace().join("tests/clients")
 }
 
 fn read(file: &str) -> String {

@@ -115,7 +115,7 @@ mod tests {
     use std::path::Path;
 
     fn bookinfo() -> Expected {
-        Expected::of(&pods::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../demo/manifests")).unwrap())
+        Expected::of(&pods::read(Path::new("../demo/manifests")).unwrap())
     }
 
     fn node(id: &str) -> Node {

@@ -78,6 +78,9 @@ pub enum Outcome {
     Skipped(Skip),
 }
 
+/// Which container `kubectl logs` and `kubectl exec` mean when none is named: otherwise the first, where a classic sidecar stands.
+const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
+
 /// What becomes of a Pod, and the patch that does it; empty where nothing is to change.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
@@ -121,8 +124,12 @@ fn with_proxy(
     injection: &Injection,
 ) -> Patch {
     let mut patch = patch::Builder::default();
-    patch.annotate(pod, names::INJECT_STATUS, "injected");
-    patch.label(pod, names::CONTROL_NAMESPACE_LABEL, &injection.control_namespace);
+    let mut annotations = BTreeMap::from([(names::INJECT_STATUS, "injected")]);
+    if sidecar == Sidecar::Classic && !is_annotated(pod, DEFAULT_CONTAINER) {
+        annotations.extend(spec.containers.first().map(|first| (DEFAULT_CONTAINER, first.name.as_str())));
+    }
+    patch.annotate(pod, annotations);
+    patch.label(pod, [(names::CONTROL_NAMESPACE_LABEL, injection.control_namespace.as_str())].into());
     let volumes = sidecar::volumes().into_iter().map(|volume| json!(volume)).collect();
     patch.append("volumes", spec.volumes.is_some(), volumes);
     let redirection = redirection(spec, settings);
@@ -163,9 +170,13 @@ fn redirection(spec: &PodSpec, settings: &Settings) -> Redirection {
 fn skipped(pod: &Pod, skip: Skip) -> Decision {
     let mut patch = patch::Builder::default();
     if skip.is_worth_telling() {
-        patch.annotate(pod, names::INJECT_STATUS, &format!("skipped: {skip}"));
+        patch.annotate(pod, [(names::INJECT_STATUS, format!("skipped: {skip}").as_str())].into());
     }
     Decision { outcome: Outcome::Skipped(skip), patch: patch.finish() }
+}
+
+fn is_annotated(pod: &Pod, name: &str) -> bool {
+    pod.metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(name))
 }
 
 fn has_proxy(spec: &PodSpec) -> bool {

@@ -12,18 +12,21 @@ pub struct Builder {
 }
 
 impl Builder {
-    pub fn annotate(&mut self, pod: &Pod, name: &str, value: &str) {
-        self.put("annotations", pod.metadata.annotations.as_ref(), name, value);
+    /// All annotations at once, and all labels.
+    pub fn annotate(&mut self, pod: &Pod, new: BTreeMap<&str, &str>) {
+        self.put("annotations", pod.metadata.annotations.as_ref(), new);
     }
 
-    pub fn label(&mut self, pod: &Pod, name: &str, value: &str) {
-        self.put("labels", pod.metadata.labels.as_ref(), name, value);
+    pub fn label(&mut self, pod: &Pod, new: BTreeMap<&str, &str>) {
+        self.put("labels", pod.metadata.labels.as_ref(), new);
     }
 
-    fn put(&mut self, field: &str, map: Option<&BTreeMap<String, String>>, name: &str, value: &str) {
-        match map {
-            Some(_) => self.add(&["metadata", field, name], json!(value)),
-            None => self.add(&["metadata", field], json!({ name: value })),
+    fn put(&mut self, field: &str, map: Option<&BTreeMap<String, String>>, new: BTreeMap<&str, &str>) {
+        if map.is_none() {
+            return self.add(&["metadata", field], json!(new));
+        }
+        for (name, value) in new {
+            self.add(&["metadata", field, name], json!(value));
         }
     }
 

@@ -74,6 +74,19 @@ fn where_the_proxy_stands() {
     assert_eq!(patched(&web, &decide(&web, classic, NATIVE).patch), old);
 }
 
+#[test]
+fn kubectl_logs_means_the_application() {
+    let default = |pod: &Value, cluster| {
+        let after = patched(pod, &decide(pod, ENABLED, cluster).patch);
+        after["metadata"]["annotations"].get(DEFAULT_CONTAINER).cloned()
+    };
+    let mut web = pod(WEB);
+    assert_eq!(default(&web, NATIVE), None, "the first container is the application's");
+    assert_eq!(default(&web, OLD), Some(json!("web")));
+    web["metadata"]["annotations"] = json!({ DEFAULT_CONTAINER: "other" });
+    assert_eq!(default(&web, OLD), Some(json!("other")), "somebody has said it");
+}
+
 /// Who may be root, and for how long.
 #[test]
 fn redirection_is_the_proxys_or_a_container_of_its_own() {

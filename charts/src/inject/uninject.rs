@@ -1,6 +1,6 @@
 //! Takes out of a Pod what `inject` has put in.
 
-use super::{Patch, patch, sidecar};
+use super::{DEFAULT_CONTAINER, Patch, patch, sidecar};
 use k8s_openapi::api::core::v1::Pod;
 use mesh_api::names;
 use std::collections::BTreeMap;
@@ -8,8 +8,10 @@ use std::collections::BTreeMap;
 /// Empty where nothing of ours is in the Pod. A list or map that held nothing else goes with it.
 pub fn uninject(pod: &Pod) -> Patch {
     let mut patch = patch::Builder::default();
-    take(&mut patch, "annotations", pod.metadata.annotations.as_ref(), names::INJECT_STATUS);
-    take(&mut patch, "labels", pod.metadata.labels.as_ref(), names::CONTROL_NAMESPACE_LABEL);
+    let mut annotations = vec![names::INJECT_STATUS];
+    annotations.extend(names_the_first(pod).then_some(DEFAULT_CONTAINER));
+    take(&mut patch, "annotations", pod.metadata.annotations.as_ref(), &annotations);
+    take(&mut patch, "labels", pod.metadata.labels.as_ref(), &[names::CONTROL_NAMESPACE_LABEL]);
     let Some(spec) = &pod.spec else { return patch.finish() };
     let containers = [names::PROXY_CONTAINER, names::INIT_CONTAINER];
     let named = |list: &[k8s_openapi::api::core::v1::Container]| -> Vec<String> {
@@ -27,11 +29,27 @@ pub fn uninject(pod: &Pod) -> Patch {
     patch.finish()
 }
 
-fn take(patch: &mut patch::Builder, field: &str, map: Option<&BTreeMap<String, String>>, name: &str) {
-    let Some(map) = map.filter(|map| map.contains_key(name)) else { return };
-    match map.len() {
-        1 => patch.remove(&["metadata", field]),
-        _ => patch.remove(&["metadata", field, name]),
+/// Whether the annotation says what holds without it once the classic sidecar is gone.
+fn names_the_first(pod: &Pod) -> bool {
+    let containers = pod.spec.as_ref().map(|spec| spec.containers.as_slice()).unwrap_or_default();
+    let [proxy, first, ..] = containers else { return false };
+    let default = pod.metadata.annotations.as_ref().and_then(|all| all.get(DEFAULT_CONTAINER));
+    proxy.name == names::PROXY_CONTAINER && default == Some(&first.name)
+}
+
+fn take(
+    patch: &mut patch::Builder,
+    field: &str,
+    map: Option<&BTreeMap<String, String>>,
+    names: &[&str],
+) {
+    let Some(map) = map else { return };
+    let there: Vec<&&str> = names.iter().filter(|name| map.contains_key(**name)).collect();
+    if !there.is_empty() && there.len() == map.len() {
+        return patch.remove(&["metadata", field]);
+    }
+    for name in there {
+        patch.remove(&["metadata", field, name]);
     }
 }
 

@@ -8,9 +8,10 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use mesh_api::names;
 use serde::Serialize;
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    ptr,
+    sync::{Arc, Weak},
 };
 
 /// The endpoints of one Service port (or of one pod of a headless Service) that take connections, by address: those that are ready.
@@ -96,15 +97,24 @@ impl Endpoint {
 }
 
 /// EndpointSlices by namespace and Service, in the order of their names.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Slices(HashMap<String, Arc<OfNamespace>>);
+#[derive(Debug, Default)]
+pub(crate) struct Slices {
+    known: Known,
+    /// Who we are, for the next one.
+    id: Arc<()>,
+    /// Which one was before us, and the Services whose slices were not the same there.
+    before: Weak<()>,
+    moved: HashSet<(String, String)>,
+}
 
+type Known = HashMap<String, Arc<OfNamespace>>;
 type OfNamespace = HashMap<String, Arc<Vec<Arc<EndpointSlice>>>>;
 
 impl Slices {
     /// The index of `now`, where ours is that of `before`. Services whose slices did not change share theirs with us.
     pub fn next(&self, before: &[Arc<EndpointSlice>], now: &[Arc<EndpointSlice>]) -> Slices {
-        let mut next = self.clone();
+        let known = self.known.clone();
+        let mut next = Slices { known, before: Arc::downgrade(&self.id), ..Slices::default() };
         let differs = |at: &usize| match (before.get(*at), now.get(*at)) {
             (Some(before), Some(now)) => !Arc::ptr_eq(before, now),
             _ => true,
@@ -128,22 +138,28 @@ impl Slices {
             return;
         };
         let namespace = slice.metadata.namespace.as_deref().unwrap_or("default");
-        let of_namespace = match self.0.get_mut(namespace) {
+        self.moved.insert((namespace.to_owned(), service.clone()));
+        let of_namespace = match self.known.get_mut(namespace) {
             Some(known) => known,
-            None => self.0.entry(namespace.to_owned()).or_default(),
+            None => self.known.entry(namespace.to_owned()).or_default(),
         };
         let of_namespace = Arc::make_mut(of_namespace);
         edit(Arc::make_mut(of_namespace.entry(service.clone()).or_default()));
     }
 
     pub fn of(&self, namespace: &str, service: &str) -> &[Arc<EndpointSlice>] {
-        let found = self.0.get(namespace).and_then(|services| services.get(service));
+        let found = self.known.get(namespace).and_then(|services| services.get(service));
         found.map(|slices| slices.as_slice()).unwrap_or_default()
+    }
+
+    /// The Services that may have other slices than `before`. `None` where that is not the one just before us.
+    pub fn moved_since(&self, before: &Slices) -> Option<&HashSet<(String, String)>> {
+        ptr::eq(self.before.as_ptr(), Arc::as_ptr(&before.id)).then_some(&self.moved)
     }
 
     /// Whether this Service certainly has the same slices there. Looks at no slice.
     pub fn shares(&self, other: &Slices, namespace: &str, service: &str) -> bool {
-        match (self.0.get(namespace), other.0.get(namespace)) {
+        match (self.known.get(namespace), other.known.get(namespace)) {
             (Some(ours), Some(theirs)) if !Arc::ptr_eq(ours, theirs) => {
                 match (ours.get(service), theirs.get(service)) {
                     (Some(ours), Some(theirs)) => Arc::ptr_eq(ours, theirs),

@@ -12,6 +12,19 @@ pub enum Target {
     Authority(crate::Authority),
 }
 
+impl Target {
+    /// The Service, by namespace and name, whose endpoints decide what there is to do: one of a Pod's name. Elsewhere it is the same
+    /// whatever endpoints there are.
+    pub fn endpoints_of(&self) -> Option<(&str, &str)> {
+        match self {
+            Target::Authority(authority) if authority.host.is_some() => {
+                Some((&authority.namespace, &authority.service))
+            }
+            Target::Authority(_) | Target::Addr(_) => None,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Policy {

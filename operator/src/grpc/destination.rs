@@ -80,6 +80,10 @@ impl Question for Endpoints {
     /// The zone that it is in.
     type Listener = Option<String>;
 
+    fn service(&self) -> Option<(&str, &str)> {
+        Some((&self.authority.namespace, &self.authority.service))
+    }
+
     fn is_unchanged(&self, before: &Tables, now: &Tables) -> bool {
         now.has_same_endpoints(before, &self.authority)
     }
@@ -119,6 +123,10 @@ impl Profile {
 impl Question for Profile {
     type Answer = DestinationProfile;
     type Listener = ();
+
+    fn service(&self) -> Option<(&str, &str)> {
+        self.0.endpoints_of()
+    }
 
     fn is_unchanged(&self, before: &Tables, now: &Tables) -> bool {
         now.has_same_outbound(before, &self.0)

@@ -49,6 +49,10 @@ impl Question for Inbound {
     type Answer = Policy;
     type Listener = ();
 
+    fn service(&self) -> Option<(&str, &str)> {
+        None
+    }
+
     fn is_unchanged(&self, before: &Tables, now: &Tables) -> bool {
         now.has_same_inbound(before, &self.namespace, &self.pod)
     }

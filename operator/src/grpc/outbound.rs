@@ -75,6 +75,10 @@ impl Question for Outbound {
     type Answer = Policy;
     type Listener = ();
 
+    fn service(&self) -> Option<(&str, &str)> {
+        self.target.endpoints_of()
+    }
+
     fn is_unchanged(&self, before: &Tables, now: &Tables) -> bool {
         now.has_same_outbound(before, &self.target)
     }

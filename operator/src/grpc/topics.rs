@@ -1,6 +1,9 @@
 //! One answer for all who ask the same. A topic lives while somebody listens: after a change its answer is computed once, where the
 //! change may have touched it, and encoded once per step that subscribers take.
 
+mod shelves;
+
+use self::shelves::Shelves;
 use super::{admission::Streams, stream::Subscription};
 use crate::rate::Peer;
 use bytes::Bytes;
@@ -24,6 +27,9 @@ pub trait Question: Clone + Eq + Hash + Send + Sync + 'static {
     type Answer: PartialEq + Send + Sync + 'static;
     /// What a subscriber has of its own that its messages depend on.
     type Listener: Clone + Eq + Hash + Send + Sync + 'static;
+
+    /// The Service, by namespace and name, whose endpoints the answer tells. As long as nothing but endpoints changes, no others matter.
+    fn service(&self) -> Option<(&str, &str)>;
 
     /// Whether the answer is certainly what it was. Costs far less than the answer.
     fn is_unchanged(&self, before: &Tables, now: &Tables) -> bool;
@@ -84,7 +90,7 @@ struct Inner<Q: Question> {
 struct Open<Q: Question> {
     /// The tables of which all answers are.
     of: Arc<Tables>,
-    topics: HashMap<Q, watch::Sender<Arc<Version<Q>>>>,
+    topics: Shelves<Q>,
     /// Answers that have been replaced, for as long as some subscriber has not taken the next.
     replaced: Vec<Weak<Version<Q>>>,
     /// With as many topics it is time to forget those that nobody listens to: twice those of the last time.
@@ -111,7 +117,7 @@ impl<Q: Question> Topics<Q> {
         let of = tables.borrow().clone();
         let mut changes = tables.clone();
         let open =
-            Mutex::new(Open { of, topics: HashMap::new(), replaced: vec![], sweep_at: FEW, stopped: false });
+            Mutex::new(Open { of, topics: Shelves::default(), replaced: vec![], sweep_at: FEW, stopped: false });
         let topics = Topics(Arc::new(Inner { tables, streams, open }));
         let ours = topics.clone();
         tokio::spawn(async move {
@@ -189,7 +195,7 @@ impl<Q: Question> Topics<Q> {
         let before = std::mem::replace(&mut open.of, now.clone());
         let Open { topics, replaced, .. } = &mut *open;
         replaced.retain(|version| version.strong_count() > 0);
-        topics.retain(|question, topic| {
+        let mut bring_up = |question: &Q, topic: &watch::Sender<Arc<Version<Q>>>| {
             if topic.receiver_count() == 0 {
                 return false;
             }
@@ -207,7 +213,15 @@ impl<Q: Question> Topics<Q> {
                 is_new
             });
             true
-        });
+        };
+        match now.moved_since(&before) {
+            Some(moved) => {
+                for (namespace, name) in moved {
+                    topics.retain_of((namespace, name), &mut bring_up);
+                }
+            }
+            None => topics.retain(bring_up),
+        }
         open
     }
 
@@ -228,6 +242,10 @@ mod tests {
     impl Question for Number {
         type Answer = u32;
         type Listener = ();
+
+        fn service(&self) -> Option<(&str, &str)> {
+            None
+        }
 
         fn is_unchanged(&self, _: &Tables, _: &Tables) -> bool {
             true
@@ -255,7 +273,7 @@ mod tests {
         }
         let open = topics.open();
         assert!(open.topics.len() <= FEW, "{}", open.topics.len());
-        assert!(kept.iter().enumerate().all(|(number, _)| open.topics.contains_key(&Number(number as u32))));
+        assert!(kept.iter().enumerate().all(|(number, _)| open.topics.get(&Number(number as u32)).is_some()));
     }
 
     /// How many Pods there are.
@@ -265,6 +283,10 @@ mod tests {
     impl Question for Pods {
         type Answer = usize;
         type Listener = ();
+
+        fn service(&self) -> Option<(&str, &str)> {
+            None
+        }
 
         fn is_unchanged(&self, _: &Tables, _: &Tables) -> bool {
             false

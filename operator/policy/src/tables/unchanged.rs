@@ -15,6 +15,18 @@ impl Tables {
             && Arc::ptr_eq(&self.diagnostics, &before.diagnostics)
     }
 
+    /// The Services, as `(namespace, name)`, whose endpoints may have changed, where certainly nothing else has. `None` where it may have,
+    /// or where there were tables between.
+    pub fn moved_since(&self, before: &Tables) -> Option<Vec<&(String, String)>> {
+        if !self.differs_in_endpoints_only(before) {
+            return None;
+        }
+        match Arc::ptr_eq(&self.slices, &before.slices) {
+            true => Some(vec![]),
+            false => Some(self.slices.moved_since(&before.slices)?.iter().collect()),
+        }
+    }
+
     /// Of [`Tables::resolve`], whoever asks.
     pub fn has_same_endpoints(&self, before: &Tables, authority: &Authority) -> bool {
         let Authority { namespace, service, .. } = authority;

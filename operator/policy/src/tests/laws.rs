@@ -155,6 +155,11 @@ fn change<T: Clone>(list: &mut List<T>, at: &Index, change: impl FnOnce(&mut T))
 /// Questions that `next` claims to answer as `before` does, and does not.
 fn broken_promises(before: &Tables, next: &Tables) -> Vec<String> {
     let mut broken = vec![];
+    let moved = next.moved_since(before);
+    let stays = |(namespace, name): (&str, &str)| {
+        let is_it = |moved: &&(String, String)| moved.0 == namespace && moved.1 == name;
+        moved.as_ref().is_some_and(|moved| !moved.iter().any(is_it))
+    };
     let mut promise = |what: String, said: bool, kept: bool| broken.extend((said && !kept).then_some(what));
     let mut targets: Vec<Target> =
         (1..10).map(|last| Target::Addr(SocketAddr::from(([10, 0, 0, last], 8080)))).collect();
@@ -165,6 +170,7 @@ fn broken_promises(before: &Tables, next: &Tables) -> Vec<String> {
             let authority = Authority::parse(&text, "cluster.local").unwrap();
             let same = next.resolve(&authority, None) == before.resolve(&authority, None);
             promise(format!("endpoints of {text}"), next.has_same_endpoints(before, &authority), same);
+            promise(format!("no endpoints of {text} move"), stays((&authority.namespace, &authority.service)), same);
             targets.push(Target::Authority(authority));
         }
     }
@@ -172,12 +178,15 @@ fn broken_promises(before: &Tables, next: &Tables) -> Vec<String> {
         let same =
             ["shop", "other"].iter().all(|from| next.outbound(target, from) == before.outbound(target, from));
         promise(format!("outbound {target:?}"), next.has_same_outbound(before, target), same);
+        let of_pod = target.endpoints_of().map_or(moved.is_some(), stays);
+        promise(format!("outbound {target:?} has nothing to do with endpoints"), of_pod, same);
     }
     for pod in ["web", "cart-1", "cart-2", "db-0", "legacy", "twin"] {
         let same = [80, 8080, 5000]
             .iter()
             .all(|port| next.inbound("shop", pod, *port) == before.inbound("shop", pod, *port));
         promise(format!("inbound {pod}"), next.has_same_inbound(before, "shop", pod), same);
+        promise(format!("inbound {pod} has nothing to do with endpoints"), moved.is_some(), same);
     }
     broken
 }

@@ -1,11 +1,15 @@
 //! A proxy's connection: one task drives it and all of its streams, so that a change wakes one task and goes out in one write, however
 //! many streams it touches. A peer that is told something has to show that it reads.
 
+mod turn;
+
+use self::turn::Turn;
 use super::{admission, stopped};
 use axum::{Router, body::Body};
 use bytes::Bytes;
 use futures_util::{
     FutureExt, StreamExt,
+    future::Either,
     stream::{self, FuturesUnordered},
 };
 use h2::{
@@ -16,7 +20,7 @@ use http::{Request, Response};
 use hyper::body::{Body as _, Frame};
 use std::{
     future::{pending, poll_fn},
-    pin::{Pin, pin},
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
@@ -74,32 +78,41 @@ where
     let told = Arc::<Notify>::default();
     // Whoever has come is asked too, though it may never want anything.
     told.notify_one();
-    let mut silent = pin!(silent(connection.ping_pong(), &told));
-    let mut stopped = pin!(stopped(stop));
-    let mut streams = FuturesUnordered::new();
-    let mut stopping = false;
+    // Each is looked at when it has been woken, and only then.
+    let mut work = FuturesUnordered::new();
+    work.push(Either::Right(Either::Left(silent(connection.ping_pong(), told.clone()).map(|()| Work::Silent))));
+    work.push(Either::Right(Either::Right(stopped(stop).map(|()| Work::Stopped))));
+    let turn = Turn::default();
     loop {
         tokio::select! {
             biased;
-            Some(()) = streams.next() => {}
-            request = connection.accept() => {
+            Some(done) = turn.first(work.next()) => match done {
+                Work::Answered => {}
+                Work::Silent => return Ok(()),
+                Work::Stopped => connection.graceful_shutdown(),
+            },
+            request = turn.last(|cx| connection.poll_accept(cx)) => {
                 let Some(request) = request else { return Ok(()) };
                 let (request, respond) = request?;
                 let mut request = request.map(incoming);
                 request.extensions_mut().insert(peer.clone());
-                streams.push(answer(routes.clone(), request, respond, told.clone()));
+                let answered = answer(routes.clone(), request, respond, told.clone());
+                work.push(Either::Left(answered.map(|()| Work::Answered)));
             }
-            () = &mut stopped, if !stopping => {
-                stopping = true;
-                connection.graceful_shutdown();
-            }
-            () = &mut silent => return Ok(()),
         }
     }
 }
 
+/// What there is to do beside the connection itself, when it is done.
+enum Work {
+    Answered,
+    /// The peer does not read.
+    Silent,
+    Stopped,
+}
+
 /// Returns when the peer has not shown in time that it reads.
-async fn silent(ping_pong: Option<PingPong>, told: &Notify) {
+async fn silent(ping_pong: Option<PingPong>, told: Arc<Notify>) {
     let Some(mut ping_pong) = ping_pong else { return pending().await };
     loop {
         tokio::select! {

@@ -1,6 +1,9 @@
 //! Embeds the dashboard that `cargo xtask dashboard` left in dashboard/dist, or a page that says how to build it.
 //! Never builds it itself: that would need another toolchain, and the lock on the target folder.
 
+#[path = "../build/small.rs"]
+mod small;
+
 use std::{
     env,
     error::Error,
@@ -16,6 +19,8 @@ const STUB: &str = r#"<!doctype html><html lang="en"><meta charset="utf-8"><base
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-env-changed=MESH_REQUIRE_DASHBOARD");
+    println!("cargo::rerun-if-changed=../build/small.rs");
+    small::link();
     let dashboard = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("../dashboard");
     let dist = dashboard.join("dist");
     let out = PathBuf::from(env::var("OUT_DIR")?);

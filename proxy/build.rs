@@ -1,17 +1,10 @@
-//! Keeps the released program small: relocations in their packed form, and equal functions once.
+//! Keeps the released program small.
 
-use std::env;
+#[path = "../build/small.rs"]
+mod small;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    let is = |name: &str, value: &str| env::var(name).is_ok_and(|found| found == value);
-    if !is("PROFILE", "release") || !is("CARGO_CFG_TARGET_OS", "linux") {
-        return;
-    }
-    // Understood by every linker since 2022, and by glibc 2.36 and musl 1.2.4.
-    println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
-    // Only lld folds; rustc brings it along on this one target.
-    if is("CARGO_CFG_TARGET_ARCH", "x86_64") {
-        println!("cargo::rustc-link-arg-bins=-Wl,--icf=all");
-    }
+    println!("cargo::rerun-if-changed=../build/small.rs");
+    small::link();
 }

@@ -83,7 +83,7 @@ pub struct Identity {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Operator {
-    /// What it logs: error, warn, info, debug, trace, or a list of target=level.
+    /// What it logs: error, warn, info, debug, or a list of target=level.
     pub log: String,
     /// OTLP/gRPC collector that all telemetry is passed on to. Empty: none.
     pub otlp_forward: String,

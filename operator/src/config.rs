@@ -102,7 +102,7 @@ pub struct Config {
     #[arg(long, value_name = "URL", env = "MESH_OPERATOR_OTLP_FORWARD")]
     pub otlp_forward: Option<String>,
 
-    /// What to log: error, warn, info, debug, trace, or a list of target=level.
+    /// What to log: error, warn, info, debug, or a list of target=level.
     #[arg(long, value_name = "FILTER", default_value = "info", env = "MESH_OPERATOR_LOG")]
     pub log: String,
 

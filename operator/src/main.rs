@@ -23,6 +23,7 @@ use tokio::{
 };
 
 fn main() -> ExitCode {
+    one_heap();
     let config = match Config::try_parse() {
         Err(help) if !help.use_stderr() => help.exit(),
         config => config,
@@ -47,6 +48,16 @@ fn main() -> ExitCode {
             eprintln!("mesh-operator: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Threads share one heap. With a few threads they hardly meet, and of several heaps each would keep what only it has once needed.
+fn one_heap() {
+    #[cfg(target_env = "gnu")]
+    #[expect(unsafe_code, reason = "a setting of glibc's allocator, made before there are threads")]
+    // SAFETY: sets a number; no memory is touched.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
     }
 }
 

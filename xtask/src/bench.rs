@@ -22,7 +22,7 @@ struct Operator {
     /// How long each row changes the world, at most 60.
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     seconds: u64,
-    /// Only these rows: idle, spread, shared, hot, large.
+    /// Only these rows: idle, spread, shared, hot, hot-shared, large.
     #[arg(long, value_name = "ROW", value_delimiter = ',')]
     rows: Vec<String>,
     /// Measure this operator instead of building one.

@@ -14,8 +14,8 @@ use linkerd2_proxy_api::{
 };
 use prost::Message;
 use std::{
+    iter,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    ops::Range,
     sync::{Arc, Mutex, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
@@ -31,6 +31,8 @@ pub enum Row {
     Shared,
     /// One Service with 1,000 subscribers, and one more that is stuck.
     Hot,
+    /// The same with ten of them on each connection.
+    HotShared,
     /// 10,000 Pods, 1,000 proxies with three streams each, and a restart.
     Large,
 }
@@ -44,7 +46,8 @@ const AT_ONCE: usize = 32;
 const SETTLE: Duration = Duration::from_secs(3);
 
 impl Row {
-    pub const ALL: [Row; 5] = [Row::Idle, Row::Spread, Row::Shared, Row::Hot, Row::Large];
+    pub const ALL: [Row; 6] =
+        [Row::Idle, Row::Spread, Row::Shared, Row::Hot, Row::HotShared, Row::Large];
 
     pub async fn measure(self, arguments: &Arguments, time: Duration) -> Result<()> {
         let bench = Bench::start(self, arguments).await?;
@@ -52,7 +55,8 @@ impl Row {
             Row::Idle => bench.idle().await,
             Row::Spread => bench.spread(time, PROXIES).await,
             Row::Shared => bench.spread(time, PROXIES / 10).await,
-            Row::Hot => bench.hot(time).await,
+            Row::Hot => bench.hot(time, PROXIES).await,
+            Row::HotShared => bench.hot(time, PROXIES / 10).await,
             Row::Large => bench.large(time, arguments).await,
         }
     }
@@ -60,7 +64,7 @@ impl Row {
     fn world(self) -> World {
         match self {
             Row::Idle => World { services: 10, pods_per_service: 2 },
-            Row::Spread | Row::Shared | Row::Hot => World { services: SERVICES, pods_per_service: 2 },
+            Row::Spread | Row::Shared | Row::Hot | Row::HotShared => World { services: SERVICES, pods_per_service: 2 },
             Row::Large => World { services: SERVICES, pods_per_service: 10 },
         }
     }
@@ -105,20 +109,19 @@ impl Bench {
         self.operator.stop().await
     }
 
-    async fn hot(self, time: Duration) -> Result<()> {
+    async fn hot(self, time: Duration, connections: usize) -> Result<()> {
         let changes = Arc::new(Changes::default());
-        let proxies = self.subscribe(&changes, PROXIES, |_| 0..1, false).await?;
+        let each = PROXIES / connections;
+        let proxies = self.subscribe(&changes, connections, |_| iter::repeat_n(0, each), false).await?;
         let tls = Tls::new(&self.server)?;
         let before = self.operator.descriptors()?;
         let stuck = Stuck::connect(&tls, self.operator.grpc, 0).await?;
         let since = Instant::now();
         let (told, cut) = tokio::join!(self.change(&changes, time, |_| 0), self.cut(before, since));
         let told = told?;
-        say(
-            "one service, 1,000 subscribers, 20 changes/s: update → subscriber",
-            told.latency(PROXIES),
-            "p99 ≤ 150 ms",
-        );
+        let row =
+            format!("one service, 1,000 subscribers on {connections} connections, 20 changes/s: update → subscriber");
+        say(&row, told.latency(PROXIES), "p99 ≤ 150 ms");
         let each = told.cpu.as_secs_f64() * 1e6 / told.latencies.len().max(1) as f64;
         say("… processor time", format!("{each:.1} µs a delivery"), "≤ 10 µs");
         say("… memory", format!("{:.1} MB", self.operator.memory()?.0), "");
@@ -163,11 +166,11 @@ impl Bench {
     }
 
     /// One proxy after the other, a few at once, each with a stream about each of its Services.
-    async fn subscribe(
+    async fn subscribe<S: Iterator<Item = usize>>(
         &self,
         changes: &Arc<Changes>,
         proxies: usize,
-        services_of: impl Fn(usize) -> Range<usize>,
+        services_of: impl Fn(usize) -> S,
         policies: bool,
     ) -> Result<Vec<Proxy>> {
         use futures_util::{StreamExt, TryStreamExt, stream};

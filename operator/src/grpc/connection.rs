@@ -80,8 +80,7 @@ where
     told.notify_one();
     // Each is looked at when it has been woken, and only then.
     let mut work = FuturesUnordered::new();
-    work.push(Either::Right(Either::Left(silent(connection.ping_pong(), told.clone()).map(|()| Work::Silent))));
-    work.push(Either::Right(Either::Right(stopped(stop).map(|()| Work::Stopped))));
+    work.push(Either::Right(end(silent(connection.ping_pong(), told.clone()), stopped(stop))));
     let turn = Turn::default();
     loop {
         tokio::select! {
@@ -100,6 +99,14 @@ where
                 work.push(Either::Left(answered.map(|()| Work::Answered)));
             }
         }
+    }
+}
+
+/// What comes first of the two. Who stops waits for no peer that does not read.
+async fn end(silent: impl Future<Output = ()>, stopped: impl Future<Output = ()>) -> Work {
+    tokio::select! {
+        () = silent => Work::Silent,
+        () = stopped => Work::Stopped,
     }
 }
 

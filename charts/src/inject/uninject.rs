@@ -37,12 +37,7 @@ fn names_the_first(pod: &Pod) -> bool {
     proxy.name == names::PROXY_CONTAINER && default == Some(&first.name)
 }
 
-fn take(
-    patch: &mut patch::Builder,
-    field: &str,
-    map: Option<&BTreeMap<String, String>>,
-    names: &[&str],
-) {
+fn take(patch: &mut patch::Builder, field: &str, map: Option<&BTreeMap<String, String>>, names: &[&str]) {
     let Some(map) = map else { return };
     let there: Vec<&&str> = names.iter().filter(|name| map.contains_key(**name)).collect();
     if !there.is_empty() && there.len() == map.len() {

@@ -108,7 +108,8 @@ impl Pods {
         let mut problems = vec![];
         for ns in now.namespaces.iter() {
             let name = ns.metadata.name.as_deref().unwrap_or_default();
-            let odd = ns.metadata.annotations.iter().flat_map(odd_annotations).chain(namespaces::problems(ns));
+            let odd =
+                ns.metadata.annotations.iter().flat_map(odd_annotations).chain(namespaces::problems(ns));
             problems.extend(odd.map(|odd| (format!("Namespace {name}"), odd)));
         }
         // A Namespace says something about each of its Pods.

@@ -116,8 +116,13 @@ impl<Q: Question> Topics<Q> {
     ) -> Topics<Q> {
         let of = tables.borrow().clone();
         let mut changes = tables.clone();
-        let open =
-            Mutex::new(Open { of, topics: Shelves::default(), replaced: vec![], sweep_at: FEW, stopped: false });
+        let open = Mutex::new(Open {
+            of,
+            topics: Shelves::default(),
+            replaced: vec![],
+            sweep_at: FEW,
+            stopped: false,
+        });
         let topics = Topics(Arc::new(Inner { tables, streams, open }));
         let ours = topics.clone();
         tokio::spawn(async move {

@@ -170,7 +170,11 @@ fn broken_promises(before: &Tables, next: &Tables) -> Vec<String> {
             let authority = Authority::parse(&text, "cluster.local").unwrap();
             let same = next.resolve(&authority, None) == before.resolve(&authority, None);
             promise(format!("endpoints of {text}"), next.has_same_endpoints(before, &authority), same);
-            promise(format!("no endpoints of {text} move"), stays((&authority.namespace, &authority.service)), same);
+            promise(
+                format!("no endpoints of {text} move"),
+                stays((&authority.namespace, &authority.service)),
+                same,
+            );
             targets.push(Target::Authority(authority));
         }
     }

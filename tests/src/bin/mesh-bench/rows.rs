@@ -46,8 +46,7 @@ const AT_ONCE: usize = 32;
 const SETTLE: Duration = Duration::from_secs(3);
 
 impl Row {
-    pub const ALL: [Row; 6] =
-        [Row::Idle, Row::Spread, Row::Shared, Row::Hot, Row::HotShared, Row::Large];
+    pub const ALL: [Row; 6] = [Row::Idle, Row::Spread, Row::Shared, Row::Hot, Row::HotShared, Row::Large];
 
     pub async fn measure(self, arguments: &Arguments, time: Duration) -> Result<()> {
         let bench = Bench::start(self, arguments).await?;
@@ -64,7 +63,9 @@ impl Row {
     fn world(self) -> World {
         match self {
             Row::Idle => World { services: 10, pods_per_service: 2 },
-            Row::Spread | Row::Shared | Row::Hot | Row::HotShared => World { services: SERVICES, pods_per_service: 2 },
+            Row::Spread | Row::Shared | Row::Hot | Row::HotShared => {
+                World { services: SERVICES, pods_per_service: 2 }
+            }
             Row::Large => World { services: SERVICES, pods_per_service: 10 },
         }
     }
@@ -119,8 +120,9 @@ impl Bench {
         let since = Instant::now();
         let (told, cut) = tokio::join!(self.change(&changes, time, |_| 0), self.cut(before, since));
         let told = told?;
-        let row =
-            format!("one service, 1,000 subscribers on {connections} connections, 20 changes/s: update → subscriber");
+        let row = format!(
+            "one service, 1,000 subscribers on {connections} connections, 20 changes/s: update → subscriber"
+        );
         say(&row, told.latency(PROXIES), "p99 ≤ 150 ms");
         let each = told.cpu.as_secs_f64() * 1e6 / told.latencies.len().max(1) as f64;
         say("… processor time", format!("{each:.1} µs a delivery"), "≤ 10 µs");

@@ -14,7 +14,7 @@ use mesh_operator::{
     world::{self, stores::Stores},
 };
 use mesh_policy::{Tables, World};
-use std::{process::ExitCode, sync::Arc};
+use std::{num::NonZero, process::ExitCode, sync::Arc, thread::available_parallelism};
 use tokio::{
     runtime::{Builder, Handle, Runtime},
     signal::unix::{Signal, SignalKind, signal},
@@ -69,10 +69,15 @@ fn complaints() -> Vec<String> {
     [flags::complaints(arguments), environment::complaints(variables)].concat()
 }
 
+/// However many processors a node has: more would wait for each other, and each costs memory.
+const MAX_THREADS: usize = 4;
+
 /// One for proxies' connections, and one for all else. Connections have a thread to themselves: with two, each change would wake both for
 /// work that takes microseconds, and whatever else takes long would make proxies wait.
 fn runtimes() -> anyhow::Result<(Runtime, Runtime)> {
-    let all = Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
+    let threads = available_parallelism().map_or(1, NonZero::get).min(MAX_THREADS);
+    let all = Builder::new_multi_thread().worker_threads(threads).enable_all().build();
+    let all = all.context("starting the runtime")?;
     let proxies = Builder::new_multi_thread().worker_threads(1).thread_name("proxies").enable_all().build();
     Ok((all, proxies.context("starting the proxies' thread")?))
 }

@@ -29,7 +29,7 @@ pub fn uninject(pod: &Pod) -> Patch {
     patch.finish()
 }
 
-/// Whether the annotation says what holds without it once the classic sidecar is gone.
+/// Whether the annotation says what holds without it once the classic sidecar is gone, be it ours or not.
 fn names_the_first(pod: &Pod) -> bool {
     let containers = pod.spec.as_ref().map(|spec| spec.containers.as_slice()).unwrap_or_default();
     let [proxy, first, ..] = containers else { return false };

@@ -20,7 +20,7 @@ use http::{Request, Response};
 use hyper::body::{Body as _, Frame};
 use std::{
     future::{pending, poll_fn},
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
@@ -90,7 +90,7 @@ where
                 Work::Silent => return Ok(()),
                 Work::Stopped => connection.graceful_shutdown(),
             },
-            request = turn.last(|cx| connection.poll_accept(cx)) => {
+            request = turn.last(|cx| pin!(connection.accept()).poll(cx)) => {
                 let Some(request) = request else { return Ok(()) };
                 let (request, respond) = request?;
                 let mut request = request.map(incoming);

@@ -219,13 +219,16 @@ proptest! {
         let all = world(&format!("{SHOP}\n---{MORE}"));
         let mut now = all.clone();
         let mut tables = Tables::build(&now, &Settings::default());
+        let mut older = Tables::build(&now, &Settings::default());
         for edit in &edits {
             edit.apply(&mut now, &all);
             let next = tables.next(&now);
             prop_assert_eq!(answers(&next), answers(&Tables::build(&now, &Settings::default())));
             let broken = broken_promises(&tables, &next);
             prop_assert!(broken.is_empty(), "{:?}: {:?}", edit, broken);
-            tables = next;
+            let broken = broken_promises(&older, &next);
+            prop_assert!(broken.is_empty(), "{:?}, and tables that nobody saw: {:?}", edit, broken);
+            older = std::mem::replace(&mut tables, next);
         }
     }
 

@@ -12,6 +12,8 @@ use std::{
     task::{Context, Poll, Wake, Waker},
 };
 
+/// For a `select!` that is `biased`, in a loop: [`Turn::first`] before all others, [`Turn::last`] after them and without a condition. No
+/// branch may wait for anything in its body, as until the last one is looked at, nothing rings for it.
 pub struct Turn {
     bell: Arc<Bell>,
     waker: Waker,
@@ -32,7 +34,7 @@ impl Default for Turn {
 }
 
 impl Turn {
-    /// What comes first, and is followed by the last one in the same run wherever it is not ready.
+    /// What comes first. Wherever it is not ready, the last one follows in the same run.
     pub async fn first<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         poll_fn(|cx| {

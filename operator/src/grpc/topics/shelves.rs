@@ -13,7 +13,8 @@ type Topic<Q> = watch::Sender<Arc<Version<Q>>>;
 
 pub struct Shelves<Q: Question> {
     hashes: RandomState,
-    /// By the hash of the Service that they tell of, or else of the question. Most hold one.
+    /// By the hash of the Service that they tell of, or else of the question. Most hold one, and need no room for more; a Service whose
+    /// traffic stays on its node has one for each node.
     shelves: HashMap<u64, Vec<(Q, Topic<Q>)>>,
     len: usize,
 }
@@ -37,7 +38,9 @@ impl<Q: Question> Shelves<Q> {
     /// One that is not there yet.
     pub fn insert(&mut self, question: Q, topic: Topic<Q>) {
         let shelf = self.shelves.entry(self.key(&question)).or_default();
-        shelf.reserve_exact(1);
+        if shelf.is_empty() {
+            shelf.reserve_exact(1);
+        }
         shelf.push((question, topic));
         self.len += 1;
     }

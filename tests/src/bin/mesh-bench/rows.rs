@@ -124,8 +124,8 @@ impl Bench {
             "one service, 1,000 subscribers on {connections} connections, 20 changes/s: update → subscriber"
         );
         say(&row, told.latency(PROXIES), "p99 ≤ 150 ms");
-        let each = told.cpu.as_secs_f64() * 1e6 / told.latencies.len().max(1) as f64;
-        say("… processor time", format!("{each:.1} µs a delivery"), "≤ 10 µs");
+        let micros = told.cpu.as_secs_f64() * 1e6 / told.latencies.len().max(1) as f64;
+        say("… processor time", format!("{micros:.1} µs a delivery"), "≤ 10 µs");
         say("… memory", format!("{:.1} MB", self.operator.memory()?.0), "");
         say("… a stuck subscriber is cut after", cut?, "10 s");
         drop((proxies, stuck));

@@ -1,15 +1,16 @@
 //! Whatever is restarted, scaled or drained while requests come: none of them fails.
 
 use crate::telling::{
-    mesh,
+    app, mesh,
     place::SOON,
+    second::Second,
     shop::Shop,
     story::{is_long, tell, tell_alone},
 };
 use k8s_openapi::api::{apps::v1::Deployment, coordination::v1::Lease, core::v1::Pod};
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, EvictParams, ListParams},
+    api::{DeleteParams, EvictParams, ListParams, Patch, PatchParams},
 };
 use mesh_api::names;
 use mesh_tests::wait;
@@ -61,6 +62,41 @@ fn pods_are_evicted_one_by_one_and_no_request_fails() {
             })
             .await;
         }
+    });
+}
+
+#[test]
+#[ignore = "wants a node: cargo xtask e2e"]
+fn a_node_is_drained_and_no_request_fails() {
+    tell_alone("restarts-node", async |place| {
+        let shop = Shop::open(place, 2).await;
+        shop.mesh.install(&["--ha"]).await;
+        let second = Second::join(place);
+        let node = second.name();
+        let servers = place.api::<Deployment>();
+        let operators: Api<Deployment> = Api::namespaced(place.client.clone(), names::OPERATOR_NAMESPACE);
+        let operator_pods: Api<Pod> = Api::namespaced(place.client.clone(), names::OPERATOR_NAMESPACE);
+        servers.patch("shop", &PatchParams::default(), &Patch::Merge(app::spread("shop"))).await.unwrap();
+        for _ in 0..times(20, 1) {
+            shop.unharmed(200, async {
+                place.restart("shop").await;
+                operators.restart(names::OPERATOR).await.unwrap();
+                place.rolled_out_of(&operators, names::OPERATOR).await;
+                assert_eq!(second.holds(&place.pods("app=shop").await), 1);
+                let replicas = operator_pods.list(&ListParams::default()).await.unwrap().items;
+                assert_ne!(second.holds(&replicas), 0);
+
+                let drain = "--ignore-daemonsets --delete-emptydir-data --timeout 90s";
+                shop.mesh.shell(&format!("kubectl drain {node} {drain}")).await;
+                place.rolled_out("shop").await;
+                place.rolled_out_of(&operators, names::OPERATOR).await;
+                assert_eq!(second.holds(&place.pods("app=shop").await), 0);
+                shop.mesh.shell(&format!("kubectl uncordon {node}")).await;
+            })
+            .await;
+        }
+        drop(second);
+        shop.mesh.install(&[]).await;
     });
 }
 

@@ -1,4 +1,5 @@
-//! A Kubernetes node: where its files are and whether it runs. Its parts:
+//! A Kubernetes node: where its files are and whether it runs. A cluster's first has the API server; a second, named `NAME.1`, joins
+//! it by a wire of its own. Their parts:
 //!
 //! ```text
 //! life      up, down, status: seen from outside
@@ -20,18 +21,15 @@ pub mod life;
 pub mod pki;
 pub mod settings;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use std::{
     env, fs,
     net::{Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
 };
 
-/// What the node calls itself.
-pub const NODE: &str = "node0";
-/// Its addresses. Every node has the same: their networks never meet.
-pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 10, 0, 2);
-pub const ADDRESS_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x10, 0x10, 0, 0, 0, 0, 2);
+/// The most nodes that a cluster has.
+const NODES: u8 = 2;
 
 /// Nodes have addresses of both families, but where the kernel does not speak IPv6.
 fn has_ipv6() -> bool {
@@ -40,35 +38,86 @@ fn has_ipv6() -> bool {
 
 #[derive(Clone, Debug)]
 pub struct Node {
-    name: String,
-    dir: PathBuf,
+    cluster: String,
+    /// Within its cluster; 0 is the first.
+    number: u8,
+    /// The cluster's files.
+    cluster_dir: PathBuf,
 }
 
 impl Node {
     pub fn named(name: &str) -> Result<Node> {
         let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        ensure!(
-            !name.is_empty() && name.len() <= 32 && name.chars().all(fits),
-            "a node's name is 1 to 32 of a to z, 0 to 9 and -, not {name:?}"
-        );
+        let (cluster, number) = name.split_once('.').unwrap_or((name, "0"));
+        let number = number.parse().ok().filter(|number| *number < NODES);
+        let number = number.filter(|_| (1..=32).contains(&cluster.len()) && cluster.chars().all(fits));
+        let Some(number) = number else {
+            bail!(
+                "a node's name is 1 to 32 of a to z, 0 to 9 and -, and .1 for a cluster's second, not {name:?}"
+            );
+        };
         let home = || env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
         let Some(cache) = env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home) else {
             bail!("a node's files lie in the cache folder, but neither XDG_CACHE_HOME nor HOME is set");
         };
-        Ok(Node { name: name.to_owned(), dir: cache.join("mesh/cluster").join(name) })
+        Ok(Node {
+            cluster: cluster.to_owned(),
+            number,
+            cluster_dir: cache.join("mesh/cluster").join(cluster),
+        })
     }
 
-    pub fn name(&self) -> &str {
-        &self.name
+    /// As `named` reads it.
+    pub fn name(&self) -> String {
+        if self.is_first() { self.cluster.clone() } else { format!("{}.{}", self.cluster, self.number) }
     }
 
-    /// Everything of this node.
-    pub fn dir(&self) -> &Path {
-        &self.dir
+    pub fn is_first(&self) -> bool {
+        self.number == 0
+    }
+
+    /// The node of its cluster with the API server.
+    pub fn first(&self) -> Node {
+        Node { number: 0, ..self.clone() }
+    }
+
+    /// The nodes that its cluster may have beside the first.
+    pub fn others(&self) -> impl Iterator<Item = Node> {
+        (1..NODES).map(|number| Node { number, ..self.clone() })
+    }
+
+    /// What Kubernetes calls it.
+    pub fn host(&self) -> String {
+        format!("node{}", self.number)
+    }
+
+    /// Everything of this node. All others' folders lie in the first's.
+    pub fn dir(&self) -> PathBuf {
+        if self.is_first() { self.cluster_dir.clone() } else { self.cluster_dir.join(self.host()) }
     }
 
     pub fn path(&self, file: &str) -> PathBuf {
-        self.dir.join(file)
+        self.dir().join(file)
+    }
+
+    /// The node's address. All clusters have the same: their networks never meet.
+    pub fn address(&self) -> Ipv4Addr {
+        Ipv4Addr::new(10, 10, self.number, 2)
+    }
+
+    pub fn address_v6(&self) -> Ipv6Addr {
+        Ipv6Addr::new(0xfd00, 0x10, 0x10, self.number.into(), 0, 0, 0, 2)
+    }
+
+    /// Where the first node is at the other end of this one's wire.
+    pub fn gateway(&self) -> (Ipv4Addr, Ipv6Addr) {
+        let v6 = Ipv6Addr::new(0xfd00, 0x10, 0x10, self.number.into(), 0, 0, 0, 1);
+        (Ipv4Addr::new(10, 10, self.number, 1), v6)
+    }
+
+    /// The addresses of its Pods, of IPv4 and of IPv6.
+    pub fn pods(&self) -> [String; 2] {
+        [format!("10.244.{}.0/20", 16 * self.number), format!("fd00:10:244:{}::/64", self.number)]
     }
 
     /// For administrators.
@@ -91,8 +140,9 @@ impl Node {
     /// The same for callers that cannot go on without.
     pub fn running(&self) -> Result<Process> {
         self.init().with_context(|| {
-            let named = if self.name == "mesh" { String::new() } else { format!(" --name {}", self.name) };
-            format!("node {} does not run: `cargo xtask cluster{named} up`", self.name)
+            let name = self.name();
+            let named = if name == "mesh" { String::new() } else { format!(" --name {name}") };
+            format!("node {name} does not run: `cargo xtask cluster{named} up`")
         })
     }
 

@@ -1,5 +1,7 @@
 //! Manifests of the stories' application: a server that says who answers, and a Pod to ask from.
 
+use serde_json::{Value, json};
+
 pub const IMAGE: &str = "mesh-e2e-app:0.1.0";
 
 /// A Deployment that serves HTTP on 8080, and its Service on 80. It dies on SIGTERM without finishing anything.
@@ -59,4 +61,16 @@ spec:
     readinessProbe: {{ httpGet: {{ path: /, port: http }}, periodSeconds: 1 }}
 "
     )
+}
+
+/// Puts the Pods of a Deployment on all nodes that take new ones, as evenly as they can be: a patch of it.
+pub fn spread(app: &str) -> Value {
+    json!({ "spec": { "template": { "spec": { "topologySpreadConstraints": [{
+        "maxSkew": 1,
+        "topologyKey": "kubernetes.io/hostname",
+        "whenUnsatisfiable": "DoNotSchedule",
+        "nodeTaintsPolicy": "Honor",
+        "labelSelector": { "matchLabels": { "app": app } },
+        "matchLabelKeys": ["pod-template-hash"],
+    }] } } } })
 }

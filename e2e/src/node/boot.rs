@@ -1,7 +1,7 @@
 //! The node itself, inside its namespaces: makes them habitable, starts each component when what it needs is there, and starts one
 //! again that dies. Tells `up` how far it is, a line at a time on standard output, which it closes when the node is ready.
 
-use super::{ADDRESS, ADDRESS_V6, NODE, Node, cgroup, has_ipv6, images, pki, settings};
+use super::{Node, Process, cgroup, has_ipv6, images, pki, settings};
 use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::{apps::v1::Deployment, core::v1 as core};
 use kube::{
@@ -78,28 +78,40 @@ fn tell(line: &str) -> Result<()> {
 }
 
 async fn start(node: &Node, tools: &[PathBuf]) -> Result<Components> {
+    if node.is_first() {
+        network(node).await?;
+    } else {
+        // As long as `/proc` shows it.
+        let first = node.first().running()?;
+        wire(node, first).await?;
+    }
     mounts(node)?;
-    sethostname(NODE.as_bytes()).context("set the host's name")?;
+    sethostname(node.host().as_bytes()).context("set the host's name")?;
     cgroup::make(node)?;
-    network().await?;
-    pki::write(node)?;
+    if node.is_first() {
+        pki::write(node)?;
+    }
     settings::write(node)?;
     let mut components = Components::new(node, tools)?;
 
-    components.start("etcd", settings::etcd(node));
     components.start("containerd", settings::containerd(node));
-    components.start("kube-apiserver", settings::apiserver(node));
+    if node.is_first() {
+        components.start("etcd", settings::etcd(node));
+        components.start("kube-apiserver", settings::apiserver(node));
+    }
     components.unless_one_dies(images::import_all(node, tools)).await?;
     tell("images of the node imported")?;
     let client = client(node).await?;
     components.unless_one_dies(api_ready(&client)).await?;
     tell("API server ready")?;
-    components.start("kube-controller-manager", settings::controller_manager(node));
-    components.start("kube-scheduler", settings::scheduler(node));
+    if node.is_first() {
+        components.start("kube-controller-manager", settings::controller_manager(node));
+        components.start("kube-scheduler", settings::scheduler(node));
+        components.unless_one_dies(apply(&client, settings::COREDNS)).await?;
+    }
     components.start("kubelet", settings::kubelet(node));
     components.start("kube-proxy", settings::proxy(node));
-    components.unless_one_dies(apply(&client, settings::COREDNS)).await?;
-    components.unless_one_dies(node_ready(&client)).await?;
+    components.unless_one_dies(node_ready(&client, &node.host())).await?;
     tell("node ready")?;
     components.unless_one_dies(dns_ready(&client)).await?;
     tell("cluster DNS ready")?;
@@ -135,25 +147,71 @@ fn mounts(node: &Node) -> Result<()> {
         .with_context(|| format!("share the mounts of node {}", node.name()))
 }
 
-/// A network whose one way out is a pair of interfaces with nobody at the other end.
-async fn network() -> Result<()> {
-    let (v4, v6) = (format!("{ADDRESS}/24"), format!("{ADDRESS_V6}/64"));
-    let steps: [&[&str]; 8] = [
-        &["link", "set", "lo", "up"],
-        &["link", "add", "uplink", "type", "veth", "peer", "name", "nowhere"],
-        &["address", "add", &v4, "dev", "uplink"],
-        &["link", "set", "uplink", "up"],
-        &["link", "set", "nowhere", "up"],
-        &["route", "add", "default", "dev", "uplink"],
-        // Nobody else can have it, so nobody need be asked.
-        &["-6", "address", "add", &v6, "dev", "uplink", "nodad"],
-        &["-6", "route", "add", "default", "dev", "uplink"],
-    ];
-    for step in steps.into_iter().filter(|step| has_ipv6() || step[0] != "-6") {
-        let output = Command::new("ip").args(step).output().await.context("run ip")?;
+/// The first node's network: its one way out is a pair of interfaces with nobody at the other end.
+async fn network(node: &Node) -> Result<()> {
+    let (v4, v6) = (node.address(), node.address_v6());
+    // Nobody else can have these addresses, so nobody need be asked.
+    let steps = format!(
+        "link set lo up
+         link add uplink type veth peer name nowhere
+         address add {v4}/24 dev uplink
+         address add {v6}/64 dev uplink nodad
+         link set uplink up
+         link set nowhere up
+         route add default dev uplink
+         route add ::/0 dev uplink"
+    );
+    ip(None, &steps).await?;
+    forward()
+}
+
+/// Another node's: its one way out is the first, which passes on what is for others.
+async fn wire(node: &Node, first: Process) -> Result<()> {
+    let (host, v4, v6, [pods_v4, pods_v6]) = (node.host(), node.address(), node.address_v6(), node.pods());
+    let (first_v4, first_v6) = node.gateway();
+    let first = format!("/proc/{}/ns/net", first.pid);
+    // The kernel removes that of a node that was just ended a moment later, or we do it now.
+    let _ = ip(Some(&first), &format!("link delete {host}")).await;
+    let steps = format!(
+        "link set lo up
+         link add uplink type veth peer name {host} netns {first}
+         address add {v4}/24 dev uplink
+         address add {v6}/64 dev uplink nodad
+         link set uplink up
+         route add default via {first_v4}
+         route add ::/0 via {first_v6}"
+    );
+    ip(None, &steps).await?;
+    let steps = format!(
+        "address add {first_v4}/24 dev {host}
+         address add {first_v6}/64 dev {host} nodad
+         link set {host} up
+         route add {pods_v4} via {v4}
+         route add {pods_v6} via {v6}"
+    );
+    ip(Some(&first), &steps).await?;
+    forward()
+}
+
+/// Carries out steps of `ip` in this network, or in another; those of IPv6 where the kernel speaks it.
+async fn ip(network: Option<&str>, steps: &str) -> Result<()> {
+    for step in steps.lines().filter(|step| has_ipv6() || !step.contains("::")) {
+        let mut command = match network {
+            None => Command::new("ip"),
+            Some(network) => {
+                let mut nsenter = Command::new("nsenter");
+                nsenter.arg(format!("--net={network}")).arg("ip");
+                nsenter
+            }
+        };
+        let output = command.args(step.split_whitespace()).output().await.context("run ip")?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        ensure!(output.status.success(), "ip {}: {}", step.join(" "), said.trim());
+        ensure!(output.status.success(), "ip {}: {}", step.trim(), said.trim());
     }
+    Ok(())
+}
+
+fn forward() -> Result<()> {
     fs::write("/proc/sys/net/ipv4/ip_forward", "1").context("let the node forward packets")?;
     if has_ipv6() {
         fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").context("let the node forward IPv6")?;
@@ -180,13 +238,13 @@ async fn api_ready(client: &Client) -> Result<()> {
     }
 }
 
-async fn node_ready(client: &Client) -> Result<()> {
+async fn node_ready(client: &Client, name: &str) -> Result<()> {
     let is_ready = |node: Option<&core::Node>| {
         let status = node.and_then(|node| node.status.as_ref());
         let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
         conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
     };
-    await_condition(Api::<core::Node>::all(client.clone()), NODE, is_ready)
+    await_condition(Api::<core::Node>::all(client.clone()), name, is_ready)
         .await
         .context("watch the node")?;
     Ok(())

@@ -5,6 +5,7 @@ use anyhow::{Context, Result, ensure};
 use std::{
     fs,
     path::{Path, PathBuf},
+    process,
     time::{Duration, Instant},
 };
 use tokio::{process::Command, time};
@@ -46,6 +47,27 @@ pub async fn import(node: &Node, archives: &[PathBuf]) -> Result<()> {
         eprintln!("  {name}: on node {} ({:.1} s)", node.name(), start.elapsed().as_secs_f64());
     }
     Ok(())
+}
+
+/// All that a node has, as an archive in this folder: what another one starts with.
+pub fn export(node: &Node, dir: PathBuf) -> Result<PathBuf> {
+    let init = node.running()?;
+    fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
+    let ctr = |arguments: &[&str]| {
+        let mut ctr = process::Command::new("nsenter");
+        ctr.args(["--target", &init.pid.to_string(), "--mount", "--", "ctr", "--address", CONTAINERD_SOCKET]);
+        let output = ctr.args(["--namespace", "k8s.io", "images"]).args(arguments).output();
+        let output = output.context("run ctr")?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "images {}: {}", arguments[0], said.trim());
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let listed = ctr(&["list", "--quiet"])?;
+    let archive = dir.join("images.tar").display().to_string();
+    // Each stands there by its digest, too.
+    let names = listed.lines().filter(|name| !name.starts_with("sha256:"));
+    ctr(&["export", &archive].into_iter().chain(names).collect::<Vec<_>>())?;
+    Ok(dir)
 }
 
 async fn run(ctr: &mut Command, archive: &Path) -> Result<()> {

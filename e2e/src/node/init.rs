@@ -13,7 +13,7 @@ pub fn run(node: &Node, tools: &[PathBuf]) -> Result<()> {
     let Process { pid, started } = Process::own()?;
     fs::write(node.path("init"), format!("{pid} {started}\n")).context("write down our process number")?;
     let mut boot = Command::new(env::current_exe().context("find our own program")?);
-    boot.args(["--name", node.name(), "boot"]);
+    boot.args(["--name", &node.name(), "boot"]);
     for dir in tools {
         boot.arg("--tools").arg(dir);
     }

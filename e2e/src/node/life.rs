@@ -1,7 +1,9 @@
 //! A node from outside: started, looked at, ended.
 
-use super::{Node, cgroup};
+use super::{Node, boot, cgroup, enter, images};
 use anyhow::{Context, Result, bail, ensure};
+use k8s_openapi::api::core::v1 as core;
+use kube::{Api, api::DeleteParams};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
     env, fs,
@@ -22,8 +24,15 @@ pub fn up(node: &Node, tools: &[PathBuf]) -> Result<()> {
         eprintln!("node {} runs already (process {})", node.name(), init.pid);
         return Ok(());
     }
+    if !node.is_first() {
+        node.first().running()?;
+    }
     clean(node)?;
     fs::create_dir_all(node.path("log")).with_context(|| format!("make {}", node.dir().display()))?;
+    let mut tools = tools.to_vec();
+    if !node.is_first() {
+        tools.push(images::export(&node.first(), node.path("images"))?);
+    }
     let dirs: Vec<_> = tools.iter().map(|dir| format!("{}\n", dir.display())).collect();
     fs::write(node.path("tools"), dirs.concat()).context("write down where the node's programs are")?;
 
@@ -32,8 +41,8 @@ pub fn up(node: &Node, tools: &[PathBuf]) -> Result<()> {
     let log = fs::File::create(node.log("node")).context("create the node's log")?;
     let mut unshare = Command::new("unshare");
     unshare.args(NAMESPACES).args(["--fork", "--"]).arg(env::current_exe().context("find our own program")?);
-    unshare.args(["--name", node.name(), "init"]);
-    for dir in tools {
+    unshare.args(["--name", &node.name(), "init"]);
+    for dir in &tools {
         unshare.arg("--tools").arg(dir);
     }
     let mut child = unshare
@@ -76,12 +85,29 @@ pub fn down(node: &Node) -> Result<()> {
     let start = Instant::now();
     end(node)?;
     clean(node)?;
+    if !node.is_first() && node.first().init().is_some() {
+        leave(node)?;
+    }
     eprintln!("node {} is gone ({:.1} s)", node.name(), start.elapsed().as_secs_f64());
     Ok(())
 }
 
+/// Kubernetes waits for a node that is gone as long as it is not told.
+#[tokio::main(flavor = "current_thread")]
+async fn leave(node: &Node) -> Result<()> {
+    let first = node.first();
+    enter::network(&first)?;
+    let nodes = Api::<core::Node>::all(boot::client(&first).await?);
+    let left = nodes.delete(&node.host(), &DeleteParams::default()).await;
+    left.map(drop).with_context(|| format!("delete node {} from its cluster", node.host()))
+}
+
 /// Its first process takes all others along. What they logged stays, for whoever asks why.
 fn end(node: &Node) -> Result<()> {
+    if node.is_first() {
+        // Without the first, the others are of no use.
+        node.others().try_for_each(|other| end(&other))?;
+    }
     let Some(init) = node.init() else { return cgroup::remove(node) };
     let pid =
         i32::try_from(init.pid).ok().and_then(Pid::from_raw).context("read the node's process number")?;

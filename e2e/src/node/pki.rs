@@ -1,13 +1,13 @@
 //! Whom the node's components trust: one certificate authority, and for each component a certificate that says who it is, in the
 //! names by which Kubernetes' own rules know them. Made anew at every start.
 
-use super::{ADDRESS, NODE, Node};
+use super::Node;
 use anyhow::{Context, Result};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
     KeyPair, KeyUsagePurpose, SanType,
 };
-use std::{fs, net::IpAddr, os::unix::fs::OpenOptionsExt, path::Path};
+use std::{fs, iter, net::IpAddr, os::unix::fs::OpenOptionsExt, path::Path};
 use time::{Duration, OffsetDateTime};
 
 /// Longer than any node of ours lives.
@@ -16,14 +16,13 @@ const LIFE: Duration = Duration::days(30);
 const BEFORE: Duration = Duration::days(2);
 
 /// Who has a certificate: file, common name, group.
-pub const CLIENTS: [(&str, &str, Option<&str>); 7] = [
+const CLIENTS: [(&str, &str, Option<&str>); 6] = [
     ("admin", "admin", Some("system:masters")),
     ("apiserver-kubelet-client", "apiserver-kubelet-client", Some("system:masters")),
     ("kube-controller-manager", "system:kube-controller-manager", None),
     ("kube-scheduler", "system:kube-scheduler", None),
     ("kube-proxy", "system:kube-proxy", None),
     ("front-proxy-client", "front-proxy-client", None),
-    ("kubelet", "system:node:node0", Some("system:nodes")),
 ];
 
 /// Writes everything to `pki/`.
@@ -34,17 +33,25 @@ pub fn write(node: &Node) -> Result<()> {
     fs::write(dir.join("ca.crt"), &authority.pem).context("write the node's authority")?;
     save_key(&dir.join("ca.key"), &authority.issuer.key().serialize_pem())?;
     for (file, name, group) in CLIENTS {
-        // A kubelet serves with the certificate that it calls with.
-        let addresses: &[&str] = if file == "kubelet" { &[NODE] } else { &[] };
-        authority.sign(&dir, file, name, group, addresses)?;
+        authority.sign(&dir, file, name, group, &[])?;
     }
+    // A kubelet serves with the certificate that it calls with.
+    for kubelet in iter::once(node.clone()).chain(node.others()) {
+        let (host, address) = (kubelet.host(), kubelet.address().to_string());
+        let name = format!("system:node:{host}");
+        authority.sign(&dir, &host, &name, Some("system:nodes"), &[&host, &address])?;
+    }
+    let address = node.address().to_string();
     let names = [
         "kubernetes",
         "kubernetes.default",
         "kubernetes.default.svc",
         "kubernetes.default.svc.cluster.local",
         "localhost",
-        NODE,
+        "127.0.0.1",
+        &address,
+        // The Service of that name.
+        "10.96.0.1",
     ];
     authority.sign(&dir, "kube-apiserver", "kube-apiserver", None, &names)?;
 
@@ -76,12 +83,11 @@ impl Authority {
         if !hosts.is_empty() {
             params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
             for host in hosts {
-                let host = (*host).try_into().with_context(|| format!("{host:?} is no host's name"))?;
-                params.subject_alt_names.push(SanType::DnsName(host));
-            }
-            let service = IpAddr::from([10, 96, 0, 1]);
-            for address in [IpAddr::from(ADDRESS), IpAddr::from([127, 0, 0, 1]), service] {
-                params.subject_alt_names.push(SanType::IpAddress(address));
+                let name = || (*host).try_into().with_context(|| format!("{host:?} is no host's name"));
+                params.subject_alt_names.push(match host.parse::<IpAddr>() {
+                    Ok(address) => SanType::IpAddress(address),
+                    Err(_) => SanType::DnsName(name()?),
+                });
             }
         }
         let key = KeyPair::generate().context("make a key")?;

@@ -1,17 +1,15 @@
 //! What each component is told: its arguments, and the files that it reads. Pure but for `write`.
 
-use super::{ADDRESS, ADDRESS_V6, NODE, Node, boot::Program, cgroup, has_ipv6};
+use super::{Node, boot::Program, cgroup, has_ipv6};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use std::fs;
+use std::{fs, net::Ipv4Addr};
 
 /// Addresses of Services, of the cluster's DNS among them, and of Pods; of IPv4 and of IPv6.
 const SERVICES: [&str; 2] = ["10.96.0.0/16", "fd00:10:96::/112"];
 const DNS: &str = "10.96.0.10";
 const PODS: [&str; 2] = ["10.244.0.0/16", "fd00:10:244::/56"];
-const PODS_OF_THIS_NODE: [&str; 2] = ["10.244.0.0/20", "fd00:10:244::/64"];
 const EVERYWHERE: [&str; 2] = ["0.0.0.0/0", "::/0"];
-const API: &str = "https://127.0.0.1:6443";
 
 pub const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
 
@@ -23,19 +21,20 @@ pub fn write(node: &Node) -> Result<()> {
     for dir in ["config", "cni", "kubeconfig", "log/pods", "hold", "kubelet", "etcd"] {
         fs::create_dir_all(node.path(dir)).with_context(|| format!("make {dir}"))?;
     }
-    for client in ["admin", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet"] {
+    for client in ["admin", "kube-controller-manager", "kube-scheduler", "kube-proxy"] {
         save(node, &format!("kubeconfig/{client}"), &kubeconfig(node, client).to_string())?;
     }
+    save(node, "kubeconfig/kubelet", &kubeconfig(node, &node.host()).to_string())?;
     save(node, "config/kubelet", &kubelet_config(node).to_string())?;
     save(node, "config/containerd.toml", &containerd_config(node))?;
     // No name server beyond the cluster's.
     save(node, "config/resolv.conf", "")?;
-    save(node, "cni/10-bridge.conflist", &pod_network().to_string())
+    save(node, "cni/10-bridge.conflist", &pod_network(node).to_string())
 }
 
 /// Of each family that the node has.
-fn families(both: [&'static str; 2]) -> Vec<&'static str> {
-    both[..if has_ipv6() { 2 } else { 1 }].to_vec()
+fn families<T>(both: [T; 2]) -> Vec<T> {
+    both.into_iter().take(if has_ipv6() { 2 } else { 1 }).collect()
 }
 
 fn save(node: &Node, file: &str, text: &str) -> Result<()> {
@@ -43,7 +42,9 @@ fn save(node: &Node, file: &str, text: &str) -> Result<()> {
 }
 
 fn kubeconfig(node: &Node, client: &str) -> Value {
-    let file = |name: &str| node.path("pki").join(name);
+    let first = node.first();
+    let file = |name: &str| first.path("pki").join(name);
+    let api = if node.is_first() { Ipv4Addr::LOCALHOST } else { first.address() };
     json!({
         "apiVersion": "v1",
         "kind": "Config",
@@ -51,7 +52,7 @@ fn kubeconfig(node: &Node, client: &str) -> Value {
         "contexts": [{ "name": node.name(), "context": { "cluster": node.name(), "user": client } }],
         "clusters": [{
             "name": node.name(),
-            "cluster": { "server": API, "certificate-authority": file("ca.crt") },
+            "cluster": { "server": format!("https://{api}:6443"), "certificate-authority": file("ca.crt") },
         }],
         "users": [{
             "name": client,
@@ -64,8 +65,8 @@ fn kubeconfig(node: &Node, client: &str) -> Value {
 }
 
 /// Pods hang on a bridge; `portmap` gives them ports of the node that they ask for.
-fn pod_network() -> Value {
-    let ranges: Vec<_> = families(PODS_OF_THIS_NODE).iter().map(|net| json!([{ "subnet": net }])).collect();
+fn pod_network(node: &Node) -> Value {
+    let ranges: Vec<_> = families(node.pods()).iter().map(|net| json!([{ "subnet": net }])).collect();
     let routes: Vec<_> = families(EVERYWHERE).iter().map(|net| json!({ "dst": net })).collect();
     json!({
         "cniVersion": "1.0.0",
@@ -118,7 +119,8 @@ conf_dir = "{}"
 }
 
 fn kubelet_config(node: &Node) -> Value {
-    let pki = |name: &str| node.path("pki").join(name);
+    let (first, host) = (node.first(), node.host());
+    let pki = |name: &str| first.path("pki").join(name);
     json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
@@ -147,8 +149,8 @@ fn kubelet_config(node: &Node) -> Value {
         "resolvConf": node.path("config/resolv.conf"),
         "serializeImagePulls": false,
         "syncFrequency": "5s",
-        "tlsCertFile": pki("kubelet.crt"),
-        "tlsPrivateKeyFile": pki("kubelet.key"),
+        "tlsCertFile": pki(&format!("{host}.crt")),
+        "tlsPrivateKeyFile": pki(&format!("{host}.key")),
         "volumePluginDir": node.path("kubelet/plugins"),
     })
 }
@@ -174,7 +176,7 @@ pub fn containerd(node: &Node) -> Program {
 pub fn apiserver(node: &Node) -> Program {
     program()
         .flag("etcd-servers", "http://127.0.0.1:2379")
-        .flag("advertise-address", ADDRESS.to_string())
+        .flag("advertise-address", node.address().to_string())
         .flag("secure-port", "6443")
         .flag("service-cluster-ip-range", families(SERVICES).join(","))
         .flag("authorization-mode", "Node,RBAC")
@@ -224,20 +226,20 @@ pub fn scheduler(node: &Node) -> Program {
 }
 
 pub fn kubelet(node: &Node) -> Program {
-    let addresses = if has_ipv6() { format!("{ADDRESS},{ADDRESS_V6}") } else { ADDRESS.to_string() };
+    let addresses = families([node.address().to_string(), node.address_v6().to_string()]);
     program()
         .path("config", node, "config/kubelet")
         .path("kubeconfig", node, "kubeconfig/kubelet")
         .path("root-dir", node, "kubelet")
         .path("cert-dir", node, "kubelet/pki")
-        .flag("hostname-override", NODE)
-        .flag("node-ip", addresses)
+        .flag("hostname-override", node.host())
+        .flag("node-ip", addresses.join(","))
 }
 
 pub fn proxy(node: &Node) -> Program {
     program()
         .path("kubeconfig", node, "kubeconfig/kube-proxy")
-        .flag("hostname-override", NODE)
+        .flag("hostname-override", node.host())
         .flag("proxy-mode", "iptables")
         .flag("cluster-cidr", families(PODS).join(","))
         // That table is the machine's, not the namespace's.

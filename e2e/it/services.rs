@@ -5,15 +5,23 @@ use crate::telling::{
     inside::Inside,
     mesh,
     place::{Place, SOON},
+    second::Second,
     shop::Shop,
     story::{is_long, tell, tell_alone},
 };
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Patch, PatchParams};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{Node, Pod, Service},
+};
+use kube::{
+    ResourceExt,
+    api::{DeleteParams, Patch, PatchParams},
+};
 use mesh_api::names;
 use mesh_tests::{client, wait};
 use serde_json::{Value, json};
 use std::{
+    collections::BTreeSet,
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -53,10 +61,78 @@ fn a_selector_that_changes_moves_traffic_and_no_request_fails() {
         until_by(&shop.inside, shop.addr, "shop").await;
         for app in ["other", "shop", "other"] {
             let patch = Patch::Merge(json!({ "spec": { "selector": { "app": app } } }));
-            let services = place.api::<k8s_openapi::api::core::v1::Service>();
+            let services = place.api::<Service>();
             services.patch("shop", &PatchParams::default(), &patch).await.unwrap();
             println!("{app} answers after {:?}", until_by(&shop.inside, shop.addr, app).await);
         }
+    });
+}
+
+/// Who answers fifty requests.
+async fn answering(inside: &Inside, to: SocketAddr) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for _ in 0..50 {
+        names.insert(who(inside, to).await.unwrap());
+    }
+    names
+}
+
+async fn in_zone(place: &Place, node: &str, zone: Option<&str>) {
+    let patch = Patch::Merge(json!({ "metadata": { "labels": { "topology.kubernetes.io/zone": zone } } }));
+    place.all::<Node>().patch(node, &PatchParams::default(), &patch).await.unwrap();
+}
+
+#[test]
+#[ignore = "wants a node: cargo xtask e2e"]
+fn a_client_stays_in_its_zone_as_long_as_somebody_serves_there() {
+    tell_alone("services-zone", async |place| {
+        // The client is on the first node.
+        let shop = Shop::open(place, 2).await;
+        // Beside the load, which keeps its own thread.
+        let asking = place.inside(&place.running("client").await).await;
+        let first = place.node.host();
+        let second = Second::join(place);
+        in_zone(place, &first, Some("near")).await;
+        in_zone(place, &second.name(), Some("far")).await;
+        let everywhere = Patch::Merge(app::spread("shop"));
+        place.api::<Deployment>().patch("shop", &PatchParams::default(), &everywhere).await.unwrap();
+        place.rolled_out("shop").await;
+        let (far, near): (Vec<Pod>, Vec<Pod>) = place
+            .pods("app=shop")
+            .await
+            .into_iter()
+            .partition(|pod| second.holds(std::slice::from_ref(pod)) == 1);
+        let names = |pods: &[Pod]| pods.iter().map(ResourceExt::name_any).collect::<BTreeSet<_>>();
+        let (far, near) = (names(&far), names(&near));
+        assert_eq!((far.len(), near.len()), (1, 1));
+        let answered = async |what: &str, wanted: &BTreeSet<String>| {
+            wait::until(what, SOON, async || {
+                let answered = answering(&asking, shop.addr).await;
+                if answered == *wanted { Ok(()) } else { Err(format!("{answered:?}, not {wanted:?}")) }
+            })
+            .await;
+        };
+        answered("both to answer", &near.union(&far).cloned().collect()).await;
+
+        let close = Patch::Merge(json!({ "spec": { "trafficDistribution": "PreferClose" } }));
+        shop.unharmed(200, async {
+            place.api::<Service>().patch("shop", &PatchParams::default(), &close).await.unwrap();
+            answered("the near one to answer alone", &near).await;
+        })
+        .await;
+        let mesh = &shop.mesh;
+        shop.unharmed(200, async {
+            mesh.shell(&format!("kubectl cordon {first}")).await;
+            for pod in &near {
+                place.api::<Pod>().delete(pod, &DeleteParams::default()).await.unwrap();
+                place.gone::<Pod>(pod).await;
+            }
+            place.rolled_out("shop").await;
+            answered("those of the far zone to answer", &names(&place.pods("app=shop").await)).await;
+            mesh.shell(&format!("kubectl uncordon {first}")).await;
+        })
+        .await;
+        in_zone(place, &first, None).await;
     });
 }
 

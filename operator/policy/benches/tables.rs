@@ -5,7 +5,7 @@ mod measure;
 
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use measure::measure;
-use mesh_policy::{Authority, Pod, Settings, Tables, World, outbound::Target};
+use mesh_policy::{Authority, Place, Pod, Settings, Tables, World, outbound::Target};
 use serde_json::json;
 use std::sync::Arc;
 
@@ -73,7 +73,10 @@ fn main() {
         })
         .collect();
     measure("endpoints of every Service", || {
-        authorities.iter().map(|authority| tables.resolve(authority, None).endpoints.len()).sum::<usize>()
+        authorities
+            .iter()
+            .map(|authority| tables.resolve(authority, Place::default()).endpoints.len())
+            .sum::<usize>()
     });
     measure("outbound policy of every Service", || {
         authorities

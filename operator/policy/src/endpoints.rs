@@ -2,9 +2,10 @@
 
 use crate::{
     PodInfo,
-    services::{Authority, Service},
+    reach::{Near, Place},
+    services::{Authority, Service, ServicePort},
 };
-use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::discovery::v1::{self as discovery, EndpointSlice};
 use mesh_api::names;
 use serde::Serialize;
 use std::{
@@ -172,56 +173,70 @@ impl Slices {
 }
 
 /// The address that consumers of an endpoint take: all of its addresses are the same pod, and the API says that the first counts.
-pub(crate) fn address(endpoint: &k8s_openapi::api::discovery::v1::Endpoint) -> Option<IpAddr> {
+pub(crate) fn address(endpoint: &discovery::Endpoint) -> Option<IpAddr> {
     endpoint.addresses.first()?.parse().ok()
 }
 
-/// The endpoints of `authority`. `opaque` tells which ports of which pods are forwarded unread; `node` is the client's.
+/// The endpoints of `authority` for a client at `place`. `opaque` tells which ports of which pods are forwarded unread.
 pub(crate) fn resolve<'a>(
     authority: &Authority,
     service: &Service,
     slices: &[Arc<EndpointSlice>],
     pod_by_ip: impl Fn(IpAddr) -> Option<&'a PodInfo>,
     opaque: impl Fn(&PodInfo, u16) -> bool,
-    node: Option<&str>,
+    place: Place<'_>,
 ) -> BTreeMap<SocketAddr, Box<Endpoint>> {
     let (mut ready, mut ending) = (BTreeMap::new(), BTreeMap::new());
     let Some(service_port) = service.port(authority.port) else { return ready };
-    for slice in slices.iter().filter(|slice| matches!(slice.address_type.as_str(), "IPv4" | "IPv6")) {
-        // An EndpointSlice names its ports after the Service's; a Service with one port may leave the name out.
-        let named = slice.ports.iter().flatten().find(|port| {
-            port.protocol.as_deref().unwrap_or("TCP") == "TCP"
-                && port.name.as_deref().unwrap_or_default()
-                    == service_port.name.as_deref().unwrap_or_default()
-        });
-        let Some(port) = named.and_then(|port| port.port).and_then(|port| u16::try_from(port).ok()) else {
-            continue;
-        };
-        for endpoint in &slice.endpoints {
-            let endpoints = match state(endpoint) {
-                State::Ready => &mut ready,
-                State::Ending => &mut ending,
-                State::Unfit => continue,
-            };
-            let elsewhere = service.node_local && node.is_some() && endpoint.node_name.as_deref() != node;
-            let other_host = authority.host.is_some() && endpoint.hostname != authority.host;
-            if elsewhere || other_host {
-                continue;
-            }
-            let Some(ip) = address(endpoint) else { continue };
-            let addr = SocketAddr::new(ip, port);
-            let mut resolved = match pod_by_ip(ip) {
-                Some(pod) => Endpoint::on_pod(pod, addr, opaque(pod, port)),
-                None => Endpoint::bare(addr),
-            };
-            resolved.zone = endpoint.zone.clone().or(resolved.zone);
-            resolved.node = endpoint.node_name.clone().or(resolved.node);
-            endpoints.insert(addr, Box::new(resolved));
+    let of_port = slices.iter().filter_map(|slice| Some((port(slice, service_port)?, slice)));
+    let all = of_port.flat_map(|(port, slice)| slice.endpoints.iter().map(move |endpoint| (port, endpoint)));
+    let near = match authority.host.is_some() || service.node_local {
+        true => Near::Anywhere,
+        false => {
+            let ready = all.clone().filter(|(_, endpoint)| state(endpoint) == State::Ready);
+            Near::of(ready.map(|(_, endpoint)| endpoint), place)
         }
+    };
+    for (port, endpoint) in all {
+        let endpoints = match state(endpoint) {
+            State::Ready if !near.takes(endpoint, place) => continue,
+            State::Ready => &mut ready,
+            State::Ending => &mut ending,
+            State::Unfit => continue,
+        };
+        let elsewhere =
+            service.node_local && place.node.is_some() && endpoint.node_name.as_deref() != place.node;
+        let other_host = authority.host.is_some() && endpoint.hostname != authority.host;
+        if elsewhere || other_host {
+            continue;
+        }
+        let Some(ip) = address(endpoint) else { continue };
+        let addr = SocketAddr::new(ip, port);
+        let mut resolved = match pod_by_ip(ip) {
+            Some(pod) => Endpoint::on_pod(pod, addr, opaque(pod, port)),
+            None => Endpoint::bare(addr),
+        };
+        resolved.zone = endpoint.zone.clone().or(resolved.zone);
+        resolved.node = endpoint.node_name.clone().or(resolved.node);
+        endpoints.insert(addr, Box::new(resolved));
     }
     if ready.is_empty() { ending } else { ready }
 }
 
+/// Which port of its Pods a slice has for a Service's. It names its ports after the Service's; a Service with one port may leave the
+/// name out.
+fn port(slice: &EndpointSlice, of: &ServicePort) -> Option<u16> {
+    if !matches!(slice.address_type.as_str(), "IPv4" | "IPv6") {
+        return None;
+    }
+    let named = slice.ports.iter().flatten().find(|port| {
+        port.protocol.as_deref().unwrap_or("TCP") == "TCP"
+            && port.name.as_deref().unwrap_or_default() == of.name.as_deref().unwrap_or_default()
+    });
+    u16::try_from(named?.port?).ok()
+}
+
+#[derive(Clone, Copy, PartialEq)]
 enum State {
     Ready,
     Ending,
@@ -229,7 +244,7 @@ enum State {
 }
 
 /// What is not said is favourable, as the API has it; only an end has to be said.
-fn state(endpoint: &k8s_openapi::api::discovery::v1::Endpoint) -> State {
+fn state(endpoint: &discovery::Endpoint) -> State {
     let Some(conditions) = &endpoint.conditions else { return State::Ready };
     let ready = conditions.ready.unwrap_or(true);
     match (ready, conditions.serving.unwrap_or(ready), conditions.terminating.unwrap_or(false)) {

@@ -6,6 +6,7 @@ use crate::{
     namespaces,
     pod::{Container, Pod},
     ports::PortSet,
+    reach::ZONE,
     world::Settings,
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -234,7 +235,7 @@ fn read_one(
         app: label(labels, &["app", "app.kubernetes.io/name"]).unwrap_or(&workload).to_owned(),
         workload,
         version: label(labels, &["version", "app.kubernetes.io/version"]).map(str::to_owned),
-        zone: labels.get("topology.kubernetes.io/zone").cloned(),
+        zone: labels.get(ZONE).cloned(),
         node: pod.node_name.clone(),
         identity: meshed.then(|| identities.of(&namespace, &service_account)),
         // Somebody wanted something else than the default: as long as nobody can tell what, nothing is allowed.

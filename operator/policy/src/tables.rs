@@ -4,18 +4,21 @@ mod shown;
 mod unchanged;
 
 use crate::{
-    Authority, Diagnostic, Endpoint, EndpointSet, Meta, PodInfo, PortProtocol, Service, ServiceKind,
-    ServicePort, Settings, World,
+    Authority, Diagnostic, Endpoint, EndpointSet, Meta, Place, PodInfo, PortProtocol, Reach, Service,
+    ServiceKind, ServicePort, Settings, World,
     authorization::AuthorizationPolicy,
     diagnostic, endpoints,
     gateway::ParentRef,
     inbound,
     outbound::{self, Backend, Forward, Match, Routes, ServicePolicy, Target, Timeouts},
-    pods, routes, services,
+    pods,
+    reach::ZONE,
+    routes, services,
 };
+use k8s_openapi::api::core::v1::Node;
 use mesh_api::route::{Condition, Route};
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -30,6 +33,8 @@ pub struct Tables {
     pods: Arc<pods::Pods>,
     services: Arc<services::Directory>,
     slices: Arc<endpoints::Slices>,
+    /// Of Nodes, by their names.
+    zones: Arc<HashMap<String, String>>,
     routes: Arc<routes::Attached>,
     authorizations: Arc<inbound::Authorizations>,
     /// `(namespace, name)`, sorted.
@@ -68,6 +73,7 @@ impl Tables {
             pods: Arc::default(),
             services: Arc::default(),
             slices: Arc::default(),
+            zones: Arc::default(),
             routes: Arc::default(),
             authorizations: Arc::default(),
             service_accounts: Arc::default(),
@@ -91,6 +97,10 @@ impl Tables {
         let slices = match Arc::ptr_eq(&before.endpoint_slices, &world.endpoint_slices) {
             true => self.slices.clone(),
             false => Arc::new(self.slices.next(&before.endpoint_slices, &world.endpoint_slices)),
+        };
+        let zones = match Arc::ptr_eq(&before.nodes, &world.nodes) {
+            true => self.zones.clone(),
+            false => Arc::new(world.nodes.iter().filter_map(|node| zone(node)).collect()),
         };
         let same_services = Arc::ptr_eq(&self.services, &services);
         let same_routes = same_services
@@ -134,6 +144,7 @@ impl Tables {
             pods,
             services,
             slices,
+            zones,
             routes,
             authorizations,
             service_accounts,
@@ -303,8 +314,22 @@ impl Tables {
         found.into_iter().map(finding).collect()
     }
 
-    /// The endpoints behind an authority. `node` is the client's, for Services that keep traffic on it.
-    pub fn resolve(&self, authority: &Authority, node: Option<&str>) -> EndpointSet {
+    /// The zone of a Node.
+    pub fn zone(&self, node: &str) -> Option<&str> {
+        self.zones.get(node).map(String::as_str)
+    }
+
+    /// What a client's endpoints behind an authority depend on.
+    pub fn reach(&self, authority: &Authority) -> Reach {
+        let slices = self.slices.of(&authority.namespace, &authority.service);
+        match self.service(&authority.namespace, &authority.service) {
+            Some(service) => Reach::of(authority, service, slices),
+            None => Reach::Cluster,
+        }
+    }
+
+    /// The endpoints behind an authority, for a client at this place. Of one that is nowhere, all.
+    pub fn resolve(&self, authority: &Authority, place: Place<'_>) -> EndpointSet {
         let mut set = EndpointSet {
             namespace: authority.namespace.clone(),
             service: authority.service.clone(),
@@ -316,7 +341,7 @@ impl Tables {
         let pod_by_ip = |ip: IpAddr| self.pod_by_ip(ip);
         let opaque = |pod: &PodInfo, port: u16| self.is_opaque(pod, port);
         if set.exists {
-            set.endpoints = endpoints::resolve(authority, service, slices, pod_by_ip, opaque, node);
+            set.endpoints = endpoints::resolve(authority, service, slices, pod_by_ip, opaque, place);
         }
         set
     }
@@ -339,7 +364,7 @@ impl Tables {
                 None => self.forward(*addr),
             }),
             Target::Authority(authority) if authority.host.is_some() => {
-                let set = self.resolve(authority, None);
+                let set = self.resolve(authority, Place::default());
                 let addr = *set.endpoints.keys().next()?;
                 Some(self.forward(addr))
             }
@@ -417,6 +442,11 @@ impl Tables {
         let networks = &self.settings.probe_networks;
         inbound::build(pod, port, opaque, &self.services.services, &self.authorizations, networks)
     }
+}
+
+fn zone(node: &Node) -> Option<(String, String)> {
+    let zone = node.metadata.labels.as_ref()?.get(ZONE)?;
+    Some((node.metadata.name.clone()?, zone.clone()))
 }
 
 fn service_accounts(pods: &pods::Pods, world: &World) -> Vec<(String, String)> {

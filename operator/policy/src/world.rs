@@ -10,7 +10,7 @@ use crate::{
 };
 use ipnet::IpNet;
 use k8s_openapi::api::{
-    core::v1::{Namespace, Service, ServiceAccount},
+    core::v1::{Namespace, Node, Service, ServiceAccount},
     discovery::v1::EndpointSlice,
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -26,6 +26,8 @@ pub struct World {
     pub services: List<Service>,
     pub endpoint_slices: List<EndpointSlice>,
     pub pods: List<Pod>,
+    /// Of which the labels count.
+    pub nodes: List<Node>,
     pub http_routes: List<HTTPRoute>,
     pub grpc_routes: List<GRPCRoute>,
     pub authorization_policies: List<AuthorizationPolicy>,

@@ -3,13 +3,16 @@
 
 use k8s_openapi::{
     api::{
-        core::v1::{Namespace, Service, ServiceAccount},
+        core::v1::{Namespace, Node, Service, ServiceAccount},
         discovery::v1::EndpointSlice,
     },
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
 use mesh_api::names;
-use mesh_policy::pod::{Container, Pod, PodStatus, Probe, Template};
+use mesh_policy::{
+    ZONE,
+    pod::{Container, Pod, PodStatus, Probe, Template},
+};
 use std::{collections::BTreeMap, sync::Arc};
 
 pub fn namespace(all: ObjectMeta) -> Namespace {
@@ -18,6 +21,15 @@ pub fn namespace(all: ObjectMeta) -> Namespace {
 
 pub fn service_account(all: ObjectMeta) -> ServiceAccount {
     ServiceAccount { metadata: named(all), ..ServiceAccount::default() }
+}
+
+/// A Node is written to every few minutes, and says anew what it said.
+pub fn node(all: ObjectMeta) -> Node {
+    let mut labels = all.labels;
+    if let Some(labels) = &mut labels {
+        labels.retain(|key, _| key == ZONE);
+    }
+    Node { metadata: ObjectMeta { name: all.name, labels, ..ObjectMeta::default() }, ..Node::default() }
 }
 
 pub fn service(all: Service) -> Service {
@@ -208,6 +220,19 @@ mod tests {
         assert_eq!(said(kept), said(whole));
         assert_eq!(kept.probes.len(), 3, "{:?}", kept.probes);
         assert!(kept.meshed && kept.opaque_ports.contains(7) && kept.ips == whole.ips);
+    }
+
+    #[test]
+    fn a_nodes_heartbeat_is_no_change() {
+        let beat = |number: u32| {
+            let labels = json!({"topology.kubernetes.io/zone": "a", "kubernetes.io/hostname": "n1"});
+            let (version, annotations) = (number.to_string(), json!({"beat": number.to_string()}));
+            let metadata = json!({"name": "n1", "resourceVersion": version, "labels": labels, "annotations": annotations});
+            node(serde_json::from_value(metadata).unwrap())
+        };
+        assert_eq!(beat(1), beat(2));
+        let world = World { nodes: vec![Arc::new(beat(3))].into(), ..World::default() };
+        assert_eq!(Tables::build(&world, &Settings::default()).zone("n1"), Some("a"));
     }
 
     #[test]

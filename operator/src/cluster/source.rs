@@ -5,7 +5,7 @@ use super::{backoff::Backoff, prune, served, troubles::ByPart};
 use crate::world::{Batch, stores::Change};
 use futures_util::{Stream, StreamExt};
 use k8s_openapi::api::{
-    core::v1::{Namespace, Service, ServiceAccount},
+    core::v1::{Namespace, Node, Service, ServiceAccount},
     discovery::v1::EndpointSlice,
 };
 use kube::{
@@ -52,7 +52,7 @@ pub(super) enum Note {
 }
 
 /// The kinds that have to be listed before there is a world.
-const KINDS: usize = 8;
+const KINDS: usize = 9;
 /// Events that wait to be applied; watches wait for room.
 const BACKLOG: usize = 512;
 /// The API server ends a watch after this long, and it is begun again: so long can one that has silently died be believed.
@@ -84,6 +84,7 @@ pub async fn run(
     }
     watch!(Namespace, PartialObjectMeta<Namespace>, |all| prune::namespace(all.metadata));
     watch!(ServiceAccount, PartialObjectMeta<ServiceAccount>, |all| prune::service_account(all.metadata));
+    watch!(Node, PartialObjectMeta<Node>, |all| prune::node(all.metadata));
     watch!(Service, Service, prune::service);
     watch!(EndpointSlice, EndpointSlice, prune::endpoint_slice);
     let templates = Templates::default();

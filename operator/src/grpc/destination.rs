@@ -10,7 +10,7 @@ use axum::Router;
 use bytes::Bytes;
 use linkerd2_proxy_api::destination::{DestinationProfile, GetDestination};
 use mesh_policy::{
-    Authority, AuthorityError, EndpointSet, PortProtocol, ServiceKind, Tables, outbound::Target,
+    Authority, AuthorityError, EndpointSet, Place, PortProtocol, Reach, ServiceKind, Tables, outbound::Target,
 };
 use std::net::SocketAddr;
 use tonic::{Request, Status};
@@ -24,7 +24,7 @@ pub fn routes(endpoints: Topics<Endpoints>, profiles: Topics<Profile>) -> Router
         let request = request.into_inner();
         let context = Context::parse(&request.context_token);
         let question = Endpoints::parse(&request.path, &context, &endpoints.now())?;
-        endpoints.watch(peer, &question, move |tables| tables.pod(&context.ns, &context.pod)?.zone.clone())
+        endpoints.watch(peer, &question, move |tables| context.zone(tables))
     };
     let get_profile = move |request: Request<GetDestination>| {
         let question = Profile::parse(&request.get_ref().path, &profiles.now())?;
@@ -38,14 +38,10 @@ pub fn routes(endpoints: Topics<Endpoints>, profiles: Topics<Profile>) -> Router
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Endpoints {
     authority: Authority,
-    view: View,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum View {
-    Everywhere,
-    /// Of a Service that keeps traffic on its client's node.
-    OnNode(Option<String>),
+    /// What the answer depends on, and no more than that of where the client is: so those who get the same ask the same.
+    reach: Reach,
+    node: Option<String>,
+    zone: Option<String>,
 }
 
 impl Endpoints {
@@ -57,10 +53,11 @@ impl Endpoints {
                 Err(Status::invalid_argument(format!("path: Service {authority} is an ExternalName")))
             }
             Some(service) if service.port(authority.port).is_some() => {
-                let node = Some(context.node_name.clone()).filter(|node| !node.is_empty());
-                let node = || node.or_else(|| tables.pod(&context.ns, &context.pod)?.node.clone());
-                let view = if service.node_local { View::OnNode(node()) } else { View::Everywhere };
-                Ok(Endpoints { authority, view })
+                let reach = tables.reach(&authority);
+                let node = matches!(reach, Reach::Node | Reach::HintedNode).then(|| context.node(tables));
+                let zone =
+                    matches!(reach, Reach::HintedZone | Reach::HintedNode).then(|| context.zone(tables));
+                Ok(Endpoints { authority, reach, node: node.flatten(), zone: zone.flatten() })
             }
             _ => Err(Status::not_found(format!("path: no Service {authority} with port {}", authority.port))),
         }
@@ -71,7 +68,7 @@ impl Endpoints {
 impl Endpoints {
     pub fn everywhere(path: &str) -> Endpoints {
         let authority = Authority::parse(path, "cluster.local").expect("a valid path");
-        Endpoints { authority, view: View::Everywhere }
+        Endpoints { authority, reach: Reach::Cluster, node: None, zone: None }
     }
 }
 
@@ -89,16 +86,13 @@ impl Question for Endpoints {
     }
 
     fn answer(&self, tables: &Tables) -> Result<EndpointSet, Status> {
-        let node_local = matches!(self.view, View::OnNode(_));
-        match tables.service(&self.authority.namespace, &self.authority.service) {
-            Some(service) if service.node_local != node_local => {
-                Err(Status::aborted("where the Service keeps its traffic has changed"))
-            }
-            _ => Ok(match &self.view {
-                View::Everywhere => tables.resolve(&self.authority, None),
-                View::OnNode(node) => tables.resolve(&self.authority, node.as_deref()),
-            }),
+        let answer =
+            tables.resolve(&self.authority, Place { node: self.node.as_deref(), zone: self.zone.as_deref() });
+        // Of none, all have the same.
+        if !answer.endpoints.is_empty() && tables.reach(&self.authority) != self.reach {
+            return Err(Status::aborted("where the Service keeps its traffic has changed"));
         }
+        Ok(answer)
     }
 
     fn step(before: Option<&EndpointSet>, now: &EndpointSet, zone: &Option<String>) -> Bytes {
@@ -151,7 +145,7 @@ fn of_authority(tables: &Tables, authority: &Authority) -> DestinationProfile {
     };
     let Some(port) = service.port(authority.port) else { return DestinationProfile::default() };
     if authority.host.is_some() {
-        let one = tables.resolve(authority, None).endpoints.into_values().next();
+        let one = tables.resolve(authority, Place::default()).endpoints.into_values().next();
         return one.map(|endpoint| encode::destination::pod_profile(&endpoint)).unwrap_or_default();
     }
     let domain = &tables.settings().cluster_domain;

@@ -6,13 +6,14 @@ use crate::{
     tokens::Tokens,
     world::{manifests, parse, slices, stores::Stores},
 };
+use k8s_openapi::api::{core::v1::Node, discovery::v1::EndpointHints};
 use linkerd2_proxy_api::{
     destination::{GetDestination, Update, destination_client::DestinationClient, update},
     identity::{CertifyRequest, identity_client::IdentityClient},
     inbound::{PortSpec, inbound_server_policies_client::InboundServerPoliciesClient},
     outbound::{TrafficSpec, outbound_policies_client::OutboundPoliciesClient, traffic_spec::Target},
 };
-use mesh_policy::Settings;
+use mesh_policy::{Settings, World};
 use prost::Message;
 use std::{net::SocketAddr, time::SystemTime};
 use tokio::net::TcpListener;
@@ -33,15 +34,18 @@ struct Mesh {
 }
 
 fn tables(yaml: &str) -> Arc<Tables> {
+    Arc::new(Tables::build(&world(yaml), &Settings::default()))
+}
+
+fn world(yaml: &str) -> World {
     let read = parse::file("shop.yaml", yaml).unwrap();
     let mut stores = Stores::default();
     for change in manifests::relist(&read.iter().collect::<Vec<_>>()) {
         stores.apply(&change);
     }
-    let settings = Settings::default();
     let mut world = stores.world();
-    slices::complete(&mut world, &settings.control_namespace);
-    Arc::new(Tables::build(&world, &settings))
+    slices::complete(&mut world, &Settings::default().control_namespace);
+    world
 }
 
 impl Mesh {
@@ -160,6 +164,66 @@ async fn pods_of_headless_services_zones_and_nodes() {
     let locality: Vec<&str> =
         set.addrs.iter().map(|addr| addr.metric_labels["zone_locality"].as_str()).collect();
     assert_eq!(locality, ["local", "unknown"]);
+}
+
+/// Nodes of two zones, and whom the endpoints of `cart` are for, each in its turn.
+fn hinted(hints: [serde_json::Value; 2]) -> Arc<Tables> {
+    let mut world = world(SHOP);
+    let node = |(name, zone): (&str, &str)| -> Arc<Node> {
+        let labels = serde_json::json!({ "topology.kubernetes.io/zone": zone });
+        let node = serde_json::json!({ "metadata": { "name": name, "labels": labels } });
+        Arc::new(serde_json::from_value(node).unwrap())
+    };
+    world.nodes = Arc::new([("n1", "a"), ("n2", "b")].map(node).into());
+    let mut hints = hints.into_iter().map(|hints| serde_json::from_value::<EndpointHints>(hints).unwrap());
+    for slice in Arc::make_mut(&mut world.endpoint_slices) {
+        let service = &slice.metadata.labels.as_ref().unwrap()["kubernetes.io/service-name"];
+        if service == "cart" {
+            for endpoint in &mut Arc::make_mut(slice).endpoints {
+                endpoint.hints = hints.next();
+            }
+        }
+    }
+    Arc::new(Tables::build(&world, &Settings::default()))
+}
+
+#[tokio::test]
+async fn who_is_hinted_at_is_who_is_told() {
+    use serde_json::json;
+    const BOTH: [&str; 2] = ["+10.0.0.2:8080", "+10.0.0.3:8080"];
+    let mesh = Mesh::start().await;
+    let ask = async |context: &str| {
+        let mut stream = mesh.destination("cart.shop.svc.cluster.local:80", context).await.unwrap();
+        let first = words(next(&mut stream).await.unwrap());
+        (stream, first)
+    };
+    let on = |node: &str| format!(r#"{{"ns":"shop","nodeName":"{node}"}}"#);
+    let (mut before, all) = ask(&on("n1")).await;
+    assert_eq!(all, BOTH);
+
+    mesh.tables
+        .send_replace(hinted([json!({"forZones": [{"name": "a"}]}), json!({"forZones": [{"name": "b"}]})]));
+    assert!(next(&mut before).await.is_none(), "whoever asked before is to ask again");
+    let (mut one, in_a) = ask(&on("n1")).await;
+    assert_eq!((in_a, ask(&on("n2")).await.1), (vec![BOTH[0].into()], vec![BOTH[1].into()]));
+    assert_eq!(ask(r#"{"ns":"shop","pod":"web"}"#).await.1, [BOTH[0]], "its Pod says where it is");
+    assert_eq!(ask(&on("unknown")).await.1, BOTH);
+    assert_eq!(ask("rubbish").await.1, BOTH);
+
+    // The other zone's endpoint is for both zones now.
+    mesh.tables.send_replace(hinted([
+        json!({"forZones": [{"name": "b"}]}),
+        json!({"forZones": [{"name": "a"}, {"name": "b"}]}),
+    ]));
+    assert_eq!(words(next(&mut one).await.unwrap()), [BOTH[1]]);
+    assert_eq!(words(next(&mut one).await.unwrap()), ["-10.0.0.2:8080"]);
+
+    let for_nodes = [("n1", "a"), ("n3", "a")]
+        .map(|(node, zone)| json!({"forNodes": [{"name": node}], "forZones": [{"name": zone}]}));
+    mesh.tables.send_replace(hinted(for_nodes));
+    assert!(next(&mut one).await.is_none(), "nodes count now");
+    assert_eq!(ask(&on("n1")).await.1, [BOTH[0]]);
+    assert_eq!(ask(&on("n2")).await.1, BOTH, "nobody is for its node or zone");
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! How proxies say who they are: a small JSON text, or `namespace:pod` as older ones do.
 
+use mesh_policy::Tables;
 use serde::Deserialize;
 use tonic::Status;
 
@@ -40,6 +41,18 @@ pub struct Context {
 impl Context {
     pub fn parse(text: &str) -> Context {
         serde_json::from_str(text).unwrap_or_default()
+    }
+
+    /// The node that the proxy is on: as it says, else as its Pod does.
+    pub fn node(&self, tables: &Tables) -> Option<String> {
+        let said = Some(&self.node_name).filter(|node| !node.is_empty());
+        said.or_else(|| tables.pod(&self.ns, &self.pod)?.node.as_ref()).cloned()
+    }
+
+    /// The zone of that node; of one that nobody knows, or that is in none, as the Pod's label says.
+    pub fn zone(&self, tables: &Tables) -> Option<String> {
+        let of_node = self.node(tables).and_then(|node| Some(tables.zone(&node)?.to_owned()));
+        of_node.or_else(|| tables.pod(&self.ns, &self.pod)?.zone.clone())
     }
 }
 

@@ -1,7 +1,7 @@
 //! One reflector store per kind, fed by watch events: the same whether a cluster or a folder sends them.
 
 use k8s_openapi::api::{
-    core::v1::{Namespace, Service, ServiceAccount},
+    core::v1::{Namespace, Node, Service, ServiceAccount},
     discovery::v1::EndpointSlice,
 };
 use kube::runtime::{
@@ -25,6 +25,7 @@ pub enum Change {
     Service(Event<Service>),
     EndpointSlice(Event<EndpointSlice>),
     Pod(Event<Pod>),
+    Node(Event<Node>),
     HttpRoute(Event<HTTPRoute>),
     GrpcRoute(Event<GRPCRoute>),
     AuthorizationPolicy(Event<AuthorizationPolicy>),
@@ -58,6 +59,7 @@ pub struct Stores {
     services: Kind<Service>,
     endpoint_slices: Kind<EndpointSlice>,
     pods: Kind<Pod>,
+    nodes: Kind<Node>,
     http_routes: Kind<HTTPRoute>,
     grpc_routes: Kind<GRPCRoute>,
     authorization_policies: Kind<AuthorizationPolicy>,
@@ -135,6 +137,7 @@ pub struct Readers {
     pub services: Store<Service>,
     pub endpoint_slices: Store<EndpointSlice>,
     pub pods: Store<Pod>,
+    pub nodes: Store<Node>,
     pub http_routes: Store<HTTPRoute>,
     pub grpc_routes: Store<GRPCRoute>,
     pub authorization_policies: Store<AuthorizationPolicy>,
@@ -149,6 +152,7 @@ impl Readers {
             services: self.services.state().into(),
             endpoint_slices: self.endpoint_slices.state().into(),
             pods: self.pods.state().into(),
+            nodes: self.nodes.state().into(),
             http_routes: self.http_routes.state().into(),
             grpc_routes: self.grpc_routes.state().into(),
             authorization_policies: self.authorization_policies.state().into(),
@@ -191,6 +195,7 @@ impl Stores {
             Change::Service(event) => self.services.apply(event),
             Change::EndpointSlice(event) => self.endpoint_slices.apply(event),
             Change::Pod(event) => self.pods.apply(event),
+            Change::Node(event) => self.nodes.apply(event),
             Change::HttpRoute(event) => self.http_routes.apply(event),
             Change::GrpcRoute(event) => self.grpc_routes.apply(event),
             Change::AuthorizationPolicy(event) => self.authorization_policies.apply(event),
@@ -207,6 +212,7 @@ impl Stores {
             services: self.services.reader.clone(),
             endpoint_slices: self.endpoint_slices.reader.clone(),
             pods: self.pods.reader.clone(),
+            nodes: self.nodes.reader.clone(),
             http_routes: self.http_routes.reader.clone(),
             grpc_routes: self.grpc_routes.reader.clone(),
             authorization_policies: self.authorization_policies.reader.clone(),
@@ -221,6 +227,7 @@ impl Stores {
             services: self.services.list(),
             endpoint_slices: self.endpoint_slices.list(),
             pods: self.pods.list(),
+            nodes: self.nodes.list(),
             http_routes: self.http_routes.list(),
             grpc_routes: self.grpc_routes.list(),
             authorization_policies: self.authorization_policies.list(),

@@ -3,7 +3,7 @@
 use super::*;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::watcher::Event;
-use mesh_policy::Authority;
+use mesh_policy::{Authority, Place};
 use serde_json::json;
 use stores::Change;
 
@@ -47,7 +47,7 @@ impl Shop {
     async fn next(&mut self) -> u8 {
         time::timeout(Duration::from_secs(5), self.tables.changed()).await.expect("in time").unwrap();
         let cart = Authority::parse("cart.shop.svc.cluster.local", "cluster.local").unwrap();
-        let endpoints = self.tables.borrow_and_update().resolve(&cart, None).endpoints;
+        let endpoints = self.tables.borrow_and_update().resolve(&cart, Place::default()).endpoints;
         let ip = endpoints.into_keys().next().map(|addr| addr.ip().to_string()).unwrap_or_default();
         ip.rsplit('.').next().and_then(|last| last.parse().ok()).unwrap_or(0)
     }

@@ -2,7 +2,7 @@
 
 use super::Tables;
 use crate::{
-    Authority, AuthorityError, PodInfo, ProtocolHint, ServiceKind, inbound, outbound::Target, selector,
+    Authority, AuthorityError, Place, PodInfo, ProtocolHint, ServiceKind, inbound, outbound::Target, selector,
 };
 use mesh_api::{authz::AuthzList, endpoints as api};
 use std::{collections::BTreeSet, sync::Arc};
@@ -63,7 +63,7 @@ impl Tables {
                 "Service {authority} is an ExternalName: a name for a place outside of the mesh, which has no endpoints"
             ));
         }
-        let set = self.resolve(&authority, None);
+        let set = self.resolve(&authority, Place::default());
         let endpoints = set.endpoints.into_values().map(|endpoint| api::Endpoint {
             addr: endpoint.addr.to_string(),
             pod: match endpoint.pod.is_empty() {

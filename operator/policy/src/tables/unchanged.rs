@@ -27,7 +27,7 @@ impl Tables {
         }
     }
 
-    /// Of [`Tables::resolve`], whoever asks.
+    /// Of [`Tables::resolve`] and [`Tables::reach`], whoever asks.
     pub fn has_same_endpoints(&self, before: &Tables, authority: &Authority) -> bool {
         let Authority { namespace, service, .. } = authority;
         if !Arc::ptr_eq(&self.services, &before.services)

@@ -2,10 +2,11 @@
 
 use super::fixture::{SHOP, tables, world};
 use crate::{
-    Authority, List, Settings, Tables, World,
+    Authority, List, Place, Settings, Tables, World,
     inbound::{Client, Decision},
     outbound::{Backend, Policy, Routes, Target},
 };
+use k8s_openapi::api::discovery::v1::{EndpointHints, ForZone};
 use kube::Resource;
 use proptest::{collection::vec, prelude::*, sample::Index};
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
@@ -88,6 +89,8 @@ enum Edit {
     Move(Index, u8),
     /// A slice's endpoints become ready, or not ready.
     Ready(Index, bool),
+    /// The first endpoint is for clients of a zone, or for all.
+    Hint(Index, bool),
     /// A Service declares its ports opaque, or takes that back.
     Opaque(Index, bool),
 }
@@ -97,6 +100,7 @@ fn edit() -> impl Strategy<Value = Edit> {
         3 => (0u8..8, any::<Index>()).prop_map(|(kind, at)| Edit::Toggle(kind, at)),
         2 => (any::<Index>(), 1u8..9).prop_map(|(at, last)| Edit::Move(at, last)),
         2 => (any::<Index>(), any::<bool>()).prop_map(|(at, ready)| Edit::Ready(at, ready)),
+        1 => (any::<Index>(), any::<bool>()).prop_map(|(at, hint)| Edit::Hint(at, hint)),
         1 => (any::<Index>(), any::<bool>()).prop_map(|(at, opaque)| Edit::Opaque(at, opaque)),
     ]
 }
@@ -119,6 +123,11 @@ impl Edit {
                 for endpoint in &mut slice.endpoints {
                     endpoint.conditions.get_or_insert_default().ready = Some(*ready);
                 }
+            }),
+            Edit::Hint(at, hint) => change(&mut world.endpoint_slices, at, |slice| {
+                let zone = ForZone { name: "a".into() };
+                let hints = EndpointHints { for_zones: Some(vec![zone]), for_nodes: None };
+                slice.endpoints[0].hints = hint.then_some(hints);
             }),
             Edit::Opaque(at, opaque) => change(&mut world.services, at, |service| {
                 let ports = opaque.then(|| ("mesh.dev/opaque-ports".to_owned(), "80,81".to_owned()));
@@ -168,7 +177,9 @@ fn broken_promises(before: &Tables, next: &Tables) -> Vec<String> {
         for port in [80, 81, 5000] {
             let text = format!("{name}.shop.svc.cluster.local:{port}");
             let authority = Authority::parse(&text, "cluster.local").unwrap();
-            let same = next.resolve(&authority, None) == before.resolve(&authority, None);
+            let at = |tables: &Tables, zone| tables.resolve(&authority, Place { node: None, zone });
+            let same = next.reach(&authority) == before.reach(&authority)
+                && [None, Some("a")].iter().all(|zone| at(next, *zone) == at(before, *zone));
             promise(format!("endpoints of {text}"), next.has_same_endpoints(before, &authority), same);
             promise(
                 format!("no endpoints of {text} move"),
@@ -275,7 +286,7 @@ spec: {{ parentRefs: [{{ group: '', kind: Service, name: cart }}], rules: [{{ ba
         world.endpoint_slices = Arc::new(slices.iter().enumerate().map(|(number, slice)| Arc::new(slice.object(number))).collect());
         let tables = Tables::build(&world, &Settings::default());
         let cart = Authority::parse("cart.shop.svc.cluster.local", "cluster.local").unwrap();
-        let resolved: Vec<SocketAddr> = tables.resolve(&cart, None).endpoints.into_keys().collect();
+        let resolved: Vec<SocketAddr> = tables.resolve(&cart, Place::default()).endpoints.into_keys().collect();
         prop_assert_eq!(resolved, oracle(&slices));
     }
 }

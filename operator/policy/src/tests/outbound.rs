@@ -2,7 +2,7 @@
 
 use super::fixture::{SHOP, tables, world};
 use crate::{
-    Authority, Meta, PortProtocol, PortSet, ProtocolHint, Settings, Tables,
+    Authority, Meta, Place, PortProtocol, PortSet, ProtocolHint, Settings, Tables,
     outbound::{Backend, Policy, Routes, ServicePolicy, Target},
 };
 use std::time::Duration;
@@ -72,7 +72,7 @@ fn services_are_named_in_the_clusters_own_domain() {
     let read = |text: &str| Authority::parse(text, &tables.settings().cluster_domain);
     let addrs = |text: &str| {
         tables
-            .resolve(&read(text).unwrap(), None)
+            .resolve(&read(text).unwrap(), Place::default())
             .endpoints
             .into_keys()
             .map(|a| a.to_string())
@@ -354,7 +354,7 @@ fn where_no_endpoint_is_ready_those_that_are_ending_serve() {
             .replace("10.0.0.2], conditions: { ready: true }", &format!("10.0.0.2], {first}"))
             .replace("10.0.0.3], conditions: { ready: false }", &format!("10.0.0.3], {second}"));
         let cart = Authority::parse("cart.shop.svc.cluster.local", "cluster.local").unwrap();
-        let endpoints = tables(&world).resolve(&cart, None).endpoints;
+        let endpoints = tables(&world).resolve(&cart, Place::default()).endpoints;
         let found: Vec<String> = endpoints.keys().map(|addr| addr.ip().to_string()).collect();
         assert_eq!(found, expected, "{first}, {second}");
     }

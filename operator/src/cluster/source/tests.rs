@@ -18,8 +18,10 @@ use tokio::{sync::watch, time};
 
 const NAMESPACES: &str = "/api/v1/namespaces";
 const PODS: &str = "/api/v1/pods";
-const CORE: [&str; 6] = [
+const NODES: &str = "/api/v1/nodes";
+const CORE: [&str; 7] = [
     NAMESPACES,
+    NODES,
     "/api/v1/serviceaccounts",
     "/api/v1/services",
     "/apis/discovery.k8s.io/v1/endpointslices",
@@ -81,7 +83,7 @@ fn names(tables: &Tables) -> Vec<&str> {
 
 #[tokio::test(start_paused = true)]
 async fn there_is_no_world_before_everything_is_listed() {
-    let server = ApiServer::new(&CORE[..5]);
+    let server = ApiServer::new(&CORE[..6]);
     server.put(PODS, pod("a", "10.0.0.1"));
     server.away(Some(503));
     let mut following = Following::start(server.clone());
@@ -112,6 +114,16 @@ async fn an_outage_keeps_what_was_known_and_ends_within_seconds() {
     }
     server.delete(PODS, "shop/a");
     following.until(|tables| names(tables) == ["b"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_is_read_for_its_zone() {
+    let mut following = Following::start(ApiServer::new(&CORE));
+    for zone in ["a", "b"] {
+        let metadata = json!({"name": "n1", "labels": {"topology.kubernetes.io/zone": zone}});
+        following.server.put(NODES, json!({"apiVersion": "v1", "kind": "Node", "metadata": metadata}));
+        following.until(|tables| tables.zone("n1") == Some(zone)).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

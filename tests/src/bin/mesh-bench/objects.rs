@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use std::net::Ipv4Addr;
 
 const NAMESPACES: usize = 10;
+const NODES: usize = 100;
 /// A Pod with a sidecar, as an API server sends it, is about this long.
 const POD_BYTES: usize = 13_000;
 
@@ -23,6 +24,13 @@ impl World {
             server.put(
                 "/api/v1/namespaces",
                 json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}),
+            );
+        }
+        for number in 0..NODES {
+            let labels = json!({"topology.kubernetes.io/zone": format!("zone-{}", number % 3)});
+            server.put(
+                "/api/v1/nodes",
+                json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": format!("node-{number}"), "labels": labels}}),
             );
         }
         for service in 0..self.services {
@@ -48,7 +56,6 @@ impl World {
         }
     }
 
-    /// `node` is one of a hundred.
     fn pod(self, service: usize, number: usize) -> Value {
         let (app, namespace) = names(service);
         let name = pod_name(service, number);
@@ -82,7 +89,7 @@ impl World {
                 }],
             },
             "spec": {
-                "nodeName": format!("node-{}", (service + number) % 100), "serviceAccountName": app,
+                "nodeName": format!("node-{}", (service + number) % NODES), "serviceAccountName": app,
                 "initContainers": [sidecar], "containers": [container("app", app_ports)],
                 "volumes": [{"name": "token", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}],
                 "tolerations": [{"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute"}],
@@ -104,7 +111,7 @@ impl World {
         let endpoint = |ip: Ipv4Addr, pod: String, number: usize| {
             json!({
                 "addresses": [ip], "conditions": {"ready": true, "serving": true, "terminating": false},
-                "nodeName": format!("node-{}", (service + number) % 100), "zone": format!("zone-{}", number % 3),
+                "nodeName": format!("node-{}", (service + number) % NODES), "zone": format!("zone-{}", number % 3),
                 "targetRef": {"kind": "Pod", "name": pod, "namespace": namespace, "uid": "00000000-0000-4000-8000-000000000000"},
             })
         };

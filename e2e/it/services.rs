@@ -15,7 +15,7 @@ use k8s_openapi::api::{
 };
 use kube::{
     ResourceExt,
-    api::{DeleteParams, Patch, PatchParams},
+    api::{Patch, PatchParams},
 };
 use mesh_api::names;
 use mesh_tests::{client, wait};
@@ -120,16 +120,16 @@ fn a_client_stays_in_its_zone_as_long_as_somebody_serves_there() {
             answered("the near one to answer alone", &near).await;
         })
         .await;
-        let mesh = &shop.mesh;
+        let far = Patch::Merge(json!({ "spec": { "template": { "spec": {
+            "nodeSelector": { "kubernetes.io/hostname": second.name() },
+            "topologySpreadConstraints": null,
+        } } } }));
         shop.unharmed(200, async {
-            mesh.shell(&format!("kubectl cordon {first}")).await;
-            for pod in &near {
-                place.api::<Pod>().delete(pod, &DeleteParams::default()).await.unwrap();
-                place.gone::<Pod>(pod).await;
-            }
+            place.api::<Deployment>().patch("shop", &PatchParams::default(), &far).await.unwrap();
             place.rolled_out("shop").await;
-            answered("those of the far zone to answer", &names(&place.pods("app=shop").await)).await;
-            mesh.shell(&format!("kubectl uncordon {first}")).await;
+            let pods = place.pods("app=shop").await;
+            assert_eq!(second.holds(&pods), 2);
+            answered("those of the far zone to answer", &names(&pods)).await;
         })
         .await;
         in_zone(place, &first, None).await;

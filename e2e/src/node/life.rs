@@ -3,7 +3,10 @@
 use super::{Node, boot, cgroup, enter, images};
 use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::core::v1 as core;
-use kube::{Api, api::DeleteParams};
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, ListParams},
+};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
     env, fs,
@@ -24,8 +27,12 @@ pub fn up(node: &Node, tools: &[PathBuf]) -> Result<()> {
         eprintln!("node {} runs already (process {})", node.name(), init.pid);
         return Ok(());
     }
-    if !node.is_first() {
+    if node.is_first() {
+        // Of an earlier life that was cut short, a second node may still run.
+        end(node)?;
+    } else {
         node.first().running()?;
+        leave(node)?;
     }
     clean(node)?;
     fs::create_dir_all(node.path("log")).with_context(|| format!("make {}", node.dir().display()))?;
@@ -84,30 +91,54 @@ pub fn down(node: &Node) -> Result<()> {
     }
     let start = Instant::now();
     end(node)?;
-    clean(node)?;
     if !node.is_first() && node.first().init().is_some() {
         leave(node)?;
     }
+    clean(node)?;
     eprintln!("node {} is gone ({:.1} s)", node.name(), start.elapsed().as_secs_f64());
     Ok(())
 }
 
-/// Kubernetes waits for a node that is gone as long as it is not told.
+/// Kubernetes believes in a node that is gone, and in its Pods, for as long as it is not told.
+fn leave(node: &Node) -> Result<()> {
+    let (first, host) = (node.first(), node.host());
+    // A thread of its own: we go on in the network that we came from.
+    let told = thread::scope(|scope| scope.spawn(|| forget(&first, &host)).join());
+    told.unwrap_or_else(|_| bail!("the cluster was not told"))
+        .with_context(|| format!("remove node {host} from its cluster"))
+}
+
 #[tokio::main(flavor = "current_thread")]
-async fn leave(node: &Node) -> Result<()> {
-    let first = node.first();
-    enter::network(&first)?;
-    let nodes = Api::<core::Node>::all(boot::client(&first).await?);
-    let left = nodes.delete(&node.host(), &DeleteParams::default()).await;
-    left.map(drop).with_context(|| format!("delete node {} from its cluster", node.host()))
+async fn forget(first: &Node, host: &str) -> Result<()> {
+    enter::network(first)?;
+    let client = boot::client(first).await?;
+    let pods = Api::<core::Pod>::all(client.clone());
+    let here = ListParams::default().fields(&format!("spec.nodeName={host}"));
+    for pod in pods.list(&here).await?.items {
+        let pods = Api::<core::Pod>::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
+        unless_gone(pods.delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await)?;
+    }
+    unless_gone(Api::<core::Node>::all(client).delete(host, &DeleteParams::default()).await)
+}
+
+fn unless_gone<T>(deleted: kube::Result<T>) -> Result<()> {
+    match deleted {
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        deleted => deleted.map(drop).map_err(Into::into),
+    }
 }
 
 /// Its first process takes all others along. What they logged stays, for whoever asks why.
 fn end(node: &Node) -> Result<()> {
     if node.is_first() {
         // Without the first, the others are of no use.
-        node.others().try_for_each(|other| end(&other))?;
+        let others: Vec<_> = node.others().map(|other| end(&other)).collect();
+        return end_one(node).and(others.into_iter().collect());
     }
+    end_one(node)
+}
+
+fn end_one(node: &Node) -> Result<()> {
     let Some(init) = node.init() else { return cgroup::remove(node) };
     let pid =
         i32::try_from(init.pid).ok().and_then(Pid::from_raw).context("read the node's process number")?;

@@ -193,8 +193,8 @@ pub(crate) fn resolve<'a>(
     let near = match authority.host.is_some() || service.node_local {
         true => Near::Anywhere,
         false => {
-            let ready = all.clone().filter(|(_, endpoint)| state(endpoint) == State::Ready);
-            Near::of(ready.map(|(_, endpoint)| endpoint), place)
+            let ready = all.clone().map(|(_, endpoint)| endpoint).filter(|endpoint| is_ready(endpoint));
+            Near::of(ready, place)
         }
     };
     for (port, endpoint) in all {
@@ -234,6 +234,10 @@ fn port(slice: &EndpointSlice, of: &ServicePort) -> Option<u16> {
             && port.name.as_deref().unwrap_or_default() == of.name.as_deref().unwrap_or_default()
     });
     u16::try_from(named?.port?).ok()
+}
+
+pub(crate) fn is_ready(endpoint: &discovery::Endpoint) -> bool {
+    state(endpoint) == State::Ready
 }
 
 #[derive(Clone, Copy, PartialEq)]

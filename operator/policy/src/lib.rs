@@ -30,7 +30,7 @@ pub use meta::{Meta, Resource};
 pub use pod::Pod;
 pub use pods::{PodInfo, Probe};
 pub use ports::PortSet;
-pub use reach::{Place, Reach, ZONE};
+pub use reach::{Place, Prefer, Reach, ZONE};
 pub use services::{Authority, AuthorityError, PortProtocol, Service, ServiceKind, ServicePort};
 pub use tables::{PolicyStatus, RouteStatus, Tables};
 pub use world::{List, Origin, Settings, World};

@@ -1,7 +1,7 @@
 //! Which of a Service's endpoints a client is to use, by where it is: those of its node, or those that hints of EndpointSlices leave to
 //! its zone or node. As kube-proxy reads them, for a mesh takes its place.
 
-use crate::{Authority, Service};
+use crate::{Authority, Service, endpoints};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use std::sync::Arc;
 
@@ -15,6 +15,24 @@ pub struct Place<'a> {
     pub zone: Option<&'a str>,
 }
 
+/// `trafficDistribution` of a Service: what hints its EndpointSlices are to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prefer {
+    SameZone,
+    SameNode,
+}
+
+impl Prefer {
+    /// `PreferClose` (KEP-4444) is the older name of `PreferSameZone` (KEP-3015).
+    pub(crate) fn parse(text: &str) -> Option<Prefer> {
+        match text {
+            "PreferSameZone" | "PreferClose" => Some(Prefer::SameZone),
+            "PreferSameNode" => Some(Prefer::SameNode),
+            _ => None,
+        }
+    }
+}
+
 /// What a client's endpoints of a Service depend on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reach {
@@ -22,30 +40,50 @@ pub enum Reach {
     Cluster,
     /// The client's node: `internalTrafficPolicy: Local`.
     Node,
-    /// The client's zone, by hints: `trafficDistribution: PreferSameZone` and `PreferClose` (KEP-4444), topology aware routing (KEP-2433).
+    /// The client's zone, by hints.
     HintedZone,
-    /// The client's node and zone, by hints: `PreferSameNode` (KEP-3015).
+    /// The client's node and zone, by hints.
     HintedNode,
 }
 
 impl Reach {
-    pub(crate) fn of(authority: &Authority, service: &Service, slices: &[Arc<EndpointSlice>]) -> Reach {
+    /// As the Service says, else as hints do. `None` where neither says anything: as long as no endpoint is ready, there are no hints.
+    pub(crate) fn of(
+        authority: &Authority,
+        service: &Service,
+        slices: &[Arc<EndpointSlice>],
+    ) -> Option<Reach> {
         // A Pod that is asked for by its name is meant, wherever it is.
         if authority.host.is_some() {
-            return Reach::Cluster;
+            return Some(Reach::Cluster);
         }
         if service.node_local {
-            return Reach::Node;
+            return Some(Reach::Node);
         }
-        let mut hints = slices.iter().flat_map(|slice| &slice.endpoints).filter_map(|one| one.hints.as_ref());
+        match service.prefers {
+            Some(Prefer::SameZone) => return Some(Reach::HintedZone),
+            Some(Prefer::SameNode) => return Some(Reach::HintedNode),
+            None => {}
+        }
+        // Topology aware routing (KEP-2433), and whoever else writes hints.
+        let endpoints = slices.iter().flat_map(|slice| &slice.endpoints);
+        let mut ready = endpoints.filter(|endpoint| endpoints::is_ready(endpoint)).peekable();
+        ready.peek()?;
+        let mut hints = ready.filter_map(|endpoint| endpoint.hints.as_ref());
         if hints.clone().any(|hints| hints.for_nodes.is_some()) {
-            Reach::HintedNode
+            Some(Reach::HintedNode)
         } else if hints.any(|hints| hints.for_zones.is_some()) {
-            Reach::HintedZone
+            Some(Reach::HintedZone)
         } else {
-            Reach::Cluster
+            Some(Reach::Cluster)
         }
     }
+}
+
+/// Whether a hint of some endpoint names this node.
+pub(crate) fn names_node(slices: &[Arc<EndpointSlice>], node: &str) -> bool {
+    let hints = slices.iter().flat_map(|slice| &slice.endpoints).filter_map(|one| one.hints.as_ref());
+    hints.filter_map(|hints| hints.for_nodes.as_ref()).flatten().any(|own| own.name == node)
 }
 
 /// The hints that count for a client.

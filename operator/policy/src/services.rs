@@ -5,6 +5,7 @@ use crate::{
     outbound::{Accrual, Retry, Timeouts},
     pods,
     ports::PortSet,
+    reach::Prefer,
     routes::options,
 };
 use k8s_openapi::{api::core::v1 as core, apimachinery::pkg::util::intstr::IntOrString};
@@ -45,6 +46,8 @@ pub struct Service {
     pub selector: BTreeMap<String, String>,
     /// `internalTrafficPolicy: Local`: only endpoints on the client's node.
     pub node_local: bool,
+    /// `trafficDistribution`, where it is one that we know.
+    pub prefers: Option<Prefer>,
     pub accrual: Option<Accrual>,
     /// For requests that no route's own setting covers.
     pub retry: Option<Retry>,
@@ -213,6 +216,7 @@ fn read_one(
         ports,
         selector: spec.selector.clone().unwrap_or_default(),
         node_local: spec.internal_traffic_policy.as_deref() == Some("Local"),
+        prefers: spec.traffic_distribution.as_deref().and_then(Prefer::parse),
         accrual: options.accrual,
         retry: options.http_retry,
         grpc_retry: options.grpc_retry,

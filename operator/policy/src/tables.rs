@@ -12,7 +12,7 @@ use crate::{
     inbound,
     outbound::{self, Backend, Forward, Match, Routes, ServicePolicy, Target, Timeouts},
     pods,
-    reach::ZONE,
+    reach::{self, ZONE},
     routes, services,
 };
 use k8s_openapi::api::core::v1::Node;
@@ -319,13 +319,15 @@ impl Tables {
         self.zones.get(node).map(String::as_str)
     }
 
-    /// What a client's endpoints behind an authority depend on.
-    pub fn reach(&self, authority: &Authority) -> Reach {
-        let slices = self.slices.of(&authority.namespace, &authority.service);
-        match self.service(&authority.namespace, &authority.service) {
-            Some(service) => Reach::of(authority, service, slices),
-            None => Reach::Cluster,
-        }
+    /// What a client's endpoints behind an authority depend on. `None` where there are none that they could.
+    pub fn reach(&self, authority: &Authority) -> Option<Reach> {
+        let service = self.service(&authority.namespace, &authority.service)?;
+        Reach::of(authority, service, self.slices.of(&authority.namespace, &authority.service))
+    }
+
+    /// Whether endpoints behind an authority are hinted at for clients of this node.
+    pub fn hints_at(&self, authority: &Authority, node: &str) -> bool {
+        reach::names_node(self.slices.of(&authority.namespace, &authority.service), node)
     }
 
     /// The endpoints behind an authority, for a client at this place. Of one that is nowhere, all.

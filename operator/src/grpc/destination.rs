@@ -24,11 +24,14 @@ pub fn routes(endpoints: Topics<Endpoints>, profiles: Topics<Profile>) -> Router
         let request = request.into_inner();
         let context = Context::parse(&request.context_token);
         let question = Endpoints::parse(&request.path, &context, &endpoints.now())?;
-        endpoints.watch(peer, &question, move |tables| context.zone(tables))
+        let asked = question.clone();
+        endpoints.watch(peer, &question, move |tables| {
+            asked.suits(&context, tables).then(|| context.zone(tables).map(str::to_owned))
+        })
     };
     let get_profile = move |request: Request<GetDestination>| {
         let question = Profile::parse(&request.get_ref().path, &profiles.now())?;
-        profiles.watch(Peer::of(&request), &question, |_| ())
+        profiles.watch(Peer::of(&request), &question, |_| Some(()))
     };
     method::streaming(GET, get).merge(method::streaming(GET_PROFILE, get_profile))
 }
@@ -38,8 +41,9 @@ pub fn routes(endpoints: Topics<Endpoints>, profiles: Topics<Profile>) -> Router
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Endpoints {
     authority: Authority,
-    /// What the answer depends on, and no more than that of where the client is: so those who get the same ask the same.
+    /// What the answer depends on.
     reach: Reach,
+    /// Where the client is, as far as it does.
     node: Option<String>,
     zone: Option<String>,
 }
@@ -53,15 +57,42 @@ impl Endpoints {
                 Err(Status::invalid_argument(format!("path: Service {authority} is an ExternalName")))
             }
             Some(service) if service.port(authority.port).is_some() => {
-                let reach = tables.reach(&authority);
-                let node = matches!(reach, Reach::Node | Reach::HintedNode).then(|| context.node(tables));
-                let zone =
-                    matches!(reach, Reach::HintedZone | Reach::HintedNode).then(|| context.zone(tables));
-                Ok(Endpoints { authority, reach, node: node.flatten(), zone: zone.flatten() })
+                let reach = tables.reach(&authority).unwrap_or(Reach::Cluster);
+                let (node, zone) = place(&authority, reach, context, tables);
+                Ok(Endpoints { authority, reach, node, zone })
             }
             _ => Err(Status::not_found(format!("path: no Service {authority} with port {}", authority.port))),
         }
     }
+
+    /// Whether this is still what its client is to ask: its node may have been given a zone since, or an endpoint.
+    fn suits(&self, context: &Context, tables: &Tables) -> bool {
+        match self.reach {
+            Reach::Cluster | Reach::Node => true,
+            Reach::HintedZone | Reach::HintedNode => {
+                let (node, zone) = place(&self.authority, self.reach, context, tables);
+                node == self.node && zone == self.zone
+            }
+        }
+    }
+}
+
+/// What of a client's place the answer depends on: so those who get the same ask the same. A node that no hint names is like all others
+/// of its zone.
+fn place(
+    authority: &Authority,
+    reach: Reach,
+    context: &Context,
+    tables: &Tables,
+) -> (Option<String>, Option<String>) {
+    let (node, zone) = (context.node(tables), context.zone(tables));
+    let (node, zone) = match reach {
+        Reach::Cluster => (None, None),
+        Reach::Node => (node, None),
+        Reach::HintedZone => (None, zone),
+        Reach::HintedNode => (node.filter(|node| tables.hints_at(authority, node)), zone),
+    };
+    (node.map(str::to_owned), zone.map(str::to_owned))
 }
 
 #[cfg(test)]
@@ -86,13 +117,11 @@ impl Question for Endpoints {
     }
 
     fn answer(&self, tables: &Tables) -> Result<EndpointSet, Status> {
-        let answer =
-            tables.resolve(&self.authority, Place { node: self.node.as_deref(), zone: self.zone.as_deref() });
-        // Of none, all have the same.
-        if !answer.endpoints.is_empty() && tables.reach(&self.authority) != self.reach {
+        if tables.reach(&self.authority).is_some_and(|reach| reach != self.reach) {
             return Err(Status::aborted("where the Service keeps its traffic has changed"));
         }
-        Ok(answer)
+        let place = Place { node: self.node.as_deref(), zone: self.zone.as_deref() };
+        Ok(tables.resolve(&self.authority, place))
     }
 
     fn step(before: Option<&EndpointSet>, now: &EndpointSet, zone: &Option<String>) -> Bytes {

@@ -28,7 +28,7 @@ pub fn routes(policies: Topics<Outbound>) -> Router {
     let watch = move |request: Request<TrafficSpec>| {
         let peer = Peer::of(&request);
         let question = Outbound::parse(request.into_inner(), &policies.now())?;
-        policies.watch(peer, &question, |_| ())
+        policies.watch(peer, &question, |_| Some(()))
     };
     method::unary(GET, get).merge(method::streaming(WATCH, watch))
 }

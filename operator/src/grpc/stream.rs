@@ -16,8 +16,8 @@ pub struct Subscription<Q: Question, L> {
     _permit: Permit,
 }
 
-impl<Q: Question, L: Fn() -> Q::Listener + Send + 'static> Subscription<Q, L> {
-    /// The first step is a complete answer.
+impl<Q: Question, L: Fn() -> Option<Q::Listener> + Send + 'static> Subscription<Q, L> {
+    /// The first step is a complete answer. Without a `listener` the stream ends.
     pub fn new(mut latest: Latest<Q>, listener: L, permit: Permit) -> Self {
         latest.mark_changed();
         Subscription { latest, listener, told: None, _permit: permit }
@@ -34,7 +34,7 @@ impl<Q: Question, L: Fn() -> Q::Listener + Send + 'static> Subscription<Q, L> {
         loop {
             self.latest.changed().await.ok()?;
             let now = self.latest.borrow_and_update().clone();
-            let step = now.step(self.told.as_deref(), &(self.listener)());
+            let step = now.step(self.told.as_deref(), &(self.listener)()?);
             self.told = Some(now);
             if !step.is_empty() {
                 return Some(step);

@@ -6,7 +6,7 @@ use crate::{
     tokens::Tokens,
     world::{manifests, parse, slices, stores::Stores},
 };
-use k8s_openapi::api::{core::v1::Node, discovery::v1::EndpointHints};
+use k8s_openapi::api::{core::v1::Node, discovery::v1::Endpoint};
 use linkerd2_proxy_api::{
     destination::{GetDestination, Update, destination_client::DestinationClient, update},
     identity::{CertifyRequest, identity_client::IdentityClient},
@@ -15,6 +15,7 @@ use linkerd2_proxy_api::{
 };
 use mesh_policy::{Settings, World};
 use prost::Message;
+use serde_json::{Value, json};
 use std::{net::SocketAddr, time::SystemTime};
 use tokio::net::TcpListener;
 use tonic::{Code, Status, Streaming, transport::Channel};
@@ -166,64 +167,110 @@ async fn pods_of_headless_services_zones_and_nodes() {
     assert_eq!(locality, ["local", "unknown"]);
 }
 
-/// Nodes of two zones, and whom the endpoints of `cart` are for, each in its turn.
-fn hinted(hints: [serde_json::Value; 2]) -> Arc<Tables> {
+/// Nodes of two zones, what `cart` prefers, and what its two EndpointSlices' endpoints say beside their address.
+fn placed(prefers: Option<&str>, said: [Value; 2]) -> Arc<Tables> {
     let mut world = world(SHOP);
     let node = |(name, zone): (&str, &str)| -> Arc<Node> {
-        let labels = serde_json::json!({ "topology.kubernetes.io/zone": zone });
-        let node = serde_json::json!({ "metadata": { "name": name, "labels": labels } });
-        Arc::new(serde_json::from_value(node).unwrap())
+        let labels = json!({ "topology.kubernetes.io/zone": zone });
+        Arc::new(serde_json::from_value(json!({ "metadata": { "name": name, "labels": labels } })).unwrap())
     };
     world.nodes = Arc::new([("n1", "a"), ("n2", "b")].map(node).into());
-    let mut hints = hints.into_iter().map(|hints| serde_json::from_value::<EndpointHints>(hints).unwrap());
+    for service in Arc::make_mut(&mut world.services) {
+        if service.metadata.name.as_deref() == Some("cart") {
+            let spec = Arc::make_mut(service).spec.as_mut().unwrap();
+            spec.traffic_distribution = prefers.map(str::to_owned);
+        }
+    }
+    let mut said = said.into_iter().map(|said| serde_json::from_value::<Endpoint>(said).unwrap());
     for slice in Arc::make_mut(&mut world.endpoint_slices) {
         let service = &slice.metadata.labels.as_ref().unwrap()["kubernetes.io/service-name"];
         if service == "cart" {
             for endpoint in &mut Arc::make_mut(slice).endpoints {
-                endpoint.hints = hints.next();
+                let addresses = std::mem::take(&mut endpoint.addresses);
+                *endpoint = Endpoint { addresses, ..said.next().unwrap() };
             }
         }
     }
     Arc::new(Tables::build(&world, &Settings::default()))
 }
 
-#[tokio::test]
-async fn who_is_hinted_at_is_who_is_told() {
-    use serde_json::json;
-    const BOTH: [&str; 2] = ["+10.0.0.2:8080", "+10.0.0.3:8080"];
-    let mesh = Mesh::start().await;
-    let ask = async |context: &str| {
-        let mut stream = mesh.destination("cart.shop.svc.cluster.local:80", context).await.unwrap();
+/// An endpoint for clients of these zones, and of these nodes.
+fn hinted(zones: &[&str], nodes: &[&str]) -> Value {
+    let named = |names: &[&str]| names.iter().map(|name| json!({ "name": name })).collect::<Vec<_>>();
+    json!({ "addresses": [], "hints": { "forZones": named(zones), "forNodes": (!nodes.is_empty()).then(|| named(nodes)) } })
+}
+
+const CART: [&str; 2] = ["+10.0.0.2:8080", "+10.0.0.3:8080"];
+
+impl Mesh {
+    /// The endpoints of `cart` for a client on this node: the stream, and its first message.
+    async fn cart_on(&self, node: &str) -> (Streaming<Update>, Vec<String>) {
+        self.cart_for(&json!({ "ns": "shop", "nodeName": node }).to_string()).await
+    }
+
+    async fn cart_for(&self, context: &str) -> (Streaming<Update>, Vec<String>) {
+        let mut stream = self.destination("cart.shop.svc.cluster.local:80", context).await.unwrap();
         let first = words(next(&mut stream).await.unwrap());
         (stream, first)
-    };
-    let on = |node: &str| format!(r#"{{"ns":"shop","nodeName":"{node}"}}"#);
-    let (mut before, all) = ask(&on("n1")).await;
-    assert_eq!(all, BOTH);
+    }
+}
 
-    mesh.tables
-        .send_replace(hinted([json!({"forZones": [{"name": "a"}]}), json!({"forZones": [{"name": "b"}]})]));
+#[tokio::test]
+async fn who_is_hinted_at_is_who_is_told() {
+    let mesh = Mesh::start().await;
+    let (mut before, all) = mesh.cart_on("n1").await;
+    assert_eq!(all, CART);
+
+    mesh.tables.send_replace(placed(None, [hinted(&["a"], &[]), hinted(&["b"], &[])]));
     assert!(next(&mut before).await.is_none(), "whoever asked before is to ask again");
-    let (mut one, in_a) = ask(&on("n1")).await;
-    assert_eq!((in_a, ask(&on("n2")).await.1), (vec![BOTH[0].into()], vec![BOTH[1].into()]));
-    assert_eq!(ask(r#"{"ns":"shop","pod":"web"}"#).await.1, [BOTH[0]], "its Pod says where it is");
-    assert_eq!(ask(&on("unknown")).await.1, BOTH);
-    assert_eq!(ask("rubbish").await.1, BOTH);
+    let (mut one, in_a) = mesh.cart_on("n1").await;
+    assert_eq!((in_a, mesh.cart_on("n2").await.1), (vec![CART[0].into()], vec![CART[1].into()]));
+    let by_pod = mesh.cart_for(r#"{"ns":"shop","pod":"web"}"#).await.1;
+    assert_eq!(by_pod, [CART[0]], "its Pod says where it is");
+    assert_eq!(mesh.cart_on("unknown").await.1, CART);
+    assert_eq!(mesh.cart_for("rubbish").await.1, CART);
 
-    // The other zone's endpoint is for both zones now.
-    mesh.tables.send_replace(hinted([
-        json!({"forZones": [{"name": "b"}]}),
-        json!({"forZones": [{"name": "a"}, {"name": "b"}]}),
-    ]));
-    assert_eq!(words(next(&mut one).await.unwrap()), [BOTH[1]]);
+    mesh.tables.send_replace(placed(None, [hinted(&["b"], &[]), hinted(&["a", "b"], &[])]));
+    assert_eq!(words(next(&mut one).await.unwrap()), [CART[1]]);
     assert_eq!(words(next(&mut one).await.unwrap()), ["-10.0.0.2:8080"]);
 
-    let for_nodes = [("n1", "a"), ("n3", "a")]
-        .map(|(node, zone)| json!({"forNodes": [{"name": node}], "forZones": [{"name": zone}]}));
-    mesh.tables.send_replace(hinted(for_nodes));
-    assert!(next(&mut one).await.is_none(), "nodes count now");
-    assert_eq!(ask(&on("n1")).await.1, [BOTH[0]]);
-    assert_eq!(ask(&on("n2")).await.1, BOTH, "nobody is for its node or zone");
+    mesh.publish(SHOP);
+    assert!(next(&mut one).await.is_none(), "hints are gone");
+    assert_eq!(mesh.cart_on("n1").await.1, CART);
+}
+
+/// While a Service is restarted it may have no ready endpoint, and so no hints. Its clients are told by the same stream.
+#[tokio::test]
+async fn a_stream_outlives_hints_that_come_and_go() {
+    let mesh = Mesh::start().await;
+    let ready = |zone: &str| hinted(&[zone], &[]);
+    let unready = |ending: bool| json!({ "addresses": [], "conditions": { "ready": false, "serving": ending, "terminating": ending } });
+    let close = |said: [Value; 2]| drop(mesh.tables.send_replace(placed(Some("PreferClose"), said)));
+    close([ready("a"), ready("b")]);
+    let (mut near, first) = mesh.cart_on("n1").await;
+    assert_eq!(first, [CART[0]]);
+    close([unready(true), unready(true)]);
+    assert_eq!(words(next(&mut near).await.unwrap()), [CART[1]], "all that still serve");
+    close([unready(false), unready(false)]);
+    assert_eq!(words(next(&mut near).await.unwrap()), ["none"]);
+    close([unready(true), json!({ "addresses": [] })]);
+    assert_eq!(words(next(&mut near).await.unwrap()), [CART[1]], "ready, and not hinted at yet");
+    close([ready("a"), ready("b")]);
+    assert_eq!(words(next(&mut near).await.unwrap()), [CART[0]]);
+    assert_eq!(words(next(&mut near).await.unwrap()), ["-10.0.0.3:8080"]);
+}
+
+#[tokio::test]
+async fn who_is_on_a_node_that_gets_an_endpoint_asks_anew() {
+    let mesh = Mesh::start().await;
+    let same_node = |said: [Value; 2]| drop(mesh.tables.send_replace(placed(Some("PreferSameNode"), said)));
+    same_node([hinted(&["a"], &["n1"]), hinted(&["a"], &["n3"])]);
+    assert_eq!(mesh.cart_on("n1").await.1, [CART[0]]);
+    let (mut other, all) = mesh.cart_on("n2").await;
+    assert_eq!(all, CART, "nobody is for its node or zone");
+    same_node([hinted(&["a"], &["n1"]), hinted(&["b"], &["n2"])]);
+    assert!(next(&mut other).await.is_none());
+    assert_eq!(mesh.cart_on("n2").await.1, [CART[1]]);
 }
 
 #[tokio::test]
@@ -355,7 +402,7 @@ async fn who_asks_the_same_shares_one_encoding_per_zone_and_step() {
     let topics = Topics::new(tables_rx, Arc::default(), stop);
     let open = |zone: &str| {
         let (question, zone) = cart(zone);
-        topics.watch(crate::rate::Peer::Unknown, &question, move |_| zone.clone()).unwrap()
+        topics.watch(crate::rate::Peer::Unknown, &question, move |_| Some(zone.clone())).unwrap()
     };
     let next = async |stream: &mut topics::Steps| {
         use futures_util::StreamExt;

@@ -152,12 +152,13 @@ impl<Q: Question> Topics<Q> {
         Ok(Q::step(None, &answer, listener))
     }
 
-    /// All answers from now on. `listener` is asked before each message.
+    /// All answers from now on. `listener` is asked before each message; when it says nothing, the stream ends, and the subscriber asks
+    /// again, something else.
     pub fn watch(
         &self,
         peer: Peer,
         question: &Q,
-        listener: impl Fn(&Tables) -> Q::Listener + Send + 'static,
+        listener: impl Fn(&Tables) -> Option<Q::Listener> + Send + 'static,
     ) -> Result<Steps, Status> {
         let permit = self.0.streams.admit(peer, Instant::now())?;
         let latest = self.subscribe(question)?;
@@ -319,7 +320,7 @@ mod tests {
         let (publish, tables) = watch::channel(tables_of(&[]));
         let (_stop, stop) = watch::channel(false);
         let topics = Topics::new(tables, Arc::default(), stop);
-        let watch = || topics.watch(Peer::Unknown, &Pods, |_| ()).unwrap();
+        let watch = || topics.watch(Peer::Unknown, &Pods, |_| Some(())).unwrap();
         let (mut reads, mut stands_still) = (watch(), watch());
         assert!(reads.next().await.is_some() && stands_still.next().await.is_some());
         assert!(topics.have_all());

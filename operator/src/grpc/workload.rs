@@ -44,15 +44,15 @@ impl Context {
     }
 
     /// The node that the proxy is on: as it says, else as its Pod does.
-    pub fn node(&self, tables: &Tables) -> Option<String> {
-        let said = Some(&self.node_name).filter(|node| !node.is_empty());
-        said.or_else(|| tables.pod(&self.ns, &self.pod)?.node.as_ref()).cloned()
+    pub fn node<'a>(&'a self, tables: &'a Tables) -> Option<&'a str> {
+        let said = Some(&*self.node_name).filter(|node| !node.is_empty());
+        said.or_else(|| tables.pod(&self.ns, &self.pod)?.node.as_deref())
     }
 
     /// The zone of that node; of one that nobody knows, or that is in none, as the Pod's label says.
-    pub fn zone(&self, tables: &Tables) -> Option<String> {
-        let of_node = self.node(tables).and_then(|node| Some(tables.zone(&node)?.to_owned()));
-        of_node.or_else(|| tables.pod(&self.ns, &self.pod)?.zone.clone())
+    pub fn zone<'a>(&'a self, tables: &'a Tables) -> Option<&'a str> {
+        let of_node = self.node(tables).and_then(|node| tables.zone(node));
+        of_node.or_else(|| tables.pod(&self.ns, &self.pod)?.zone.as_deref())
     }
 }
 

@@ -54,7 +54,7 @@ impl Tables {
         AuthzList { rows }
     }
 
-    /// The endpoints that a balancer would be told, for people. Short authorities (`reviews.bookinfo:9080`) are completed.
+    /// The endpoints that a balancer would be told, wherever it is, for people. Short authorities (`reviews.bookinfo:9080`) are completed.
     pub fn endpoints(&self, authority: &str) -> Result<api::EndpointList, String> {
         let authority = self.authority(authority).map_err(|error| error.to_string())?;
         let service = self.service(&authority.namespace, &authority.service);

@@ -27,7 +27,7 @@ impl Tables {
         }
     }
 
-    /// Of [`Tables::resolve`] and [`Tables::reach`], whoever asks.
+    /// Of [`Tables::resolve`], [`Tables::reach`] and [`Tables::hints_at`], whoever asks.
     pub fn has_same_endpoints(&self, before: &Tables, authority: &Authority) -> bool {
         let Authority { namespace, service, .. } = authority;
         if !Arc::ptr_eq(&self.services, &before.services)

@@ -15,7 +15,6 @@ pub fn world(yaml: &str) -> World {
             "Service" => put(&mut world.services, text),
             "EndpointSlice" => put(&mut world.endpoint_slices, text),
             "Pod" => put(&mut world.pods, text),
-            "Node" => put(&mut world.nodes, text),
             "HTTPRoute" => put(&mut world.http_routes, text),
             "GRPCRoute" => put(&mut world.grpc_routes, text),
             "AuthorizationPolicy" => put(&mut world.authorization_policies, text),

@@ -6,7 +6,7 @@ use crate::{
     inbound::{Client, Decision},
     outbound::{Backend, Policy, Routes, Target},
 };
-use k8s_openapi::api::discovery::v1::{EndpointHints, ForZone};
+use k8s_openapi::api::discovery::v1::{EndpointHints, ForNode, ForZone};
 use kube::Resource;
 use proptest::{collection::vec, prelude::*, sample::Index};
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
@@ -89,8 +89,10 @@ enum Edit {
     Move(Index, u8),
     /// A slice's endpoints become ready, or not ready.
     Ready(Index, bool),
-    /// The first endpoint is for clients of a zone, or for all.
-    Hint(Index, bool),
+    /// The first endpoint is for clients of a zone, of a node, or for all.
+    Hint(Index, u8),
+    /// What a Service prefers.
+    Prefer(Index, u8),
     /// A Service declares its ports opaque, or takes that back.
     Opaque(Index, bool),
 }
@@ -100,7 +102,8 @@ fn edit() -> impl Strategy<Value = Edit> {
         3 => (0u8..8, any::<Index>()).prop_map(|(kind, at)| Edit::Toggle(kind, at)),
         2 => (any::<Index>(), 1u8..9).prop_map(|(at, last)| Edit::Move(at, last)),
         2 => (any::<Index>(), any::<bool>()).prop_map(|(at, ready)| Edit::Ready(at, ready)),
-        1 => (any::<Index>(), any::<bool>()).prop_map(|(at, hint)| Edit::Hint(at, hint)),
+        1 => (any::<Index>(), 0u8..3).prop_map(|(at, hint)| Edit::Hint(at, hint)),
+        1 => (any::<Index>(), 0u8..3).prop_map(|(at, prefer)| Edit::Prefer(at, prefer)),
         1 => (any::<Index>(), any::<bool>()).prop_map(|(at, opaque)| Edit::Opaque(at, opaque)),
     ]
 }
@@ -125,9 +128,13 @@ impl Edit {
                 }
             }),
             Edit::Hint(at, hint) => change(&mut world.endpoint_slices, at, |slice| {
-                let zone = ForZone { name: "a".into() };
-                let hints = EndpointHints { for_zones: Some(vec![zone]), for_nodes: None };
-                slice.endpoints[0].hints = hint.then_some(hints);
+                let for_zones = Some(vec![ForZone { name: "a".into() }]);
+                let for_nodes = (*hint == 1).then(|| vec![ForNode { name: "n1".into() }]);
+                slice.endpoints[0].hints = (*hint > 0).then_some(EndpointHints { for_zones, for_nodes });
+            }),
+            Edit::Prefer(at, prefer) => change(&mut world.services, at, |service| {
+                let prefer = ["PreferClose", "PreferSameNode"].get(usize::from(*prefer));
+                service.spec.as_mut().unwrap().traffic_distribution = prefer.map(|prefer| (*prefer).into());
             }),
             Edit::Opaque(at, opaque) => change(&mut world.services, at, |service| {
                 let ports = opaque.then(|| ("mesh.dev/opaque-ports".to_owned(), "80,81".to_owned()));
@@ -177,9 +184,13 @@ fn broken_promises(before: &Tables, next: &Tables) -> Vec<String> {
         for port in [80, 81, 5000] {
             let text = format!("{name}.shop.svc.cluster.local:{port}");
             let authority = Authority::parse(&text, "cluster.local").unwrap();
-            let at = |tables: &Tables, zone| tables.resolve(&authority, Place { node: None, zone });
+            let places = [(None, None), (None, Some("a")), (Some("n1"), Some("a")), (Some("n2"), None)];
             let same = next.reach(&authority) == before.reach(&authority)
-                && [None, Some("a")].iter().all(|zone| at(next, *zone) == at(before, *zone));
+                && next.hints_at(&authority, "n1") == before.hints_at(&authority, "n1")
+                && places
+                    .map(|(node, zone)| Place { node, zone })
+                    .into_iter()
+                    .all(|place| next.resolve(&authority, place) == before.resolve(&authority, place));
             promise(format!("endpoints of {text}"), next.has_same_endpoints(before, &authority), same);
             promise(
                 format!("no endpoints of {text} move"),

@@ -42,7 +42,10 @@ use kube::Client;
 use mesh_api::names;
 use mesh_charts::{inject, kubernetes::NATIVE_SIDECARS};
 use mesh_policy::Tables;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
@@ -91,7 +94,8 @@ impl Cluster {
         let (hold, holding) = watch::channel(false);
         let mut tasks = JoinSet::new();
         let listener = listen(config.admin_addr, "--admin-addr").await?;
-        let admin = admin::Admin { ready, holding, tables, certificates };
+        let known = Arc::<OnceLock<_>>::default();
+        let admin = admin::Admin { ready, holding, tables, certificates, authority: known.clone() };
         tasks.spawn(async {
             if let Err(error) = admin::serve(listener, admin).await {
                 tracing::error!(%error, "the admin server has ended");
@@ -108,6 +112,8 @@ impl Cluster {
             config.leaf_lifetime,
         );
         let (publish, authority) = watch::channel(store.first().await);
+        // There is none yet.
+        let _ = known.set(authority.clone());
         tasks.spawn(store.clone().follow(publish));
         Ok(Cluster {
             client,

@@ -177,12 +177,28 @@ pub(crate) fn address(endpoint: &discovery::Endpoint) -> Option<IpAddr> {
     endpoint.addresses.first()?.parse().ok()
 }
 
+/// Whose an endpoint is.
+pub(crate) enum Whose<'a> {
+    Pod(&'a Arc<PodInfo>),
+    /// It names no Pod, and no Pod has its address.
+    Nobody,
+    /// It names a Pod of which nothing is known, such as whether it is meshed: a watch is behind.
+    Unknown,
+}
+
+/// The Pod that an endpoint names.
+pub(crate) fn pod_name(endpoint: &discovery::Endpoint) -> Option<&str> {
+    let target = endpoint.target_ref.as_ref()?;
+    let is_pod = target.kind.as_deref().is_none_or(|kind| kind == "Pod");
+    target.name.as_deref().filter(|_| is_pod)
+}
+
 /// The endpoints of `authority` for a client at `place`. `opaque` tells which ports of which pods are forwarded unread.
 pub(crate) fn resolve<'a>(
     authority: &Authority,
     service: &Service,
     slices: &[Arc<EndpointSlice>],
-    pod_by_ip: impl Fn(IpAddr) -> Option<&'a PodInfo>,
+    whose: impl Fn(&discovery::Endpoint, IpAddr) -> Whose<'a>,
     opaque: impl Fn(&PodInfo, u16) -> bool,
     place: Place<'_>,
 ) -> BTreeMap<SocketAddr, Box<Endpoint>> {
@@ -212,9 +228,11 @@ pub(crate) fn resolve<'a>(
         }
         let Some(ip) = address(endpoint) else { continue };
         let addr = SocketAddr::new(ip, port);
-        let mut resolved = match pod_by_ip(ip) {
-            Some(pod) => Endpoint::on_pod(pod, addr, opaque(pod, port)),
-            None => Endpoint::bare(addr),
+        let mut resolved = match whose(endpoint, ip) {
+            Whose::Pod(pod) => Endpoint::on_pod(pod, addr, opaque(pod, port)),
+            Whose::Nobody => Endpoint::bare(addr),
+            // It may be meshed, and then it is not to be called in plaintext.
+            Whose::Unknown => continue,
         };
         resolved.zone = endpoint.zone.clone().or(resolved.zone);
         resolved.node = endpoint.node_name.clone().or(resolved.node);

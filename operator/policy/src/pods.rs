@@ -4,7 +4,7 @@ use crate::{
     DefaultPolicy, World,
     identity::Identities,
     namespaces,
-    pod::{Container, Pod},
+    pod::{Container, HTTPGetAction, Pod},
     ports::PortSet,
     reach::ZONE,
     world::Settings,
@@ -48,7 +48,7 @@ pub struct PodInfo {
     pub skipped_ports: PortSet,
     /// By the Pod's annotation, else the Namespace's, else the operator's flag.
     pub default_policy: DefaultPolicy,
-    /// Kubelet's, with their ports, in order.
+    /// Kubelet's, with their ports, in order; what it asks when a container starts or ends is one, too.
     pub probes: Vec<(u16, Probe)>,
 }
 
@@ -261,14 +261,25 @@ fn label<'a>(labels: &'a BTreeMap<String, String>, keys: &[&str]) -> Option<&'a 
     keys.iter().find_map(|key| labels.get(*key)).map(String::as_str).filter(|value| !value.is_empty())
 }
 
+fn is_minute(text: &str) -> bool {
+    text.len() == 8 && text.bytes().all(|b| b.is_ascii_digit())
+}
+
 fn workload(pod: &Pod, name: &str, labels: &BTreeMap<String, String>) -> String {
     let owners = pod.template.owners.iter();
     if let Some(owner) = owners.clone().find(|owner| owner.controller == Some(true)).or(owners.clone().next())
     {
-        let hash = labels.get("pod-template-hash").map(|hash| format!("-{hash}"));
-        let stripped = hash
-            .filter(|_| owner.kind == "ReplicaSet")
-            .and_then(|hash| owner.name.strip_suffix(&hash).map(str::to_owned));
+        let stripped = match owner.kind.as_str() {
+            // A Deployment's, or a Rollout's of Argo.
+            "ReplicaSet" => ["pod-template-hash", "rollouts-pod-template-hash"].iter().find_map(|hash| {
+                owner.name.strip_suffix(labels.get(*hash)?.as_str())?.strip_suffix('-').map(str::to_owned)
+            }),
+            // A CronJob's, by the minute that it was due at, since 1970.
+            "Job" => {
+                owner.name.rsplit_once('-').filter(|(_, due)| is_minute(due)).map(|(name, _)| name.to_owned())
+            }
+            _ => None,
+        };
         return stripped.unwrap_or_else(|| owner.name.clone());
     }
     let app = label(labels, &["app", "app.kubernetes.io/name"]);
@@ -285,28 +296,30 @@ fn probes(containers: &[Container], named_ports: &[(String, u16)]) -> Vec<(u16, 
     for container in containers {
         let all = [&container.liveness_probe, &container.readiness_probe, &container.startup_probe];
         for probe in all.into_iter().flatten() {
-            let http = probe.http_get.as_ref().and_then(|get| {
-                let path = get.path.as_deref().unwrap_or("/");
-                let path = path.split(['?', '#']).next().unwrap_or_default();
-                let probe = match get.scheme.as_deref() {
-                    Some("HTTPS") => Probe::Https,
-                    Some(_) | None => {
-                        Probe::Http(Some(path).filter(|path| path.starts_with('/'))?.to_owned())
-                    }
-                };
-                Some((number(&get.port, named_ports)?, probe))
-            });
+            let http = probe.http_get.as_ref().and_then(|get| http(get, named_ports));
             let grpc =
                 probe.grpc.as_ref().and_then(|grpc| Some((u16::try_from(grpc.port).ok()?, Probe::Grpc)));
             let tcp = probe.tcp_socket.as_ref();
             let tcp = tcp.and_then(|tcp| Some((number(&tcp.port, named_ports)?, Probe::Tcp)));
             probes.extend([http, grpc, tcp].into_iter().flatten());
         }
+        let hooks = container.lifecycle.iter().flat_map(|all| [&all.post_start, &all.pre_stop]).flatten();
+        probes.extend(hooks.filter_map(|hook| http(hook.http_get.as_ref()?, named_ports)));
     }
     probes.sort_unstable();
     probes.dedup();
     probes.shrink_to_fit();
     probes
+}
+
+fn http(get: &HTTPGetAction, named_ports: &[(String, u16)]) -> Option<(u16, Probe)> {
+    let path = get.path.as_deref().unwrap_or("/");
+    let path = path.split(['?', '#']).next().unwrap_or_default();
+    let probe = match get.scheme.as_deref() {
+        Some("HTTPS") => Probe::Https,
+        Some(_) | None => Probe::Http(Some(path).filter(|path| path.starts_with('/'))?.to_owned()),
+    };
+    Some((number(&get.port, named_ports)?, probe))
 }
 
 /// The port that a number or the name of a container's port means.

@@ -15,12 +15,12 @@ use crate::{
     Meta, Service, World,
     gateway::{GRPCRoute, HTTPRoute, ParentRef},
     inbound,
-    outbound::{Backend, Filter, Match, Retry, Timeouts},
+    outbound::{Backend, Filter, Match, Retry},
     services::Services,
     world::Settings,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 pub const HTTP: &str = "HTTPRoute";
 pub const GRPC: &str = "GRPCRoute";
@@ -50,8 +50,12 @@ pub(crate) struct Rule {
     pub filters: Vec<Filter>,
     /// `None`: the parent Service.
     pub backends: Option<Vec<WeightedBackend>>,
-    pub timeouts: Timeouts,
-    pub retry: Option<Retry>,
+    /// All tries included. `None` leaves it to the Service; `Some(None)` says that there is none, whatever the Service says.
+    pub request_timeout: Option<Option<Duration>>,
+    /// Of one try.
+    pub try_timeout: Option<Duration>,
+    /// As the timeout.
+    pub retry: Option<Option<Retry>>,
 }
 
 #[derive(Clone, Debug)]

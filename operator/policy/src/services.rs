@@ -218,17 +218,18 @@ fn read_one(
         node_local: spec.internal_traffic_policy.as_deref() == Some("Local"),
         prefers: spec.traffic_distribution.as_deref().and_then(Prefer::parse),
         accrual: options.accrual,
-        retry: options.http_retry,
-        grpc_retry: options.grpc_retry,
-        timeouts: options.timeouts,
+        retry: options.http_retry.flatten(),
+        grpc_retry: options.grpc_retry.flatten(),
+        timeouts: Timeouts { request: options.request_timeout.flatten(), backend_request: None },
         namespace,
         name,
     })
 }
 
-/// `http` is HTTP/1 and `grpc` is HTTP/2; whatever we do not know is left unread, as its author asked for something else than HTTP.
+/// `http` is HTTP/1 and `grpc` is HTTP/2, in whatever case; what we do not know is left unread, as its author asked for something else
+/// than HTTP.
 fn protocol_of(app_protocol: &str) -> PortProtocol {
-    match app_protocol {
+    match app_protocol.to_ascii_lowercase().as_str() {
         "http" | "kubernetes.io/ws" => PortProtocol::Http1,
         "kubernetes.io/h2c" | "grpc" | "http2" => PortProtocol::Http2,
         _ => PortProtocol::Opaque,

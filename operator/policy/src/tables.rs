@@ -7,7 +7,8 @@ use crate::{
     Authority, Diagnostic, Endpoint, EndpointSet, Meta, Place, PodInfo, PortProtocol, Reach, Service,
     ServiceKind, ServicePort, Settings, World,
     authorization::AuthorizationPolicy,
-    diagnostic, endpoints,
+    diagnostic,
+    endpoints::{self, Whose},
     gateway::ParentRef,
     inbound,
     outbound::{self, Backend, Forward, Match, Routes, ServicePolicy, Target, Timeouts},
@@ -15,7 +16,7 @@ use crate::{
     reach::{self, ZONE},
     routes, services,
 };
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::{core::v1::Node, discovery::v1 as discovery};
 use mesh_api::route::{Condition, Route};
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -340,12 +341,24 @@ impl Tables {
         let Some(service) = self.service(&authority.namespace, &authority.service) else { return set };
         set.exists = service.kind != ServiceKind::ExternalName && service.port(authority.port).is_some();
         let slices = self.slices.of(&authority.namespace, &authority.service);
-        let pod_by_ip = |ip: IpAddr| self.pod_by_ip(ip);
+        let whose = |endpoint: &discovery::Endpoint, ip| self.whose(&authority.namespace, endpoint, ip);
         let opaque = |pod: &PodInfo, port: u16| self.is_opaque(pod, port);
         if set.exists {
-            set.endpoints = endpoints::resolve(authority, service, slices, pod_by_ip, opaque, place);
+            set.endpoints = endpoints::resolve(authority, service, slices, whose, opaque, place);
         }
         set
+    }
+
+    /// By its address where that is one Pod's, else by the name that the endpoint says: two Pods may claim an address for a while, and one
+    /// that shares its node's has none of its own.
+    fn whose(&self, namespace: &str, endpoint: &discovery::Endpoint, ip: IpAddr) -> Whose<'_> {
+        let by_ip = self.pods.by_ip.get(&ip).and_then(Option::as_ref);
+        let Some(name) = endpoints::pod_name(endpoint) else {
+            return by_ip.map_or(Whose::Nobody, Whose::Pod);
+        };
+        let is_it = |pod: &&Arc<PodInfo>| pod.name == name && pod.namespace == namespace;
+        let pod = by_ip.filter(is_it).or_else(|| self.starting_pod(namespace, name));
+        pod.map_or(Whose::Unknown, Whose::Pod)
     }
 
     /// One address as an endpoint: with the Pod's identity where it is a Pod's.
@@ -503,10 +516,10 @@ fn build_route(route: &routes::Checked, service: &Service, parent: &Backend) -> 
             filters: rule.filters.clone(),
             backends,
             timeouts: Timeouts {
-                request: rule.timeouts.request.or(service.timeouts.request),
-                backend_request: rule.timeouts.backend_request,
+                request: rule.request_timeout.unwrap_or(service.timeouts.request),
+                backend_request: rule.try_timeout,
             },
-            retry: rule.retry.clone().or_else(|| retry.clone()),
+            retry: rule.retry.clone().unwrap_or_else(|| retry.clone()),
         }
     });
     outbound::Route { meta: route.meta(), rules: rules.collect() }

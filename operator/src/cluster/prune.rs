@@ -3,7 +3,7 @@
 
 use k8s_openapi::{
     api::{
-        core::v1::{Namespace, Node, Service, ServiceAccount},
+        core::v1::{Namespace, Node, ObjectReference, Service, ServiceAccount},
         discovery::v1::EndpointSlice,
     },
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
@@ -44,8 +44,9 @@ pub fn endpoint_slice(all: EndpointSlice) -> EndpointSlice {
     }
     let mut slice = EndpointSlice { metadata, ..all };
     for endpoint in &mut slice.endpoints {
-        // Which Pod it is, its address tells.
-        endpoint.target_ref = None;
+        // Which Pod it is.
+        let pod = endpoint.target_ref.take().filter(|target| target.kind.as_deref() == Some("Pod"));
+        endpoint.target_ref = pod.map(|pod| ObjectReference { name: pod.name, ..ObjectReference::default() });
         endpoint.deprecated_topology = None;
         endpoint.addresses.shrink_to_fit();
     }
@@ -117,6 +118,9 @@ fn container(mut all: Container) -> Container {
         // What runs inside of the container says nothing here.
         probe.take_if(|probe| **probe == Probe::default());
     }
+    all.lifecycle.take_if(|lifecycle| {
+        [&lifecycle.post_start, &lifecycle.pre_stop].into_iter().flatten().all(|hook| hook.http_get.is_none())
+    });
     Container { name: String::new(), restart_policy: None, ..all }
 }
 
@@ -188,6 +192,10 @@ mod tests {
                     "readinessProbe": {"httpGet": {"path": "/ready", "port": "http"}, "periodSeconds": 1},
                     "livenessProbe": {"grpc": {"port": 8080}, "periodSeconds": 1},
                     "startupProbe": {"tcpSocket": {"port": 24}, "periodSeconds": 1},
+                    "lifecycle": {
+                        "postStart": {"exec": {"command": ["/bin/true"]}},
+                        "preStop": {"httpGet": {"path": "/bye?now", "port": "http"}},
+                    },
                 }],
             },
             "status": {"phase": "Running", "podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}], "conditions": [{"type": "Ready", "status": "True"}]},
@@ -218,7 +226,8 @@ mod tests {
             (who, pod.ips.clone(), pod.named_ports.clone(), pod.probes.clone(), pod.labels().clone())
         };
         assert_eq!(said(kept), said(whole));
-        assert_eq!(kept.probes.len(), 3, "{:?}", kept.probes);
+        assert_eq!(kept.probes.len(), 4, "{:?}", kept.probes);
+        assert!(kept.probes.contains(&(8080, mesh_policy::Probe::Http("/bye".into()))), "{:?}", kept.probes);
         assert!(kept.meshed && kept.opaque_ports.contains(7) && kept.ips == whole.ips);
     }
 

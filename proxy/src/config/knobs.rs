@@ -97,7 +97,7 @@ knobs! {
         OUTBOUND_LISTEN_ADDRS: ADDRS, "", "Where the application's connections arrive: redirected, or as an HTTP proxy. Default `127.0.0.1:4140`.";
         OUTBOUND_LISTEN_ADDR: ADDR, "", "The same, for one address.";
         OUTBOUND_DETECT_TIMEOUT: DURATION, "1s", "Upper bound of the time that policy allows to recognise a protocol; then the connection is opaque.";
-        OUTBOUND_CONNECT_TIMEOUT: DURATION, "1s", "An endpoint must accept a connection within this time, TLS handshake excluded.";
+        OUTBOUND_CONNECT_TIMEOUT: DURATION, "1s", "An endpoint must accept a connection within this time, TLS handshake included.";
         OUTBOUND_DISCOVERY_IDLE_TIMEOUT: DURATION, "5s", "A destination is forgotten this long after its last use.";
         OUTBOUND_ACCEPT_KEEPALIVE: DURATION, "10s", "TCP keepalive of accepted connections; 0s turns it off.";
         OUTBOUND_ACCEPT_USER_TIMEOUT: DURATION, "30s", "TCP_USER_TIMEOUT of accepted connections; 0s turns it off.";

@@ -38,7 +38,8 @@ pub fn rule(
         matches: matches.into_iter().map(Match::Grpc).collect(),
         filters: filters::grpc(&rule.filters)?,
         backends: backends::resolve(&rule.backend_refs, namespace, services, settings, filters::grpc)?,
-        timeouts: options.timeouts.clone(),
+        request_timeout: options.request_timeout,
+        try_timeout: None,
         retry: options.grpc_retry.clone(),
     })
 }

@@ -7,10 +7,11 @@ use super::{
 use crate::{
     duration,
     gateway::{HttpMatch, HttpRule, NamedMatch, Retry},
-    outbound::{self, Filter, Match, PathMatch, RetryOn, Timeouts, ValueMatch},
+    outbound::{self, Filter, Match, PathMatch, RetryOn, ValueMatch},
     services::Services,
     world::Settings,
 };
+use std::time::Duration;
 
 pub fn rule(
     rule: &HttpRule,
@@ -37,32 +38,28 @@ pub fn rule(
     if replaces_prefix && !matches!(matches[..], [outbound::HttpMatch { path: PathMatch::Prefix(_), .. }]) {
         return Err("ReplacePrefixMatch needs exactly one match, of type PathPrefix".into());
     }
-    let mut timeouts = options.timeouts.clone();
-    if let Some(written) = &rule.timeouts {
-        let limit = |text: &Option<String>| text.as_deref().map(duration::limit).transpose();
-        if let Some(request) =
-            limit(&written.request).map_err(|reason| format!("timeouts.request: {reason}"))?
-        {
-            timeouts.request = request;
-        }
-        let backend_request =
-            limit(&written.backend_request).map_err(|reason| format!("timeouts.backendRequest: {reason}"))?;
-        timeouts.backend_request = backend_request.flatten();
-    }
-    if let Timeouts { request: Some(request), backend_request: Some(try_) } = &timeouts
+    let limit = |text: &Option<String>| text.as_deref().map(duration::limit).transpose();
+    let written = rule.timeouts.as_ref();
+    let request = written.map_or(Ok(None), |written| limit(&written.request));
+    let request = request.map_err(|reason| format!("timeouts.request: {reason}"))?;
+    let request_timeout = request.or(options.request_timeout);
+    let try_timeout = written.map_or(Ok(None), |written| limit(&written.backend_request));
+    let try_timeout = try_timeout.map_err(|reason| format!("timeouts.backendRequest: {reason}"))?.flatten();
+    if let (Some(Some(request)), Some(try_)) = (request_timeout, try_timeout)
         && try_ > request
     {
         return Err("timeouts.backendRequest is longer than timeouts.request".into());
     }
     let retry = match &rule.retry {
-        Some(written) => retry(written, &timeouts)?,
+        Some(written) => Some(retry(written, try_timeout)?),
         None => options.http_retry.clone(),
     };
     Ok(Rule {
         matches: matches.into_iter().map(Match::Http).collect(),
         filters,
         backends: backends::resolve(&rule.backend_refs, namespace, services, settings, filters::http)?,
-        timeouts,
+        request_timeout,
+        try_timeout,
         retry,
     })
 }
@@ -148,7 +145,7 @@ fn regex(pattern: String) -> Result<String, String> {
     }
 }
 
-fn retry(written: &Retry, timeouts: &Timeouts) -> Result<Option<outbound::Retry>, String> {
+fn retry(written: &Retry, try_timeout: Option<Duration>) -> Result<Option<outbound::Retry>, String> {
     let limit = written.attempts.unwrap_or(1);
     let Some(limit) = u32::try_from(limit).ok().filter(|limit| *limit <= 100) else {
         return Err(format!("retry.attempts {limit} is not a number from 0 to 100"));
@@ -172,7 +169,7 @@ fn retry(written: &Retry, timeouts: &Timeouts) -> Result<Option<outbound::Retry>
     Ok((limit > 0).then_some(outbound::Retry {
         limit,
         on: RetryOn::Statuses(statuses),
-        timeout: timeouts.backend_request,
+        timeout: try_timeout,
         backoff: backoff.filter(|backoff| !backoff.is_zero()).unwrap_or(BACKOFF),
     }))
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     duration,
-    outbound::{Accrual, GrpcCondition, Retry, RetryOn, Timeouts},
+    outbound::{Accrual, GrpcCondition, Retry, RetryOn},
 };
 use mesh_api::names;
 use std::{collections::BTreeMap, time::Duration};
@@ -12,25 +12,29 @@ pub const BACKOFF: Duration = Duration::from_millis(25);
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Options {
-    pub timeouts: Timeouts,
-    pub http_retry: Option<Retry>,
-    pub grpc_retry: Option<Retry>,
+    /// Of these, `None` where nothing is said, `Some(None)` where it is said that there is none.
+    pub request_timeout: Option<Option<Duration>>,
+    pub http_retry: Option<Option<Retry>>,
+    pub grpc_retry: Option<Option<Retry>>,
     pub accrual: Option<Accrual>,
 }
 
 /// Reads what can be read; `bad` says what cannot.
 pub fn read(annotations: &BTreeMap<String, String>, bad: &mut Vec<String>) -> Options {
     let mut reader = Reader { annotations, bad };
-    let request = reader.duration(names::TIMEOUT_REQUEST).filter(|limit| !limit.is_zero());
-    let limit = reader.number(names::RETRY_LIMIT).unwrap_or(1);
+    let request_timeout = reader.value(names::TIMEOUT_REQUEST, duration::limit);
+    let limit = reader.number(names::RETRY_LIMIT);
     let timeout = reader.duration(names::RETRY_TIMEOUT).filter(|limit| !limit.is_zero());
     let statuses = reader.value(names::RETRY_HTTP, statuses).map(RetryOn::Statuses);
     let conditions = reader.value(names::RETRY_GRPC, conditions).map(RetryOn::Grpc);
-    let retry = |on| (limit > 0).then_some(Retry { limit, on, timeout, backoff: BACKOFF });
+    let retry = |on: Option<RetryOn>| match limit {
+        Some(0) => Some(None),
+        limit => on.map(|on| Some(Retry { limit: limit.unwrap_or(1), on, timeout, backoff: BACKOFF })),
+    };
     Options {
-        timeouts: Timeouts { request, backend_request: None },
-        http_retry: statuses.and_then(retry),
-        grpc_retry: conditions.and_then(retry),
+        request_timeout,
+        http_retry: retry(statuses),
+        grpc_retry: retry(conditions),
         accrual: reader.accrual(),
     }
 }

@@ -54,11 +54,11 @@ impl Checked {
             }
         };
         let mut policies = vec![];
-        policies.extend(rule.timeouts.request.map(|limit| format!("request {}", duration::words(limit))));
         policies.extend(
-            rule.timeouts.backend_request.map(|limit| format!("each try {}", duration::words(limit))),
+            rule.request_timeout.flatten().map(|limit| format!("request {}", duration::words(limit))),
         );
-        policies.extend(rule.retry.as_ref().map(retry));
+        policies.extend(rule.try_timeout.map(|limit| format!("each try {}", duration::words(limit))));
+        policies.extend(rule.retry.iter().flatten().map(retry));
         let matches: Vec<String> = rule.matches.iter().map(matching).collect();
         route::Rule {
             matches: matches.join(" or "),

@@ -2,8 +2,12 @@
 //! asking about every answer after each change costs little. Where they cannot tell, they say no.
 
 use super::Tables;
-use crate::{Authority, endpoints, outbound::Target};
-use std::{net::IpAddr, sync::Arc};
+use crate::{
+    Authority,
+    endpoints::{self, Whose},
+    outbound::Target,
+};
+use std::{net::IpAddr, ptr, sync::Arc};
 
 impl Tables {
     /// Whether nothing that people write has changed, and no Pod.
@@ -44,9 +48,16 @@ impl Tables {
         if Arc::ptr_eq(&self.pods, &before.pods) {
             return true;
         }
-        let slices = self.slices.of(namespace, service).iter();
-        let mut ips = slices.flat_map(|slice| &slice.endpoints).filter_map(endpoints::address);
-        ips.all(|ip| self.has_same_pod_at(before, ip))
+        let mut endpoints = self.slices.of(namespace, service).iter().flat_map(|slice| &slice.endpoints);
+        endpoints.all(|endpoint| {
+            let Some(ip) = endpoints::address(endpoint) else { return true };
+            let whose = |tables: &Tables| match tables.whose(namespace, endpoint, ip) {
+                Whose::Pod(pod) => Some(Arc::as_ptr(pod)),
+                Whose::Nobody => Some(ptr::null()),
+                Whose::Unknown => None,
+            };
+            whose(self) == whose(before)
+        })
     }
 
     /// Of [`Tables::outbound`] from any namespace, of [`Tables::endpoint_at`] and [`Tables::is_conflicting`].

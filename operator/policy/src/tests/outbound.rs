@@ -199,6 +199,94 @@ fn annotations_of_services_and_routes() {
     );
 }
 
+/// "None" is something to say, and a route that says it is nearer than its Service.
+#[test]
+fn a_route_may_take_back_what_its_service_asks_for() {
+    let service = SHOP.replace(
+        "metadata: { name: cart, namespace: shop }",
+        "metadata: { name: cart, namespace: shop, annotations: { mesh.dev/retry-http: 5xx, mesh.dev/retry-grpc: internal, \
+         mesh.dev/timeout-request: 2s } }",
+    );
+    let first = |kind: &str, annotations: &str, rule: &str| {
+        let route = route(kind, "shop", "own", &format!("  rules: [{{ {rule} }}]"));
+        let route = route.replace(
+            "namespace: shop }\nspec",
+            &format!("namespace: shop, annotations: {{ {annotations} }} }}\nspec"),
+        );
+        let tables = tables(&format!("{service}\n---{route}"));
+        let (Routes::Http(routes) | Routes::Grpc(routes)) = cart(&tables, "shop").routes;
+        let rule = &routes[0].rules[0];
+        (rule.timeouts.request.map(|limit| limit.as_secs()), rule.retry.as_ref().map(|retry| retry.limit))
+    };
+    for kind in ["HTTPRoute", "GRPCRoute"] {
+        assert_eq!(first(kind, "", ""), (Some(2), Some(1)), "{kind}: the Service's");
+        assert_eq!(first(kind, "mesh.dev/timeout-request: 0s", ""), (None, Some(1)), "{kind}");
+        assert_eq!(first(kind, "mesh.dev/retry-limit: '0'", ""), (Some(2), None), "{kind}");
+    }
+    let http = |rule: &str| first("HTTPRoute", "", rule);
+    assert_eq!(http("timeouts: { request: 0s }"), (None, Some(1)));
+    assert_eq!(http("timeouts: { backendRequest: 1s }"), (Some(2), Some(1)));
+    assert_eq!(http("retry: { attempts: 0 }"), (Some(2), None));
+    assert_eq!(http("retry: { attempts: 3 }"), (Some(2), Some(3)));
+}
+
+/// What is not known to be unmeshed is not called in plaintext.
+#[test]
+fn an_endpoint_is_the_pod_that_it_names() {
+    let endpoints = |more: &str, target: &str| {
+        let named = SHOP.replace(
+            "{ addresses: [10.0.0.2], conditions: { ready: true } }",
+            &format!("{{ addresses: [10.0.0.2], conditions: {{ ready: true }}, targetRef: {target} }}"),
+        );
+        let tables = tables(&format!("{named}{more}"));
+        let cart = Authority::parse("cart.shop.svc.cluster.local", "cluster.local").unwrap();
+        let endpoints = tables.resolve(&cart, Place::default()).endpoints.into_values();
+        endpoints.map(|own| (own.pod.clone(), own.identity.is_some())).collect::<Vec<_>>()
+    };
+    let twin = "---
+apiVersion: v1
+kind: Pod
+metadata: { name: left-over, namespace: other }
+spec: { containers: [] }
+status: { podIP: 10.0.0.2 }";
+    let cart = vec![("cart-1".to_owned(), true)];
+    assert_eq!(endpoints("", "{ kind: Pod, name: cart-1 }"), cart);
+    assert_eq!(endpoints("", "{ kind: Pod, name: cart-9 }"), [], "not heard of yet");
+    assert_eq!(endpoints(twin, "{ kind: Pod, name: cart-1 }"), cart, "whoever else claims its address");
+    assert_eq!(endpoints("", "{ kind: Host, name: h }"), cart, "by its address");
+}
+
+#[test]
+fn the_case_of_app_protocol_does_not_matter() {
+    let of = |text: &str| {
+        let port = format!("{{ name: http, port: 80, targetPort: web, appProtocol: {text} }}");
+        let tables = tables(&SHOP.replacen("{ name: http, port: 80, targetPort: web }", &port, 1));
+        tables.service("shop", "cart").unwrap().ports[0].protocol
+    };
+    assert_eq!((of("HTTP"), of("http")), (PortProtocol::Http1, PortProtocol::Http1));
+    assert_eq!((of("Http2"), of("gRPC")), (PortProtocol::Http2, PortProtocol::Http2));
+    assert_eq!(of("tcp"), PortProtocol::Opaque);
+}
+
+#[test]
+fn what_one_owner_runs_is_one_workload() {
+    let workload = |owner: &str, labels: &str| {
+        let yaml = format!(
+            "kind: Pod
+metadata: {{ name: p, namespace: shop, labels: {{ {labels} }}, ownerReferences: [{{ apiVersion: v1, {owner}, uid: u, controller: true }}] }}
+spec: {{ containers: [] }}
+status: {{ podIP: 10.0.0.4 }}"
+        );
+        tables(&yaml).pods()[0].workload.clone()
+    };
+    assert_eq!(workload("kind: ReplicaSet, name: web-5d8f", "pod-template-hash: 5d8f"), "web");
+    assert_eq!(workload("kind: ReplicaSet, name: web-7c9b", "rollouts-pod-template-hash: 7c9b"), "web");
+    assert_eq!(workload("kind: ReplicaSet, name: web-5d8f", ""), "web-5d8f");
+    assert_eq!(workload("kind: Job, name: backup-29384756", ""), "backup");
+    assert_eq!(workload("kind: Job, name: migrate-2", ""), "migrate-2");
+    assert_eq!(workload("kind: StatefulSet, name: db", "pod-template-hash: 5d8f"), "db");
+}
+
 #[test]
 fn addresses() {
     let tables = tables(SHOP);

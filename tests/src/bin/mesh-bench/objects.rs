@@ -108,19 +108,22 @@ impl World {
     /// The slice of a Service; with one endpoint more, whose address is that of a change.
     pub fn slice(self, service: usize, more: Option<Ipv4Addr>) -> Value {
         let (name, namespace) = names(service);
-        let endpoint = |ip: Ipv4Addr, pod: String, number: usize| {
+        let endpoint = |ip: Ipv4Addr, number: usize| {
             json!({
                 "addresses": [ip], "conditions": {"ready": true, "serving": true, "terminating": false},
                 "nodeName": format!("node-{}", (service + number) % NODES), "zone": format!("zone-{}", number % 3),
-                "targetRef": {"kind": "Pod", "name": pod, "namespace": namespace, "uid": "00000000-0000-4000-8000-000000000000"},
             })
         };
-        let mut endpoints: Vec<Value> = (0..self.pods_per_service)
-            .map(|number| {
-                endpoint(pod_ip(service, self.pods_per_service, number), pod_name(service, number), number)
-            })
-            .collect();
-        endpoints.extend(more.map(|ip| endpoint(ip, "new".into(), 0)));
+        let of_pod = |number: usize| {
+            let mut endpoint = endpoint(pod_ip(service, self.pods_per_service, number), number);
+            endpoint["targetRef"] = json!({
+                "kind": "Pod", "name": pod_name(service, number), "namespace": namespace,
+                "uid": "00000000-0000-4000-8000-000000000000",
+            });
+            endpoint
+        };
+        let mut endpoints: Vec<Value> = (0..self.pods_per_service).map(of_pod).collect();
+        endpoints.extend(more.map(|ip| endpoint(ip, 0)));
         json!({
             "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
             "metadata": {

@@ -209,8 +209,12 @@ pub(crate) fn resolve<'a>(
     let near = match authority.host.is_some() || service.node_local {
         true => Near::Anywhere,
         false => {
+            // Those that are left out below decide nothing.
+            let is_known = |endpoint: &&discovery::Endpoint| {
+                address(endpoint).is_some_and(|ip| !matches!(whose(endpoint, ip), Whose::Unknown))
+            };
             let ready = all.clone().map(|(_, endpoint)| endpoint).filter(|endpoint| is_ready(endpoint));
-            Near::of(ready, place)
+            Near::of(ready.filter(is_known), place)
         }
     };
     for (port, endpoint) in all {

@@ -53,21 +53,6 @@ pub struct Container {
     pub liveness_probe: Option<Box<Probe>>,
     pub readiness_probe: Option<Box<Probe>>,
     pub startup_probe: Option<Box<Probe>>,
-    pub lifecycle: Option<Box<Lifecycle>>,
-}
-
-/// What kubelet does when a container has started, and before it is told to end.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Lifecycle {
-    pub post_start: Option<Hook>,
-    pub pre_stop: Option<Hook>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Hook {
-    pub http_get: Option<HTTPGetAction>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -271,11 +256,6 @@ impl From<core::Container> for Container {
             liveness_probe: whole.liveness_probe.map(probe),
             readiness_probe: whole.readiness_probe.map(probe),
             startup_probe: whole.startup_probe.map(probe),
-            lifecycle: whole.lifecycle.map(|whole| {
-                let hook = |whole: core::LifecycleHandler| Hook { http_get: whole.http_get };
-                let (post_start, pre_stop) = (whole.post_start.map(hook), whole.pre_stop.map(hook));
-                Box::new(Lifecycle { post_start, pre_stop })
-            }),
         }
     }
 }

@@ -48,7 +48,7 @@ pub struct PodInfo {
     pub skipped_ports: PortSet,
     /// By the Pod's annotation, else the Namespace's, else the operator's flag.
     pub default_policy: DefaultPolicy,
-    /// Kubelet's, with their ports, in order; what it asks when a container starts or ends is one, too.
+    /// Kubelet's, with their ports, in order.
     pub probes: Vec<(u16, Probe)>,
 }
 
@@ -303,8 +303,6 @@ fn probes(containers: &[Container], named_ports: &[(String, u16)]) -> Vec<(u16, 
             let tcp = tcp.and_then(|tcp| Some((number(&tcp.port, named_ports)?, Probe::Tcp)));
             probes.extend([http, grpc, tcp].into_iter().flatten());
         }
-        let hooks = container.lifecycle.iter().flat_map(|all| [&all.post_start, &all.pre_stop]).flatten();
-        probes.extend(hooks.filter_map(|hook| http(hook.http_get.as_ref()?, named_ports)));
     }
     probes.sort_unstable();
     probes.dedup();

@@ -357,7 +357,8 @@ impl Tables {
             return by_ip.map_or(Whose::Nobody, Whose::Pod);
         };
         let is_it = |pod: &&Arc<PodInfo>| pod.name == name && pod.namespace == namespace;
-        let pod = by_ip.filter(is_it).or_else(|| self.starting_pod(namespace, name));
+        let by_name = || self.shared_pod(namespace, name).filter(|pod| pod.ips.contains(&ip));
+        let pod = by_ip.filter(is_it).or_else(by_name);
         pod.map_or(Whose::Unknown, Whose::Pod)
     }
 
@@ -376,12 +377,11 @@ impl Tables {
                 Some(service) => self
                     .service_policy(service, addr.port(), source_namespace)
                     .map_or(outbound::Policy::UndefinedPort { port: addr.port() }, outbound::Policy::Service),
-                None => self.forward(*addr),
+                None => self.forward(self.endpoint_at(*addr)),
             }),
             Target::Authority(authority) if authority.host.is_some() => {
                 let set = self.resolve(authority, Place::default());
-                let addr = *set.endpoints.keys().next()?;
-                Some(self.forward(addr))
+                Some(self.forward(*set.endpoints.into_values().next()?))
             }
             Target::Authority(authority) => {
                 let service = self.service(&authority.namespace, &authority.service)?;
@@ -396,12 +396,11 @@ impl Tables {
         }
     }
 
-    fn forward(&self, addr: SocketAddr) -> outbound::Policy {
-        let endpoint = self.endpoint_at(addr);
-        let known = !endpoint.pod.is_empty();
+    fn forward(&self, endpoint: Endpoint) -> outbound::Policy {
+        let pod = self.pod(&endpoint.namespace, &endpoint.pod);
         outbound::Policy::Forward(Forward {
-            meta: Meta::Default(if known { "pod" } else { "egress-fallback" }),
-            opaque: self.pod_by_ip(addr.ip()).is_some_and(|pod| self.is_opaque(pod, addr.port())),
+            meta: Meta::Default(if pod.is_some() { "pod" } else { "egress-fallback" }),
+            opaque: pod.is_some_and(|pod| self.is_opaque(pod, endpoint.addr.port())),
             endpoint,
         })
     }

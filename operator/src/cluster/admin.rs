@@ -63,7 +63,7 @@ fn ends(authority: &Authority) -> String {
         gauge("mesh_identity_issuer_expiration_timestamp_seconds", "When the issuer ends.", issuer),
         gauge(
             "mesh_identity_trust_anchors_expiration_timestamp_seconds",
-            "When the first trust anchor ends.",
+            "When the first trust anchor of the bundle ends.",
             anchors,
         ),
     ]

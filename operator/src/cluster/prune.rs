@@ -15,6 +15,9 @@ use mesh_policy::{
 };
 use std::{collections::BTreeMap, sync::Arc};
 
+/// Kubernetes' own, which makes a slice of the Pods that a Service selects.
+const SLICE_CONTROLLER: &str = "endpointslice-controller.k8s.io";
+
 pub fn namespace(all: ObjectMeta) -> Namespace {
     Namespace { metadata: labelled(all), ..Namespace::default() }
 }
@@ -39,13 +42,15 @@ pub fn service(all: Service) -> Service {
 pub fn endpoint_slice(all: EndpointSlice) -> EndpointSlice {
     let mut metadata = labelled(all.metadata);
     metadata.annotations = None;
-    if let Some(labels) = &mut metadata.labels {
-        labels.retain(|key, _| key == "kubernetes.io/service-name");
-    }
+    let labels = metadata.labels.get_or_insert_default();
+    // Others mirror endpoints of elsewhere, and name Pods that are not there: for these the address counts.
+    let names_pods =
+        labels.get("endpointslice.kubernetes.io/managed-by").is_some_and(|by| by == SLICE_CONTROLLER);
+    labels.retain(|key, _| key == "kubernetes.io/service-name");
     let mut slice = EndpointSlice { metadata, ..all };
     for endpoint in &mut slice.endpoints {
-        // Which Pod it is.
-        let pod = endpoint.target_ref.take().filter(|target| target.kind.as_deref() == Some("Pod"));
+        let target = endpoint.target_ref.take().filter(|_| names_pods);
+        let pod = target.filter(|target| target.kind.as_deref() == Some("Pod"));
         endpoint.target_ref = pod.map(|pod| ObjectReference { name: pod.name, ..ObjectReference::default() });
         endpoint.deprecated_topology = None;
         endpoint.addresses.shrink_to_fit();
@@ -118,9 +123,6 @@ fn container(mut all: Container) -> Container {
         // What runs inside of the container says nothing here.
         probe.take_if(|probe| **probe == Probe::default());
     }
-    all.lifecycle.take_if(|lifecycle| {
-        [&lifecycle.post_start, &lifecycle.pre_stop].into_iter().flatten().all(|hook| hook.http_get.is_none())
-    });
     Container { name: String::new(), restart_policy: None, ..all }
 }
 
@@ -192,10 +194,6 @@ mod tests {
                     "readinessProbe": {"httpGet": {"path": "/ready", "port": "http"}, "periodSeconds": 1},
                     "livenessProbe": {"grpc": {"port": 8080}, "periodSeconds": 1},
                     "startupProbe": {"tcpSocket": {"port": 24}, "periodSeconds": 1},
-                    "lifecycle": {
-                        "postStart": {"exec": {"command": ["/bin/true"]}},
-                        "preStop": {"httpGet": {"path": "/bye?now", "port": "http"}},
-                    },
                 }],
             },
             "status": {"phase": "Running", "podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}], "conditions": [{"type": "Ready", "status": "True"}]},
@@ -226,9 +224,27 @@ mod tests {
             (who, pod.ips.clone(), pod.named_ports.clone(), pod.probes.clone(), pod.labels().clone())
         };
         assert_eq!(said(kept), said(whole));
-        assert_eq!(kept.probes.len(), 4, "{:?}", kept.probes);
-        assert!(kept.probes.contains(&(8080, mesh_policy::Probe::Http("/bye".into()))), "{:?}", kept.probes);
+        assert_eq!(kept.probes.len(), 3, "{:?}", kept.probes);
         assert!(kept.meshed && kept.opaque_ports.contains(7) && kept.ips == whole.ips);
+    }
+
+    #[test]
+    fn pods_are_named_by_kubernetes_own_slices_only() {
+        let target = |managed_by: &str, kind: &str| {
+            let labels = json!({"kubernetes.io/service-name": "web", "endpointslice.kubernetes.io/managed-by": managed_by});
+            let target = json!({"kind": kind, "name": "web-1", "namespace": "shop", "uid": "u"});
+            let slice = json!({
+                "metadata": {"name": "web-a", "namespace": "shop", "labels": labels}, "addressType": "IPv4",
+                "endpoints": [{"addresses": ["10.0.0.1"], "targetRef": target}],
+            });
+            let kept = endpoint_slice(serde_json::from_value(slice).unwrap());
+            assert_eq!(kept.metadata.labels.unwrap().len(), 1);
+            kept.endpoints.into_iter().next().unwrap().target_ref.and_then(|target| target.name)
+        };
+        assert_eq!(target("endpointslice-controller.k8s.io", "Pod").as_deref(), Some("web-1"));
+        assert_eq!(target("endpointslice-controller.k8s.io", "VirtualMachineInstance"), None);
+        assert_eq!(target("endpointslicemirroring-controller.k8s.io", "Pod"), None);
+        assert_eq!(target("somebody", "Pod"), None);
     }
 
     #[test]

@@ -26,12 +26,12 @@ pub fn routes(endpoints: Topics<Endpoints>, profiles: Topics<Profile>) -> Router
         let question = Endpoints::parse(&request.path, &context, &endpoints.now())?;
         let asked = question.clone();
         endpoints.watch(peer, &question, move |tables| {
-            asked.suits(&context, tables).then(|| context.zone(tables).map(str::to_owned))
+            (context.zone(tables).map(str::to_owned), asked.suits(&context, tables))
         })
     };
     let get_profile = move |request: Request<GetDestination>| {
         let question = Profile::parse(&request.get_ref().path, &profiles.now())?;
-        profiles.watch(Peer::of(&request), &question, |_| Some(()))
+        profiles.watch(Peer::of(&request), &question, |_| ((), true))
     };
     method::streaming(GET, get).merge(method::streaming(GET_PROFILE, get_profile))
 }

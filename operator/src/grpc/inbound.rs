@@ -19,7 +19,7 @@ pub fn routes(policies: Topics<Inbound>) -> Router {
     let ours = policies.clone();
     let get = move |request: Request<PortSpec>| ours.ask(&Inbound::parse(request.get_ref())?, &());
     let watch = move |request: Request<PortSpec>| {
-        policies.watch(Peer::of(&request), &Inbound::parse(request.get_ref())?, |_| Some(()))
+        policies.watch(Peer::of(&request), &Inbound::parse(request.get_ref())?, |_| ((), true))
     };
     method::unary(GET_PORT, get).merge(method::streaming(WATCH_PORT, watch))
 }

@@ -28,7 +28,7 @@ pub fn routes(policies: Topics<Outbound>) -> Router {
     let watch = move |request: Request<TrafficSpec>| {
         let peer = Peer::of(&request);
         let question = Outbound::parse(request.into_inner(), &policies.now())?;
-        policies.watch(peer, &question, |_| Some(()))
+        policies.watch(peer, &question, |_| ((), true))
     };
     method::unary(GET, get).merge(method::streaming(WATCH, watch))
 }

@@ -13,14 +13,16 @@ pub struct Subscription<Q: Question, L> {
     latest: Latest<Q>,
     listener: L,
     told: Option<Arc<Version<Q>>>,
+    /// Whether it is to ask something else from now on.
+    is_over: bool,
     _permit: Permit,
 }
 
-impl<Q: Question, L: Fn() -> Option<Q::Listener> + Send + 'static> Subscription<Q, L> {
-    /// The first step is a complete answer. Without a `listener` the stream ends.
+impl<Q: Question, L: Fn() -> (Q::Listener, bool) + Send + 'static> Subscription<Q, L> {
+    /// The first step is a complete answer. Where `listener` says that it should ask something else, the next step is the last.
     pub fn new(mut latest: Latest<Q>, listener: L, permit: Permit) -> Self {
         latest.mark_changed();
-        Subscription { latest, listener, told: None, _permit: permit }
+        Subscription { latest, listener, told: None, is_over: false, _permit: permit }
     }
 
     pub fn steps(self) -> impl Stream<Item = Bytes> + Send {
@@ -31,14 +33,16 @@ impl<Q: Question, L: Fn() -> Option<Q::Listener> + Send + 'static> Subscription<
     }
 
     async fn next(&mut self) -> Option<Bytes> {
-        loop {
+        while !self.is_over {
             self.latest.changed().await.ok()?;
             let now = self.latest.borrow_and_update().clone();
-            let step = now.step(self.told.as_deref(), &(self.listener)()?);
-            self.told = Some(now);
+            let (listener, suits) = (self.listener)();
+            let step = now.step(self.told.as_deref(), &listener);
+            (self.told, self.is_over) = (Some(now), !suits);
             if !step.is_empty() {
                 return Some(step);
             }
         }
+        None
     }
 }

@@ -269,8 +269,12 @@ async fn who_is_on_a_node_that_gets_an_endpoint_asks_anew() {
     let (mut other, all) = mesh.cart_on("n2").await;
     assert_eq!(all, CART, "nobody is for its node or zone");
     same_node([hinted(&["a"], &["n1"]), hinted(&["b"], &["n2"])]);
+    next(&mut other).await.expect("what has changed");
     assert!(next(&mut other).await.is_none());
-    assert_eq!(mesh.cart_on("n2").await.1, [CART[1]]);
+    let (mut own, only) = mesh.cart_on("n2").await;
+    assert_eq!(only, [CART[1]]);
+    same_node([hinted(&["a"], &["n1"]), json!({ "addresses": [], "conditions": { "ready": false } })]);
+    assert_eq!(words(next(&mut own).await.unwrap()), [CART[0]], "it is not left with one that is gone");
 }
 
 #[tokio::test]
@@ -402,7 +406,7 @@ async fn who_asks_the_same_shares_one_encoding_per_zone_and_step() {
     let topics = Topics::new(tables_rx, Arc::default(), stop);
     let open = |zone: &str| {
         let (question, zone) = cart(zone);
-        topics.watch(crate::rate::Peer::Unknown, &question, move |_| Some(zone.clone())).unwrap()
+        topics.watch(crate::rate::Peer::Unknown, &question, move |_| (zone.clone(), true)).unwrap()
     };
     let next = async |stream: &mut topics::Steps| {
         use futures_util::StreamExt;

@@ -152,13 +152,13 @@ impl<Q: Question> Topics<Q> {
         Ok(Q::step(None, &answer, listener))
     }
 
-    /// All answers from now on. `listener` is asked before each message; when it says nothing, the stream ends, and the subscriber asks
-    /// again, something else.
+    /// All answers from now on. `listener` is asked before each message, and whether the question is still the one to ask: if not, the
+    /// stream ends with that message, and the subscriber asks again.
     pub fn watch(
         &self,
         peer: Peer,
         question: &Q,
-        listener: impl Fn(&Tables) -> Option<Q::Listener> + Send + 'static,
+        listener: impl Fn(&Tables) -> (Q::Listener, bool) + Send + 'static,
     ) -> Result<Steps, Status> {
         let permit = self.0.streams.admit(peer, Instant::now())?;
         let latest = self.subscribe(question)?;
@@ -320,7 +320,7 @@ mod tests {
         let (publish, tables) = watch::channel(tables_of(&[]));
         let (_stop, stop) = watch::channel(false);
         let topics = Topics::new(tables, Arc::default(), stop);
-        let watch = || topics.watch(Peer::Unknown, &Pods, |_| Some(())).unwrap();
+        let watch = || topics.watch(Peer::Unknown, &Pods, |_| ((), true)).unwrap();
         let (mut reads, mut stands_still) = (watch(), watch());
         assert!(reads.next().await.is_some() && stands_still.next().await.is_some());
         assert!(topics.have_all());

@@ -41,7 +41,24 @@ apiVersion: v1
 kind: Pod
 metadata: { name: twin, namespace: shop }
 spec: { containers: [] }
-status: { podIP: 10.0.0.5 }";
+status: { podIP: 10.0.0.5 }
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: { name: cart-v1-a, namespace: shop, labels: { kubernetes.io/service-name: cart-v1 } }
+addressType: IPv4
+ports: [{ name: http, port: 8080 }]
+endpoints:
+- { addresses: [10.0.0.2], targetRef: { kind: Pod, name: cart-1 } }
+- { addresses: [10.0.0.5], targetRef: { kind: Pod, name: legacy } }
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: { name: db-b, namespace: shop, labels: { kubernetes.io/service-name: db } }
+addressType: IPv4
+ports: [{ name: sql, port: 5000 }]
+endpoints:
+- { addresses: [10.0.0.4], hostname: db-0, targetRef: { kind: Pod, name: db-0 } }";
 
 /// Everything that can be asked of these tables.
 fn answers(tables: &Tables) -> serde_json::Value {

@@ -254,6 +254,12 @@ status: { podIP: 10.0.0.2 }";
     assert_eq!(endpoints("", "{ kind: Pod, name: cart-9 }"), [], "not heard of yet");
     assert_eq!(endpoints(twin, "{ kind: Pod, name: cart-1 }"), cart, "whoever else claims its address");
     assert_eq!(endpoints("", "{ kind: Host, name: h }"), cart, "by its address");
+
+    let named = SHOP.replace("hostname: db-0 }", "hostname: db-0, targetRef: { kind: Pod, name: db-0 } }");
+    let tables = tables(&format!("{named}{}", twin.replace("10.0.0.2", "10.0.0.4")));
+    let one = tables.outbound(&authority("db-0.db.shop.svc.cluster.local:5000"), "shop");
+    let Some(Policy::Forward(one)) = one else { panic!("{one:?}") };
+    assert!(one.endpoint.identity.is_some() && one.opaque, "{one:?}");
 }
 
 #[test]

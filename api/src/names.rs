@@ -110,8 +110,12 @@ pub const PROXY_METRICS_NETWORKS: &str = "mesh.dev/proxy-metrics-networks";
 pub const PROXY_ACCESS_LOG: &str = "mesh.dev/proxy-access-log";
 /// Share of requests that start a trace, 0 to 1; on a Pod or Namespace.
 pub const TRACE_SAMPLE_RATIO: &str = "mesh.dev/trace-sample-ratio";
+/// How long an endpoint may take to accept a connection, TLS included, such as `3s`: where endpoints are far away. Shorter than requests' timeouts, or nobody learns that one cannot be reached; on a Pod or Namespace.
+pub const OUTBOUND_CONNECT_TIMEOUT: &str = "mesh.dev/outbound-connect-timeout";
 /// How long requests under way may take when the Pod ends, such as `30s`; on a Pod or Namespace.
 pub const SHUTDOWN_GRACE_PERIOD: &str = "mesh.dev/shutdown-grace-period";
+/// How long a classic sidecar goes on as before when the Pod ends, such as `10s`: as long as the application's `preStop`; on a Pod or Namespace.
+pub const SHUTDOWN_DELAY: &str = "mesh.dev/shutdown-delay";
 /// Label of a meshed Pod; its value is the control plane's namespace.
 pub const CONTROL_NAMESPACE_LABEL: &str = "mesh.dev/control-plane-ns";
 
@@ -165,7 +169,7 @@ pub const LATENCY_BOUNDS_MS: [u32; 24] = [
 ];
 
 /// All annotations and labels of ours: another that begins as they do is a slip.
-pub const MARKS: [&str; 38] = [
+pub const MARKS: [&str; 40] = [
     INSTALL_LABEL,
     ROTATE,
     LEADER_LABEL,
@@ -193,7 +197,9 @@ pub const MARKS: [&str; 38] = [
     PROXY_METRICS_NETWORKS,
     PROXY_ACCESS_LOG,
     TRACE_SAMPLE_RATIO,
+    OUTBOUND_CONNECT_TIMEOUT,
     SHUTDOWN_GRACE_PERIOD,
+    SHUTDOWN_DELAY,
     CONTROL_NAMESPACE_LABEL,
     FAILURE_ACCRUAL,
     FAILURE_ACCRUAL_MAX_FAILURES,

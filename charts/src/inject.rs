@@ -47,9 +47,17 @@ pub enum Error {
 }
 
 impl Injection {
-    /// The text in the ConfigMap.
+    /// The text in the ConfigMap. What a later version has put there, and we do not know, is left out: while the mesh is upgraded, the
+    /// chart's new ConfigMap is read by operators that have not been replaced yet.
     pub fn parse(yaml: &str) -> Result<Injection, Error> {
-        let injection: Injection = serde_saphyr::from_str(yaml).map_err(|e| Error::Yaml(e.to_string()))?;
+        let mut read: serde_json::Value =
+            serde_saphyr::from_str(yaml).map_err(|e| Error::Yaml(e.to_string()))?;
+        let known = json!(Proxy::default());
+        let proxy = read.get_mut("proxy").and_then(serde_json::Value::as_object_mut);
+        if let (Some(proxy), Some(known)) = (proxy, known.as_object()) {
+            proxy.retain(|name, _| known.contains_key(name));
+        }
+        let injection: Injection = serde_json::from_value(read).map_err(|e| Error::Yaml(e.to_string()))?;
         injection.proxy.makes_sense().map_err(|e| Error::Yaml(e.to_string()))?;
         Ok(injection)
     }

@@ -5,6 +5,7 @@ use ipnet::IpNet;
 pub const PORTS: &str = "ports and ranges from 1 to 65535, as in 80,8080-8090";
 pub const NETWORKS: &str = "networks, as in 10.0.0.0/8";
 pub const DURATION: &str = "a whole number and ms, s, m, h or d, as in 30s";
+pub const TIME: &str = "a whole number above 0 and ms, s, m, h or d, as in 3s";
 pub const QUANTITY: &str = "a quantity, as in 100m or 20Mi";
 pub const RATIO: &str = "a number from 0 to 1";
 pub const CORES: &str = "a whole number above 0";
@@ -20,7 +21,12 @@ pub fn is_text(text: &str) -> bool {
 
 pub fn is_duration(text: &str) -> bool {
     let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
-    unit.len() < text.len() && ["ms", "s", "m", "h", "d"].contains(&unit)
+    (1..=9).contains(&(text.len() - unit.len())) && ["ms", "s", "m", "h", "d"].contains(&unit)
+}
+
+/// One in which something can happen.
+pub fn is_time(text: &str) -> bool {
+    is_duration(text) && text.starts_with(|c: char| c != '0')
 }
 
 pub fn is_quantity(text: &str) -> bool {

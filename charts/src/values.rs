@@ -125,9 +125,15 @@ pub struct Proxy {
     /// Share of requests that start a trace, 0 to 1.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub trace_sample_ratio: f64,
+    /// How long an endpoint may take to accept a connection, TLS included.
+    #[schemars(regex(pattern = r"^[1-9][0-9]{0,8}(ms|s|m|h|d)$"))]
+    pub outbound_connect_timeout: String,
     /// How long requests under way may take when a Pod ends.
     #[schemars(regex(pattern = r"^[0-9]+(ms|s|m|h|d)$"))]
     pub shutdown_grace_period: String,
+    /// How long a classic sidecar goes on as before when its Pod ends: as long as the application's preStop takes.
+    #[schemars(regex(pattern = r"^[0-9]+(ms|s|m|h|d)$"))]
+    pub shutdown_delay: String,
     /// Ports, and ranges such as 8000-8010, whose bytes are forwarded unread.
     #[schemars(regex(pattern = r"^[-0-9, ]*$"))]
     pub opaque_ports: String,
@@ -302,7 +308,9 @@ impl Default for Proxy {
             log_format: LogFormat::Plain,
             access_log: false,
             trace_sample_ratio: 0.01,
+            outbound_connect_timeout: "1s".into(),
             shutdown_grace_period: "2m".into(),
+            shutdown_delay: "0s".into(),
             opaque_ports: ports.join(","),
             skip_inbound_ports: String::new(),
             skip_outbound_ports: String::new(),

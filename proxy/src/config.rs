@@ -36,7 +36,9 @@ pub struct Config {
     pub log: log::Settings,
     /// Worker threads.
     pub cores: NonZeroUsize,
-    /// How long requests under way may take after SIGTERM.
+    /// How long all goes on as before after SIGTERM.
+    pub delay: Duration,
+    /// How long requests under way may take after that.
     pub grace: Duration,
 }
 
@@ -214,6 +216,7 @@ impl Config {
             format: env.or_default(&knobs::LOG_FORMAT, parse::parsed),
         };
         let cores = env.or_default(&knobs::CORES, parse::parsed);
+        let delay = env.or_default(&knobs::SHUTDOWN_DELAY, parse::duration);
         let grace = env.or_default(&knobs::SHUTDOWN_GRACE_PERIOD, parse::duration);
         listeners_differ(env, &inbound, &outbound, &admin);
         match (workload, identity, control) {
@@ -227,6 +230,7 @@ impl Config {
                 telemetry,
                 log,
                 cores,
+                delay,
                 grace,
             }),
             _ => Err(Errors::distinct(std::mem::take(&mut env.bad))),

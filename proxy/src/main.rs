@@ -8,7 +8,7 @@ use mesh_proxy::{
     drain::{self, Outcome},
     init, log,
     ready::Ready,
-    signal::{self, Shutdown},
+    signal::{self, Cause, Shutdown},
     telemetry::{self, Telemetry, metrics::family},
     workers,
 };
@@ -17,7 +17,7 @@ use std::{
     process::ExitCode,
     sync::Arc,
 };
-use tokio::{runtime, task::LocalSet};
+use tokio::{runtime, task::LocalSet, time};
 use tracing::{error, info, warn};
 
 /// `EX_USAGE` of sysexits.h.
@@ -83,10 +83,17 @@ async fn serve(config: Arc<Config>) -> anyhow::Result<Outcome> {
     info!(identity = %config.identity.name, inbound = %config.inbound.listen, outbound = ?config.outbound.listen, "started");
 
     let cause = signal::wait(&shutdown).await.context("wait for signals")?;
-    let _draining = ready.block("draining");
-    info!(%cause, grace = ?config.grace, "draining");
+    let ending = async {
+        if cause != Cause::Asked && !config.delay.is_zero() {
+            info!(%cause, delay = ?config.delay, "going on for a while");
+            time::sleep(config.delay).await;
+        }
+        let _draining = ready.block("draining");
+        info!(%cause, grace = ?config.grace, "draining");
+        drain.finish(config.grace).await
+    };
     let outcome = tokio::select! {
-        outcome = drain.finish(config.grace) => outcome,
+        outcome = ending => outcome,
         // Who asks twice does not want to wait.
         _ = signal::wait(&shutdown) => Outcome::TimedOut,
     };

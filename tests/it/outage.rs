@@ -383,6 +383,27 @@ fn sigterm_says_goaway_and_finishes_the_streams_under_way() {
     });
 }
 
+/// Its application is not told to end at the same time, and serves on.
+#[test]
+fn a_proxy_that_is_to_stay_for_a_while_serves_on_after_sigterm() {
+    run(async || {
+        let delay = |proxy: ProxyStart| proxy.knob("SHUTDOWN_DELAY", "5s");
+        let mut pair = Pair::start_with(|client| client, delay).await;
+        let start = Instant::now();
+        pair.server.process.signal(rustix::process::Signal::TERM);
+        wait::until("the proxy to have heard", SOON, async || {
+            match pair.server.process.log().contains("going on for a while") {
+                true => Ok(()),
+                false => Err("not yet"),
+            }
+        })
+        .await;
+        pair.get("/").await.is(200);
+        assert!(pair.server.process.exit(SOON).await.success());
+        assert!(start.elapsed() >= Duration::from_secs(5), "{:?}", start.elapsed());
+    });
+}
+
 /// Who takes longer than the grace period is not waited for.
 #[test]
 fn after_the_grace_period_a_proxy_ends_whatever_is_under_way() {

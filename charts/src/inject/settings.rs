@@ -4,8 +4,8 @@
 use super::{Injection, Skip};
 use crate::{
     syntax::{
-        CORES, DURATION, FILTER, NETWORKS, PORTS, QUANTITY, RATIO, are_networks, are_ports, is_duration,
-        is_image, is_quantity, is_ratio, is_text,
+        CORES, DURATION, FILTER, NETWORKS, PORTS, QUANTITY, RATIO, TIME, are_networks, are_ports,
+        is_duration, is_image, is_quantity, is_ratio, is_text, is_time,
     },
     values::{LogFormat, Proxy, Redirection, Sidecar},
 };
@@ -34,7 +34,9 @@ impl Settings {
         read.parsed(names::PROXY_LOG_FORMAT, &mut proxy.log_format, log_format, "plain or json")?;
         read.parsed(names::PROXY_ACCESS_LOG, &mut proxy.access_log, access_log, "json")?;
         read.parsed(names::TRACE_SAMPLE_RATIO, &mut proxy.trace_sample_ratio, ratio, RATIO)?;
+        read.text(names::OUTBOUND_CONNECT_TIMEOUT, &mut proxy.outbound_connect_timeout, is_time, TIME)?;
         read.text(names::SHUTDOWN_GRACE_PERIOD, &mut proxy.shutdown_grace_period, is_duration, DURATION)?;
+        read.text(names::SHUTDOWN_DELAY, &mut proxy.shutdown_delay, is_duration, DURATION)?;
         read.text(names::OPAQUE_PORTS, &mut proxy.opaque_ports, are_ports, PORTS)?;
         read.text(names::SKIP_INBOUND_PORTS, &mut proxy.skip_inbound_ports, are_ports, PORTS)?;
         read.text(names::SKIP_OUTBOUND_PORTS, &mut proxy.skip_outbound_ports, are_ports, PORTS)?;

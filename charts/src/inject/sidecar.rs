@@ -121,7 +121,7 @@ pub fn proxy(
         image_pull_policy: Some(pull_policy(injection.pull_policy).into()),
         command: Some(vec![PROGRAM.into()]),
         args,
-        env: Some(env(spec, settings, injection)),
+        env: Some(env(spec, settings, sidecar, injection)),
         ports: Some(vec![port("mesh-inbound", names::INBOUND_PORT), port("mesh-admin", names::ADMIN_PORT)]),
         // Kubelet starts what comes next when this has ended: then there is a certificate, and no second was waited for a probe.
         lifecycle: Some(Lifecycle {
@@ -150,7 +150,7 @@ pub fn proxy(
 }
 
 /// A variable may refer to those before it.
-fn env(spec: &PodSpec, settings: &Settings, injection: &Injection) -> Vec<EnvVar> {
+fn env(spec: &PodSpec, settings: &Settings, sidecar: Sidecar, injection: &Injection) -> Vec<EnvVar> {
     let Injection { control_namespace, trust_domain, cluster_domain, .. } = injection;
     let proxy = &settings.proxy;
     let identities = format!("serviceaccount.identity.{control_namespace}.{trust_domain}");
@@ -194,7 +194,12 @@ fn env(spec: &PodSpec, settings: &Settings, injection: &Injection) -> Vec<EnvVar
     set("LOG", proxy.log.clone());
     set("LOG_FORMAT", log_format(proxy.log_format).into());
     set("TRACE_SAMPLE_RATIO", proxy.trace_sample_ratio.to_string());
+    set("OUTBOUND_CONNECT_TIMEOUT", proxy.outbound_connect_timeout.clone());
     set("SHUTDOWN_GRACE_PERIOD", proxy.shutdown_grace_period.clone());
+    // A native one is told to end when the application has.
+    if sidecar == Sidecar::Classic && proxy.shutdown_delay != "0s" {
+        set("SHUTDOWN_DELAY", proxy.shutdown_delay.clone());
+    }
     if !proxy.metrics_networks.is_empty() {
         set("ADMIN_METRICS_NETWORKS", proxy.metrics_networks.clone());
     }

@@ -74,6 +74,30 @@ fn where_the_proxy_stands() {
     assert_eq!(patched(&web, &decide(&web, classic, NATIVE).patch), old);
 }
 
+/// The next version's chart, while this version's operator still runs.
+#[test]
+fn a_value_of_a_later_version_is_left_out() {
+    let mut next = json!(injection());
+    next["proxy"]["invented"] = json!({ "later": true });
+    assert_eq!(Injection::parse(&next.to_string()).unwrap(), injection());
+    next["proxy"]["cores"] = json!(0);
+    assert!(Injection::parse(&next.to_string()).is_err(), "what is known has to make sense");
+}
+
+/// kubelet tells a native one to end when the application has ended, and a classic one at once.
+#[test]
+fn a_classic_sidecar_may_stay_for_a_while() {
+    let web = pod(WEB);
+    let asked = &[ENABLED[0], (names::SHUTDOWN_DELAY, "10s")];
+    let delay = |list: &str, cluster| {
+        let after = patched(&web, &decide(&web, asked, cluster).patch);
+        let env = after["spec"][list][0]["env"].as_array().unwrap().clone();
+        env.into_iter().find(|own| own["name"] == "MESH_PROXY_SHUTDOWN_DELAY").map(|own| own["value"].clone())
+    };
+    assert_eq!(delay("containers", OLD), Some(json!("10s")));
+    assert_eq!(delay("initContainers", NATIVE), None);
+}
+
 #[test]
 fn kubectl_logs_means_the_application() {
     let default = |pod: &Value, cluster| {

@@ -3,8 +3,8 @@
 
 use super::{Invalid, Proxy, Resources, Values};
 use crate::syntax::{
-    CORES, DURATION, FILTER, NETWORKS, PORTS, QUANTITY, RATIO, are_networks, are_ports, is_duration,
-    is_label, is_quantity, is_ratio, is_text,
+    CORES, DURATION, FILTER, NETWORKS, PORTS, QUANTITY, RATIO, TIME, are_networks, are_ports, is_duration,
+    is_label, is_quantity, is_ratio, is_text, is_time,
 };
 use std::fmt::Debug;
 
@@ -29,8 +29,14 @@ impl Proxy {
         want(is_text(&self.log), "proxy.log", &self.log, FILTER)?;
         let ratio = self.trace_sample_ratio;
         want(is_ratio(ratio), "proxy.traceSampleRatio", &ratio, RATIO)?;
-        let period = &self.shutdown_grace_period;
-        want(is_duration(period), "proxy.shutdownGracePeriod", period, DURATION)?;
+        let connect = &self.outbound_connect_timeout;
+        want(is_time(connect), "proxy.outboundConnectTimeout", connect, TIME)?;
+        for (path, time) in [
+            ("proxy.shutdownGracePeriod", &self.shutdown_grace_period),
+            ("proxy.shutdownDelay", &self.shutdown_delay),
+        ] {
+            want(is_duration(time), path, time, DURATION)?;
+        }
         for (path, ports) in [
             ("proxy.opaquePorts", &self.opaque_ports),
             ("proxy.skipInboundPorts", &self.skip_inbound_ports),

@@ -64,7 +64,7 @@ knobs! {
         DESTINATION_PROFILE_SUFFIXES: "DNS suffixes, as in svc.cluster.local.", "svc.cluster.local.", "The first completes short Service names found in a request's authority.";
         POLICY_CLUSTER_NETWORKS: NETWORKS, "", "What `cluster-authenticated` and `cluster-unauthenticated` mean by cluster.";
         CONTROL_STREAM_INITIAL_TIMEOUT: DURATION, "3s", "A discovery stream that has not answered by then is asked again.";
-        CONTROL_STREAM_LIFETIME: DURATION, "", "A discovery stream is asked anew after this long, so that proxies spread over operators; forever unless given.";
+        CONTROL_STREAM_LIFETIME: DURATION, "", "A discovery stream is asked anew after this long; forever unless given.";
     }
     "Identity" {
         IDENTITY_LOCAL_NAME: "<service account>.<namespace>.serviceaccount.identity.<control namespace>.<trust domain>", "", "Our identity: the DNS name in our certificate.";
@@ -117,7 +117,8 @@ knobs! {
         LOG: "a tracing filter, as in warn,mesh_proxy=debug", "warn,mesh_proxy=info", "What is logged on standard error.";
         LOG_FORMAT: "plain or json", "plain", "How it is logged.";
         CORES: COUNT, "1", "Worker threads.";
-        SHUTDOWN_GRACE_PERIOD: DURATION, "2m", "Requests under way at SIGTERM may take this long.";
+        SHUTDOWN_DELAY: DURATION, "0s", "At SIGTERM the proxy goes on as before for this long, and then drains: for an application that is not told to end at the same time.";
+        SHUTDOWN_GRACE_PERIOD: DURATION, "2m", "Requests that are then under way may take this long.";
     }
     "Redirection (`mesh-proxy init`, `mesh-proxy start`)" {
         INIT_INCOMING_PROXY_PORT: PORT, "4143", "Connections to the pod go to this port.";

@@ -1,6 +1,7 @@
 //! HTTPRoutes and GRPCRoutes on Service parents: checked rule by rule, attached to the ports they govern, with the status that
 //! Gateway API wants written. What is wrong in one route or rule never touches another.
 
+mod advice;
 mod attach;
 mod backends;
 mod filters;
@@ -36,6 +37,8 @@ pub(crate) struct Checked {
     /// RFC 3339 in UTC, which sorts by time; empty (first) where the source knows no creation time.
     created: String,
     parent_refs: Vec<ParentRef>,
+    /// The first that it names; a Service's routes hold for all.
+    hostname: Option<String>,
     pub rules: Vec<Rule>,
     /// Rules that cannot be used: number from 1, and why.
     dropped: Vec<(usize, String)>,
@@ -105,6 +108,10 @@ impl Attached {
     pub fn read(world: &World, services: &Services, settings: &Settings) -> Attached {
         let mut routes = read(&world.http_routes, &world.grpc_routes, services, settings);
         let index = attach(&mut routes, services);
+        for route in &mut routes {
+            let odd = advice::oddities(route, services);
+            route.remarks.extend(odd);
+        }
         Attached { routes, index }
     }
 
@@ -130,7 +137,10 @@ fn read(
 ) -> Vec<Checked> {
     let mut routes = vec![];
     for route in http_routes {
-        let Some(mut checked) = begin(HTTP, &route.metadata, &route.spec.parent_refs) else { continue };
+        let Some(mut checked) = begin(HTTP, &route.metadata, &route.spec.parent_refs, &route.spec.hostnames)
+        else {
+            continue;
+        };
         let options = options_of(&route.metadata, &mut checked);
         let written = route.spec.rules.clone().unwrap_or_else(|| vec![Default::default()]);
         for (number, rule) in written.iter().enumerate() {
@@ -141,7 +151,10 @@ fn read(
         routes.push(checked);
     }
     for route in grpc_routes {
-        let Some(mut checked) = begin(GRPC, &route.metadata, &route.spec.parent_refs) else { continue };
+        let Some(mut checked) = begin(GRPC, &route.metadata, &route.spec.parent_refs, &route.spec.hostnames)
+        else {
+            continue;
+        };
         let options = options_of(&route.metadata, &mut checked);
         let written = route.spec.rules.clone().unwrap_or_else(|| vec![Default::default()]);
         for (number, rule) in written.iter().enumerate() {
@@ -158,7 +171,12 @@ fn read(
     routes
 }
 
-fn begin(kind: &'static str, metadata: &ObjectMeta, parent_refs: &[ParentRef]) -> Option<Checked> {
+fn begin(
+    kind: &'static str,
+    metadata: &ObjectMeta,
+    parent_refs: &[ParentRef],
+    hostnames: &[String],
+) -> Option<Checked> {
     Some(Checked {
         kind,
         namespace: metadata.namespace.clone().unwrap_or_else(|| "default".into()),
@@ -166,6 +184,7 @@ fn begin(kind: &'static str, metadata: &ObjectMeta, parent_refs: &[ParentRef]) -
         generation: metadata.generation.unwrap_or(0),
         created: metadata.creation_timestamp.as_ref().map(|time| time.0.to_string()).unwrap_or_default(),
         parent_refs: parent_refs.to_vec(),
+        hostname: hostnames.first().cloned(),
         rules: vec![],
         dropped: vec![],
         remarks: vec![],

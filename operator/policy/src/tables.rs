@@ -208,6 +208,11 @@ impl Tables {
         &self.diagnostics
     }
 
+    /// What may surprise the author of a route, beyond what is wrong with it.
+    pub fn advice(&self, kind: &str, namespace: &str, name: &str) -> Vec<String> {
+        self.routes.advice(kind, namespace, name, &self.services.services).into_iter().collect()
+    }
+
     /// Routes on Service parents with their status, figures empty.
     pub fn routes(&self) -> Vec<Route> {
         self.routes

@@ -146,3 +146,66 @@ spec:
     assert_eq!(tables.routes(), []);
     assert!(tables.diagnostics()[0].message.contains("group: \"\""), "{:?}", tables.diagnostics());
 }
+
+#[test]
+fn what_is_odd_about_a_route_is_said() {
+    let tables = tables(&format!(
+        "{SHOP}\n---
+apiVersion: v1
+kind: Service
+metadata: {{ name: db, namespace: shop, annotations: {{ mesh.dev/opaque-ports: '5432' }} }}
+spec: {{ clusterIP: 10.0.0.99, ports: [{{ port: 5432 }}, {{ port: 80 }}] }}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{ name: odd, namespace: shop }}
+spec:
+  hostnames: [shop.example]
+  parentRefs: [{{ group: '', kind: Service, name: db }}]
+  rules:
+  - {{ matches: [{{ method: BREW }}] }}
+  - {{ matches: [{{ path: {{ value: /a }} }}, {{ path: {{ value: /b }} }}] }}
+  - {{ matches: [{{ path: {{ value: /b }} }}] }}
+  - {{ matches: [{{ path: {{ value: /c }} }}], backendRefs: [{{ name: cart-v1, port: 80, weight: 0 }}] }}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{ name: elsewhere, namespace: shop }}
+spec:
+  hostnames: [shop.example]
+  parentRefs: [{{ name: gateway }}]
+  rules: [{{}}, {{}}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{ name: caller, namespace: billing }}
+spec:
+  parentRefs: [{{ group: '', kind: Service, name: db, namespace: shop, port: 80 }}]
+  rules: [{{ matches: [{{ path: {{ value: / }} }}] }}]"
+    ));
+    let said = |route: &str| -> Vec<&str> {
+        let of = tables.diagnostics().iter().filter(|finding| finding.object == route);
+        of.filter(|finding| finding.severity == crate::Severity::Warning)
+            .map(|finding| &*finding.message)
+            .collect()
+    };
+    let odd = [
+        "has no effect on port 5432 of Service shop/db, which is opaque",
+        "hostname \"shop.example\" is ignored: on a Service, a route holds for every host name",
+        "rule 3 is never reached: rules before it match the same",
+        "rule 4 answers 500: its backends all have weight 0",
+    ];
+    assert_eq!(said("HTTPRoute shop/odd"), odd);
+    assert_eq!(said("HTTPRoute shop/elsewhere"), [""; 0], "that of a Gateway is not ours to judge");
+    assert_eq!(said("HTTPRoute billing/caller"), [""; 0]);
+
+    let rest = |port| {
+        format!(
+            "requests to shop/db:{port} that no rule matches are refused; a rule without matches takes the rest"
+        )
+    };
+    assert_eq!(tables.advice("HTTPRoute", "shop", "odd"), [rest(80)]);
+    assert_eq!(tables.advice("HTTPRoute", "shop", "elsewhere"), [""; 0]);
+    let near = "holds for clients in namespace billing only: Service shop/db is in another";
+    assert_eq!(tables.advice("HTTPRoute", "billing", "caller"), [near]);
+}

@@ -80,6 +80,10 @@ async fn an_odd_route_is_let_in_with_a_warning() {
     let odd = validate(GATEWAY, "HTTPRoute", "UPDATE", route("nowhere")).await;
     assert_eq!(odd["allowed"], true);
     assert!(odd["warnings"][0].as_str().unwrap().contains("nowhere"), "{odd}");
+    let mut some = route("cart");
+    some["spec"]["rules"][0]["matches"] = json!([{"path": {"value": "/only"}}]);
+    let some = validate(GATEWAY, "HTTPRoute", "CREATE", some).await;
+    assert!(some["warnings"][0].as_str().unwrap().contains("no rule matches"), "{some}");
     let broken =
         validate(GATEWAY, "HTTPRoute", "CREATE", json!({"metadata": {}, "spec": {"rules": 7}})).await;
     assert_eq!(broken["allowed"], true);

@@ -20,7 +20,8 @@ pub fn answer(request: &Request, readers: &Readers, settings: &Settings) -> Admi
     let kind = request.kind.kind.as_str();
     let namespace = request.namespace.clone().unwrap_or_else(|| "default".into());
     let object = placed(object, &namespace);
-    let name = format!("{kind} {namespace}/{}", object.name_any());
+    let own = object.name_any();
+    let name = format!("{kind} {namespace}/{own}");
     let mut world = readers.world();
     // They say nothing about a route, and are most of the world.
     (world.pods, world.endpoint_slices) = Default::default();
@@ -38,7 +39,7 @@ pub fn answer(request: &Request, readers: &Readers, settings: &Settings) -> Admi
         "" => finding.message.clone(),
         remedy => format!("{} ({remedy})", finding.message),
     });
-    warning(response, texts.collect())
+    warning(response, texts.chain(tables.advice(kind, &namespace, &own)).collect())
 }
 
 /// The API server passes these on to `kubectl`; it cuts long ones off.

@@ -274,6 +274,7 @@ impl Balancer {
         let mut up = endpoints.iter().filter(|endpoint| usable(endpoint));
         match (up.next(), up.next(), up.next()) {
             (None, ..) => avoid
+                .filter(|avoid| endpoints.iter().any(|own| Rc::ptr_eq(own, avoid)))
                 .filter(|avoid| avoid.ready_at(now).is_none())
                 .or_else(|| endpoints.iter().find(|endpoint| endpoint.panic_at(now).is_none()))
                 .cloned(),

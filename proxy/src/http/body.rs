@@ -46,6 +46,8 @@ enum Request {
 pub struct Progress {
     /// It turned out to be malformed or ended early: the client's fault, not the server's.
     broken: Cell<bool>,
+    /// All of it has come.
+    whole: Cell<bool>,
     /// When something last passed. `None` unless somebody asks: a clock is not read for nothing.
     moved: Cell<Option<Instant>>,
     /// Made at a body's first pause, once: what arrives in one piece does without.
@@ -62,6 +64,10 @@ struct Pause {
 impl Progress {
     pub fn is_broken(&self) -> bool {
         self.broken.get()
+    }
+
+    pub fn is_whole(&self) -> bool {
+        self.whole.get()
     }
 
     /// From now on, moments are written down.
@@ -84,9 +90,13 @@ impl Progress {
             Poll::Ready(Some(Ok(frame))) => {
                 clean_trailers(frame);
                 self.resume();
+                self.whole.set(body.is_end_stream());
             }
             Poll::Ready(Some(Err(_))) => self.broken.set(true),
-            Poll::Ready(None) => self.resume(),
+            Poll::Ready(None) => {
+                self.resume();
+                self.whole.set(true);
+            }
             Poll::Pending if body.size_hint().exact().is_some() && self.has_paused(cx) => {
                 self.broken.set(true);
                 return Poll::Ready(Some(Err(Error::Idle)));

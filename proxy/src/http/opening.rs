@@ -25,6 +25,11 @@ impl Arrival {
     pub fn is_broken(&self) -> bool {
         self.progress.as_ref().is_some_and(|progress| progress.is_broken())
     }
+
+    /// The client has nothing more to say.
+    pub fn is_whole(&self) -> bool {
+        self.progress.as_ref().is_none_or(|progress| progress.is_whole())
+    }
 }
 
 pub fn receive(req: Request<Incoming>) -> (Request<RequestBody>, Arrival) {

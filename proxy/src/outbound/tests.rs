@@ -373,6 +373,60 @@ fn an_endpoint_that_keeps_failing_is_set_aside() {
     });
 }
 
+/// A rule for `/in-time`, which has so long; and an endpoint that fails once is set aside for a minute.
+fn in_time(limit: Duration) -> Lookup {
+    let mut in_time = rule("web");
+    in_time.matches =
+        vec![RequestMatch { path: PathMatch::Exact("/in-time".into()), ..RequestMatch::default() }];
+    in_time.timeouts.request = Some(limit);
+    let mut http1 = http(vec![in_time, rule("web")]);
+    let backoff = Backoff { min: Duration::from_secs(60), max: Duration::from_secs(60), jitter: 0.0 };
+    http1.failure_accrual = Some(FailureAccrual { max_failures: 1, backoff });
+    Lookup::Policy(Arc::new(Policy { meta: meta("Service", "web"), protocol: Protocol::Http1(http1) }))
+}
+
+/// The endpoint waits for the rest as we do.
+#[test]
+fn a_client_that_takes_too_long_is_no_failure_of_the_endpoint() {
+    run(async {
+        let origin = Origin::start(OK).await;
+        let mesh = Mesh::start(origin.addr).await;
+        mesh.outbound.send_replace(in_time(Duration::from_millis(50)));
+        let mut client = TcpStream::connect(mesh.app).await.unwrap();
+        let part = b"POST /in-time HTTP/1.1\r\nHost: web\r\ncontent-length: 9\r\n\r\npart";
+        client.write_all(part).await.unwrap();
+        let response = read_response(&mut client).await;
+        assert_eq!(status(&response), 504, "{response}");
+        assert_eq!(status(&exchange(mesh.app, GET).await), 200);
+    });
+}
+
+/// It has hung for one request; then it is asked again only because there is no other, and a second later at the earliest.
+#[test]
+fn an_endpoint_that_does_not_answer_in_time_has_failed() {
+    run(async {
+        let origin = Origin::with(|mut socket, got| async move {
+            let mut piece = [0; 1_024];
+            while let Ok(n @ 1..) = socket.read(&mut piece).await {
+                got.push(&piece[..n]);
+                if piece.starts_with(b"GET /in-time") {
+                    std::future::pending::<()>().await;
+                }
+                socket.write_all(OK.as_bytes()).await.unwrap();
+            }
+        })
+        .await;
+        let mesh = Mesh::start(origin.addr).await;
+        mesh.outbound.send_replace(in_time(Duration::from_millis(500)));
+        let start = Instant::now();
+        let response = exchange(mesh.app, b"GET /in-time HTTP/1.1\r\nHost: web\r\n\r\n").await;
+        assert_eq!(status(&response), 504, "{response}");
+        exchange(mesh.app, GET).await;
+        let (took, asked) = (start.elapsed(), origin.text().contains("GET / "));
+        assert!(!asked || took >= Duration::from_secs(1), "asked again after {took:?}");
+    });
+}
+
 /// Row R15.
 #[test]
 fn when_all_are_set_aside_they_are_asked_again_soon() {

@@ -108,14 +108,15 @@ impl Exchange<'_> {
         }
         let (mut retries, mut avoid) = (0, None);
         let outcome = loop {
+            let until = self.until(deadline);
             let outcome = match &self.rule.retry {
                 // Boxed: few rules have it, and every request's future would be larger.
                 Some(retry) if !retry.grpc_codes.is_empty() => {
-                    Box::pin(self.once_with_status(req, found, again.as_ref(), &mut avoid, deadline)).await
+                    Box::pin(self.once_with_status(req, found, again.as_ref(), &mut avoid, until)).await
                 }
                 Some(_) | None => {
-                    let once = pin!(self.once(req, found, &mut avoid));
-                    self.within(deadline, once).await
+                    let once = pin!(self.once(req, found, &mut avoid, until));
+                    self.within(until, once).await
                 }
             };
             if self.arrival.is_broken() {
@@ -205,15 +206,19 @@ impl Exchange<'_> {
         Some(req)
     }
 
-    /// Bounds a try by the request's deadline and its own time.
-    async fn within(
-        &self,
-        deadline: Option<time::Instant>,
-        once: Pin<&mut impl Future<Output = Result<Answered, Lost>>>,
-    ) -> Result<Answered, Lost> {
+    /// When a try that begins now has to be answered: by the request's deadline, and in its own time.
+    fn until(&self, deadline: Option<time::Instant>) -> Option<time::Instant> {
         let per_try = self.rule.retry.as_ref().and_then(|retry| retry.timeout);
         let own = per_try.or(self.rule.timeouts.backend_request).map(|limit| time::Instant::now() + limit);
-        let until = deadline.into_iter().chain(own).min();
+        deadline.into_iter().chain(own).min()
+    }
+
+    /// Bounds a try, also while it waits for an endpoint.
+    async fn within(
+        &self,
+        until: Option<time::Instant>,
+        once: Pin<&mut impl Future<Output = Result<Answered, Lost>>>,
+    ) -> Result<Answered, Lost> {
         match (until, self.rule.timeouts.idle) {
             (None, None) => once.await,
             (Some(until), None) => match time::timeout_at(until, once).await {
@@ -258,16 +263,16 @@ impl Exchange<'_> {
         found: Found,
         again: Option<&Again>,
         avoid: &mut Option<Rc<Endpoint>>,
-        deadline: Option<time::Instant>,
+        until: Option<time::Instant>,
     ) -> Result<Answered, Lost> {
         let once = pin!(async {
-            let answered = self.once(req, found, avoid).await?;
+            let answered = self.once(req, found, avoid, until).await?;
             match again.is_some_and(Again::is_whole) && answered.may_end_at_once() {
-                true => answered.begin().await,
+                true => answered.begin(avoid, until).await,
                 false => Ok(answered),
             }
         });
-        self.within(deadline, once).await
+        self.within(until, once).await
     }
 
     fn respond(

@@ -25,7 +25,6 @@ use hyper::body::Incoming;
 use std::{
     pin::{Pin, pin},
     rc::Rc,
-    time::Duration,
 };
 use tokio::time;
 
@@ -49,19 +48,28 @@ impl Answered {
             && grpc_status(self.res.headers()).is_none()
     }
 
-    /// Waits for the beginning of the body.
-    pub(super) async fn begin(mut self) -> Result<Answered, Lost> {
-        match self.res.body_mut().frame().await.transpose() {
-            Ok(first) => {
+    /// Waits for the beginning of the body, `until` then.
+    pub(super) async fn begin(
+        mut self,
+        avoid: &mut Option<Rc<Endpoint>>,
+        until: Option<time::Instant>,
+    ) -> Result<Answered, Lost> {
+        let first = self.res.body_mut().frame();
+        let first = match until {
+            Some(until) => time::timeout_at(until, first).await.map_err(|_| Kind::RequestTimeout),
+            None => Ok(first.await),
+        };
+        let kind = match first.map(Option::transpose) {
+            Ok(Ok(first)) => {
                 self.first = first.map(Box::new);
-                Ok(self)
+                return Ok(self);
             }
-            Err(_) => {
-                self.attempt.fail();
-                let backend = Some(self.backend);
-                Err(Lost { kind: Kind::Reset, metrics: self.metrics, backend, answer: None })
-            }
-        }
+            Ok(Err(_)) => Kind::Reset,
+            Err(late) => late,
+        };
+        *avoid = Some(self.attempt.endpoint().clone());
+        self.attempt.fail();
+        Err(Lost { kind, metrics: self.metrics, backend: Some(self.backend), answer: None })
     }
 
     pub(super) fn wants_retry(&self, retry: &Retry) -> bool {
@@ -80,12 +88,14 @@ pub(super) struct Lost {
 }
 
 impl Exchange<'_> {
-    /// One try. A request that no server has seen is offered to further endpoints; that is no retry.
+    /// One try. A request that no server has seen is offered to further endpoints; that is no retry. An endpoint that has it and
+    /// does not answer `until` then has failed, unless the client still speaks.
     pub(super) async fn once(
         &self,
         req: &mut Request<RequestBody>,
         found: Found,
         avoid: &mut Option<Rc<Endpoint>>,
+        until: Option<time::Instant>,
     ) -> Result<Answered, Lost> {
         let Some(backend) = self.rule.backend() else { return Err(self.unsent(Kind::NoBackend)) };
         let lost = |kind, metrics: &Rc<HttpMetrics>| Lost {
@@ -123,7 +133,8 @@ impl Exchange<'_> {
             let mut attempt = endpoint.begin();
             let sent = {
                 let sent = pin!(endpoint.pool.send(version, req));
-                bounded(backend.timeout, sent).await
+                let own = backend.timeout.map(|limit| attempt.start() + limit);
+                bounded(own.into_iter().chain(until).min(), sent).await
             };
             offers += 1;
             let failed = match sent {
@@ -150,9 +161,10 @@ impl Exchange<'_> {
             if connect {
                 endpoint.connect_failed(time::Instant::now(), kind);
                 drop(attempt);
-            } else if !self.arrival.is_broken() {
+            } else if !self.arrival.is_broken() && (kind != Kind::RequestTimeout || self.arrival.is_whole()) {
                 attempt.fail();
             }
+            *avoid = Some(endpoint);
             match (returned, spare) {
                 (true, _) => {}
                 (false, Some(head)) if unsent || self.may_repeat(kind, &mut repeated, &head.method) => {
@@ -163,7 +175,6 @@ impl Exchange<'_> {
             if balancer.is_fixed() || !(balancer.may_wait(&mut patience) || offers < MAX_OFFERS) {
                 return Err(lost(kind, &metrics));
             }
-            *avoid = Some(endpoint);
         }
     }
 
@@ -221,10 +232,10 @@ pub(super) fn head_of<B>(req: &Request<B>) -> Parts {
 }
 
 async fn bounded<T>(
-    limit: Option<Duration>,
+    until: Option<time::Instant>,
     sent: Pin<&mut impl Future<Output = Result<T, Failed>>>,
 ) -> Result<T, Failed> {
-    let Some(limit) = limit else { return sent.await };
+    let Some(until) = until else { return sent.await };
     let late = Failed { kind: Kind::RequestTimeout, unsent: false, returned: false, connect: false };
-    time::timeout(limit, sent).await.unwrap_or(Err(late))
+    time::timeout_at(until, sent).await.unwrap_or(Err(late))
 }

@@ -24,9 +24,9 @@ pub fn start(config: &Config, ready: &Ready, worker: &Worker) -> watch::Receiver
     let worker = worker.clone();
     task::spawn_local(async move {
         let (publish_anchors, anchors) = watch::channel(anchors::first(&settings.trust_anchors).await);
-        let signer = channel::anonymous(&signer, anchors.clone(), &worker);
+        let connect = channel::anonymous(&signer, anchors.clone(), &worker);
         let follow = anchors::follow(settings.trust_anchors.clone(), publish_anchors);
-        tokio::join!(follow, renewal::run(settings, signer, anchors, publish, block));
+        tokio::join!(follow, renewal::run(settings, connect, anchors, publish, block));
     });
     credentials
 }
@@ -60,6 +60,11 @@ struct Issued {
 }
 
 impl Issued {
+    /// Whether it chains to the first of the trust anchors: while they are changed, that is the one to stay.
+    fn is_under_first(&self, anchors: &anchors::Anchors, name: &str) -> bool {
+        self.material.with_roots(anchors.first.clone()).verify(name).is_ok()
+    }
+
     fn life(&self, now: SystemTime) -> Duration {
         self.expires.duration_since(now).unwrap_or_default()
     }

@@ -52,26 +52,29 @@ pub fn channel(
     credentials: watch::Receiver<Option<Arc<Credentials>>>,
     worker: &Worker,
 ) -> Channel {
-    lazy(service, Trust::Credentials(credentials), worker)
+    lazy(Connector::new(service, Trust::Credentials(credentials)), worker)
 }
 
-/// A channel without a certificate of ours, to ask for the first one.
-pub fn anonymous(service: &Service, anchors: watch::Receiver<Anchors>, worker: &Worker) -> Channel {
-    lazy(service, Trust::Anchors(anchors), worker)
+/// Channels without a certificate of ours, to ask for one.
+pub fn anonymous(
+    service: &Service,
+    anchors: watch::Receiver<Anchors>,
+    worker: &Worker,
+) -> impl Fn() -> Channel {
+    let connector = Connector::new(service, Trust::Anchors(anchors));
+    let worker = worker.clone();
+    move || lazy(connector.clone(), &worker)
 }
 
-fn lazy(service: &Service, trust: Trust, worker: &Worker) -> Channel {
-    let channel = Endpoint::from_shared(format!("http://{}", service.addr))
+fn lazy(connector: Connector, worker: &Worker) -> Channel {
+    let addr = connector.service.addr.to_string();
+    let channel = Endpoint::from_shared(format!("http://{addr}"))
         .expect("a host that was parsed is an authority")
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
         .keep_alive_while_idle(true)
-        .connect_with_connector_lazy(Connector {
-            service: service.clone(),
-            trust,
-            complaint: Arc::default(),
-        });
-    Channel::new(channel, &service.addr.to_string(), worker)
+        .connect_with_connector_lazy(connector);
+    Channel::new(channel, &addr, worker)
 }
 
 #[derive(Clone)]
@@ -110,6 +113,10 @@ impl tower_service::Service<Uri> for Connector {
 }
 
 impl Connector {
+    fn new(service: &Service, trust: Trust) -> Connector {
+        Connector { service: service.clone(), trust, complaint: Arc::default() }
+    }
+
     async fn connect(&self) -> io::Result<Box<dyn Io>> {
         let HostPort { host, port } = &self.service.addr;
         let tls = match &self.service.security {

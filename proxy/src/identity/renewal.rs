@@ -22,10 +22,14 @@ const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// What clocks are set back by without harm: certificates are made valid from a little before their making.
 const SET_BACK: Duration = Duration::from_secs(10);
 
-/// Runs for the process's life. `block` holds readiness until the first certificate.
+/// A signer that has failed so often in a row is left, and the next connection may find another.
+const TRIES: u32 = 3;
+
+/// Runs for the process's life. `connect` makes a connection to a signer: one for each certificate, since they are far apart. `block`
+/// holds readiness until the first certificate.
 pub async fn run(
     config: config::Identity,
-    signer: Channel,
+    connect: impl Fn() -> Channel,
     mut anchors: watch::Receiver<Anchors>,
     publish: watch::Sender<Option<Arc<Credentials>>>,
     block: Block,
@@ -36,14 +40,24 @@ pub async fn run(
     let mut issued: Option<Issued> = None;
     let mut made = SystemTime::now();
     let mut due = made;
+    let (mut signer, mut failures) = (None, 0);
+    // Certificates in a row that are not under the first trust anchor.
+    let mut early = 0;
     loop {
         tokio::select! {
             () = sleep_until(due, made) => {
                 let trusted = anchors.borrow().clone();
-                match renew(&config, &signer, &trusted).await {
+                match renew(&config, signer.get_or_insert_with(&connect), &trusted).await {
                     Ok((new, credentials)) => {
                         let now = SystemTime::now();
                         (made, due) = (now, now + renewal(new.life(now), &config));
+                        (signer, failures) = (None, 0);
+                        if new.is_under_first(&trusted, &config.name) {
+                            early = 0;
+                        } else {
+                            due = due.min(now + too_early(early, &config));
+                            early += 1;
+                        }
                         info!(identity = %config.name, life_s = new.life(now).as_secs(), "certificate issued");
                         publish.send_replace(Some(Arc::new(credentials)));
                         issued = Some(new);
@@ -58,6 +72,10 @@ pub async fn run(
                         });
                         made = SystemTime::now();
                         due = made + backoff.delay(fastrand::f64());
+                        failures += 1;
+                        if failures % TRIES == 0 {
+                            signer = None;
+                        }
                     }
                 }
             }
@@ -69,10 +87,11 @@ pub async fn run(
                 if let Err(error) = old.material.verify(&config.name) {
                     warn!(%error, "our certificate does not chain to the new trust anchors; renewing");
                     due = SystemTime::now();
-                } else if old.material.with_roots(trusted.first.clone()).verify(&config.name).is_err() {
-                    // The anchors are being rotated: the old one goes when nobody's certificate is under it any more. Asked for
-                    // once, and not by all proxies at once; should we have been too early, the next renewal mends it.
+                } else if !old.is_under_first(&trusted, &config.name) {
+                    // The anchors are being rotated: the old one goes when nobody's certificate is under it any more. Not asked for
+                    // by all proxies at once.
                     info!("our certificate is not under the first trust anchor; renewing soon");
+                    early = 0;
                     due = due.min(SystemTime::now() + config.min_refresh.mul_f64(fastrand::f64()));
                 }
                 match Credentials::new(&config.name, old, &trusted) {
@@ -92,6 +111,13 @@ async fn renew(
     let issued = certify(config, signer, anchors.roots.clone()).await?;
     let credentials = Credentials::new(&config.name, &issued, anchors)?;
     Ok((issued, credentials))
+}
+
+/// When to ask again for a certificate under the first trust anchor, after so many that were not: the signer that was asked may not have
+/// heard yet. Ever more seldom, as whoever brings an issuer of their own may have their anchors in any order.
+fn too_early(before: u32, config: &config::Identity) -> Duration {
+    let base = config.min_refresh.max(Duration::from_secs(1)) * 2u32.pow(before.min(10));
+    base.mul_f64(3.0 + 3.0 * fastrand::f64())
 }
 
 /// Renew after 70 % of what is left, within the configured bounds, and in any case before the end.

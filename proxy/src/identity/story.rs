@@ -19,7 +19,10 @@ use std::{
     future::Future,
     net::SocketAddr,
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::{Duration, SystemTime},
 };
 use tokio::{
@@ -216,6 +219,48 @@ fn a_new_first_anchor_asks_for_a_certificate_under_it() {
         answer.send(sign(&old, &request, HOUR)).unwrap();
         credentials.changed().await.unwrap();
         assert!(story.asked.try_recv().is_err());
+        let (request, answer) = story.asked().await;
+        credentials.mark_unchanged();
+        answer.send(sign(&new, &request, HOUR)).unwrap();
+        credentials.changed().await.unwrap();
+    });
+}
+
+/// Passes connections on to the signer, and counts them.
+async fn relay(signer: SocketAddr) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (addr, connections) = (listener.local_addr().unwrap(), Arc::<AtomicUsize>::default());
+    let counted = connections.clone();
+    task::spawn_local(async move {
+        loop {
+            let (mut client, _) = listener.accept().await.unwrap();
+            counted.fetch_add(1, Relaxed);
+            let mut signer = TcpStream::connect(signer).await.unwrap();
+            task::spawn_local(async move { tokio::io::copy_bidirectional(&mut client, &mut signer).await });
+        }
+    });
+    (addr, connections)
+}
+
+/// One replica of several may be cut off from the API server: the next connection may find another.
+#[test]
+fn a_signer_that_keeps_failing_is_left_for_another() {
+    tell(|mut story| async move {
+        let ca = Authority::default();
+        story.write("anchors.pem", &ca.pem());
+        story.write("token", "token");
+        let (addr, connections) = relay(story.signer).await;
+        story.signer = addr;
+        let mut credentials = story.start();
+        for _ in 0..3 {
+            let (_, answer) = story.asked().await;
+            assert_eq!(connections.load(Relaxed), 1);
+            answer.send(Err(Status::unavailable("cut off"))).unwrap();
+        }
+        let (request, answer) = story.asked().await;
+        assert_eq!(connections.load(Relaxed), 2);
+        answer.send(sign(&ca, &request, HOUR)).unwrap();
+        credentials.wait_for(Option::is_some).await.unwrap();
     });
 }
 

@@ -14,6 +14,7 @@ use kube::{
 };
 use mesh_api::names;
 use mesh_tests::wait;
+use serde_json::json;
 
 /// How often a story repeats what may go wrong by chance: as often as a release wants it, or once or twice.
 fn times(long: usize, short: usize) -> usize {
@@ -136,6 +137,24 @@ fn the_operator_is_rolled_and_its_leader_deleted_and_no_request_fails() {
         for pod in place.pods("app=shop").await {
             assert!(mesh::is_meshed(&pod), "{pod:#?}");
         }
+        // One that loses the Lease, as when the API server was away for a while, and lives on: proxies report to the other.
+        let leader = wait::until("a leader", SOON, async || holder().await.ok_or("none")).await;
+        let replicas = pods.list(&ListParams::default()).await.unwrap().items;
+        let stays = |pod: &&Pod| pod.metadata.deletion_timestamp.is_none() && pod.name_any() != leader;
+        let other = replicas.iter().find(stays).unwrap().name_any();
+        let lease = json!({ "spec": { "holderIdentity": other } });
+        leases.patch(names::OPERATOR, &PatchParams::default(), &Patch::Merge(lease)).await.unwrap();
+        wait::until("the other to hear of every proxy", SOON, async || {
+            let list = shop.mesh.cli(&["identity", "list", "-n", &place.namespace]).await;
+            match holder().await.as_ref() == Some(&other)
+                && list.contains("client")
+                && !list.contains("unknown")
+            {
+                true => Ok(()),
+                false => Err(list),
+            }
+        })
+        .await;
         shop.mesh.install(&[]).await;
         let left = pods.list(&ListParams::default()).await.unwrap();
         assert!(!left.items.is_empty());

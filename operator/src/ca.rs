@@ -26,7 +26,7 @@ use std::{
 use time::OffsetDateTime;
 
 /// Clocks of other machines may lag by this much.
-const CLOCK_SKEW: Duration = Duration::from_secs(20);
+pub(crate) const CLOCK_SKEW: Duration = Duration::from_secs(20);
 
 /// An issuer that is ready to sign, with what proxies must trust to believe it. Holds a private key: deliberately without
 /// `Debug` of it.
@@ -34,6 +34,7 @@ pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     /// The issuer first, then what leads from it to a root.
     chain: Vec<CertificateDer<'static>>,
+    /// The end of the chain's first to end.
     issuer_ends: SystemTime,
     anchors_pem: String,
     anchors_end: SystemTime,
@@ -68,7 +69,9 @@ pub struct Leaf {
 /// Why nothing was signed.
 #[derive(Debug, thiserror::Error)]
 pub enum SignError {
-    #[error("the issuer's certificate has expired (restart the operator to make a new one)")]
+    #[error(
+        "the issuer's certificate has expired (an operator that starts renews its own; one of your own is renewed where it is made)"
+    )]
     IssuerExpired,
     #[error("signing failed: {0}")]
     Signing(#[from] rcgen::Error),
@@ -91,7 +94,7 @@ impl Authority {
         let authority = Authority {
             issuer: Issuer::from_ca_cert_der(issuer, key)
                 .context("the issuer's certificate cannot be read")?,
-            issuer_ends: keys::ends(&keys.issuer_pem)?,
+            issuer_ends: keys::first_end(&chain)?,
             chain,
             anchors_pem: keys.anchors_pem.clone(),
             anchors_end: keys::ends(&keys.anchors_pem)?,

@@ -34,6 +34,7 @@ use crate::{
     edges::Edges,
     grpc::{Certificates, Door, Told},
     listen::listen,
+    standing::Standing,
     telemetry,
     world::{Source, stores::Readers},
 };
@@ -70,6 +71,7 @@ pub struct Cluster {
     authority: watch::Receiver<Arc<Authority>>,
     /// Whether this replica writes.
     hold: watch::Sender<bool>,
+    standing: watch::Sender<Standing>,
     /// True from SIGTERM on.
     leaving: watch::Sender<bool>,
     readers: Readers,
@@ -95,7 +97,9 @@ impl Cluster {
         let mut tasks = JoinSet::new();
         let listener = listen(config.admin_addr, "--admin-addr").await?;
         let known = Arc::<OnceLock<_>>::default();
-        let admin = admin::Admin { ready, holding, tables, certificates, authority: known.clone() };
+        let (stand, standing) = watch::channel(Standing::default());
+        let authority = known.clone();
+        let admin = admin::Admin { ready, holding, standing, tables, certificates, authority };
         tasks.spawn(async {
             if let Err(error) = admin::serve(listener, admin).await {
                 tracing::error!(%error, "the admin server has ended");
@@ -120,6 +124,7 @@ impl Cluster {
             store,
             authority,
             hold,
+            standing: stand,
             leaving: watch::Sender::default(),
             readers,
             served: watch::Sender::default(),
@@ -146,6 +151,7 @@ impl Cluster {
             door: Door::Tls(listener, tls),
             cluster: "kubernetes".into(),
             login: Login::cluster(self.client.clone()),
+            standing: self.standing.subscribe(),
         })
     }
 
@@ -189,7 +195,8 @@ impl Cluster {
         };
         self.tasks.spawn(duties.run());
         let (client, namespace) = (self.client.clone(), config.namespace.clone());
-        let lease = lease::run(client, namespace, names::OPERATOR, me, self.hold.clone(), stop);
+        let (hold, standing) = (self.hold.clone(), self.standing.clone());
+        let lease = lease::run(client, namespace, names::OPERATOR, me, hold, standing, stop);
         self.lease = Some(tokio::spawn(lease));
         Ok(())
     }

@@ -6,6 +6,7 @@ use crate::{
     ca::Authority,
     config::Config,
     grpc::Door,
+    standing::Standing,
     tokens::Tokens,
     world::{Batch, Source, manifests},
 };
@@ -26,6 +27,8 @@ pub struct Edges {
     pub cluster: String,
     /// Who may read the API.
     pub login: Login,
+    /// Our place among the replicas.
+    pub standing: watch::Receiver<Standing>,
 }
 
 impl Edges {
@@ -58,6 +61,7 @@ impl Edges {
             door: Door::Plain(listener),
             cluster: "standalone".into(),
             login: Login::Open,
+            standing: watch::channel(Standing::default()).1,
         })
     }
 }

@@ -17,12 +17,13 @@ mod topics;
 mod workload;
 
 pub use admission::Streams;
+pub(crate) use connection::Leave;
 pub(crate) use door::handshakes;
 pub use door::{Caller, Door};
 pub use identity::Certifier;
 pub use refusal::Certificates;
 
-use crate::{accounts::Accounts, ca::Authority};
+use crate::{accounts::Accounts, ca::Authority, standing::Standing};
 use axum::Router;
 use futures_util::{Stream, StreamExt};
 use linkerd2_proxy_api::identity::identity_server::IdentityServer;
@@ -70,7 +71,7 @@ pub fn services(
     asked_for: Arc<Certificates>,
     streams: Arc<Streams>,
     stop: watch::Receiver<bool>,
-) -> (Routes, Told) {
+) -> (Router, Told) {
     let settings = tables.borrow().settings().clone();
     let certifier = Certifier::new(authority, accounts, settings.identities(), asked_for);
     let endpoints = Topics::new(tables.clone(), streams.clone(), stop.clone());
@@ -83,25 +84,34 @@ pub fn services(
         .merge(destination::routes(endpoints, profiles))
         .merge(outbound::routes(outbound))
         .merge(inbound::routes(inbound));
-    (routes.into(), told)
+    (routes, told)
 }
 
 /// Serves until `stop` is true, then lets what is under way end.
-pub async fn serve(door: Door, routes: Routes, stop: watch::Receiver<bool>) {
+pub async fn serve(
+    door: Door,
+    routes: Router,
+    standing: watch::Receiver<Standing>,
+    stop: watch::Receiver<bool>,
+) {
     match door {
         Door::Plain(listener) => {
             let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-            accept(incoming, routes.into_axum_router(), stop).await;
+            accept(incoming, routes, standing, stop).await;
         }
         Door::Tls(listener, config) => {
             let incoming = door::handshakes(listener, config, CONNECTIONS_PER_HOST);
-            accept(incoming, door::guarded(routes), stop).await;
+            accept(incoming, door::guarded(routes), standing, stop).await;
         }
     }
 }
 
-async fn accept<T>(incoming: impl Stream<Item = io::Result<T>>, routes: Router, stop: watch::Receiver<bool>)
-where
+async fn accept<T>(
+    incoming: impl Stream<Item = io::Result<T>>,
+    routes: Router,
+    standing: watch::Receiver<Standing>,
+    stop: watch::Receiver<bool>,
+) where
     T: Connected + AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut connections = JoinSet::new();
@@ -112,7 +122,10 @@ where
             tokio::select! {
                 () = &mut stopped => break,
                 io = incoming.next() => match io {
-                    Some(Ok(io)) => drop(connections.spawn(connection::drive(io, routes.clone(), stop.clone()))),
+                    Some(Ok(io)) => {
+                        let driven = connection::drive(io, routes.clone(), standing.clone(), stop.clone());
+                        connections.spawn(driven);
+                    }
                     Some(Err(error)) => tracing::debug!(%error, "a connection was not accepted"),
                     None => break,
                 },

@@ -13,6 +13,7 @@ pub mod listen;
 pub mod random;
 pub mod rate;
 mod spelling;
+pub mod standing;
 pub mod telemetry;
 pub mod tokens;
 pub mod world;

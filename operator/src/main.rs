@@ -144,7 +144,7 @@ async fn start(
 
     let api_config = api_config(config, edges.cluster);
     let authority = edges.authority.clone();
-    let (metrics, spans) = telemetry::otlp_services(store.clone(), tables.clone());
+    let telemetry = telemetry::otlp_routes(store.clone(), tables.clone(), edges.standing.clone());
     let streams = Arc::new(grpc::Streams::default());
     let (routes, told) = {
         // What wakes a stream is best on its thread.
@@ -158,8 +158,8 @@ async fn start(
             stop.clone(),
         )
     };
-    let routes = routes.add_service(metrics).add_service(spans);
-    let serving = proxies.spawn(grpc::serve(edges.door, routes, stop.clone()));
+    let serving =
+        proxies.spawn(grpc::serve(edges.door, routes.merge(telemetry), edges.standing, stop.clone()));
     let (telemetry, login) = (store.clone(), edges.login);
     let state = api::State { tables, telemetry, streams, authority, login, config: api_config };
     let api = api::serve(http_listener, state);

@@ -21,7 +21,7 @@ pub use label::{Label, Metric};
 pub use metrics::{Dropped, Labels, Limits, Proxy, Row, SILENT_AFTER_MS, SPARK_STEPS, Snapshot};
 pub use otlp::Rejected;
 pub use sample::{BUCKETS, Sample, bucket_of};
-pub use service::{Otlp, otlp_services};
+pub use service::{Otlp, otlp_routes};
 pub use traces::{Origin, Span, SpanId, Trace, TraceId, hex, parse_trace_id};
 
 use crate::rate::{Limiter, Peer};

@@ -52,7 +52,6 @@ pub struct Endpoint {
     pub workload: String,
     pub service_account: String,
     pub zone: Option<String>,
-    pub node: Option<String>,
 }
 
 impl Endpoint {
@@ -76,7 +75,6 @@ impl Endpoint {
             workload: pod.workload.clone(),
             service_account: pod.service_account.clone(),
             zone: pod.zone.clone(),
-            node: pod.node.clone(),
         }
     }
 
@@ -92,7 +90,6 @@ impl Endpoint {
             workload: String::new(),
             service_account: String::new(),
             zone: None,
-            node: None,
         }
     }
 }
@@ -239,7 +236,6 @@ pub(crate) fn resolve<'a>(
             Whose::Unknown => continue,
         };
         resolved.zone = endpoint.zone.clone().or(resolved.zone);
-        resolved.node = endpoint.node_name.clone().or(resolved.node);
         endpoints.insert(addr, Box::new(resolved));
     }
     if ready.is_empty() { ending } else { ready }

@@ -40,9 +40,11 @@ impl Keys {
         })
     }
 
-    /// Whether the issuer ends soon.
+    /// Whether the issuer ends soon, and a new one would not: none outlives the root.
     pub fn is_due(&self, now: SystemTime) -> anyhow::Result<bool> {
-        Ok(ends(&self.issuer_pem).context("reading the issuer's certificate")? <= now + ISSUER_RENEW)
+        let issuer = ends(&self.issuer_pem).context("reading the issuer's certificate")?;
+        let root = ends(&self.anchors_pem).context("reading the root")?;
+        Ok(issuer <= now + ISSUER_RENEW && issuer < root)
     }
 
     /// The same roots with a new issuer.
@@ -116,8 +118,17 @@ fn first(pem: &str) -> anyhow::Result<CertificateDer<'static>> {
 
 /// When the first certificate of a text ends.
 pub(super) fn ends(pem: &str) -> anyhow::Result<SystemTime> {
-    let der = first(pem)?;
-    let (_, cert) = x509_parser::parse_x509_certificate(&der).context("not a certificate")?;
+    end(&first(pem)?)
+}
+
+/// When a chain is no longer whole.
+pub(super) fn first_end(chain: &[CertificateDer<'_>]) -> anyhow::Result<SystemTime> {
+    let ends = chain.iter().map(end).collect::<anyhow::Result<Vec<_>>>()?;
+    ends.into_iter().min().context("no certificate in it")
+}
+
+fn end(der: &CertificateDer<'_>) -> anyhow::Result<SystemTime> {
+    let (_, cert) = x509_parser::parse_x509_certificate(der).context("not a certificate")?;
     let seconds = u64::try_from(cert.validity().not_after.timestamp()).context("ends before 1970")?;
     Ok(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
 }

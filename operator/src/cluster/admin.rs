@@ -1,6 +1,6 @@
 //! `/live`, `/ready` and `/metrics`, for kubelet and for whoever scrapes. Reads only.
 
-use crate::{ca::Authority, grpc::Certificates, listen};
+use crate::{ca::Authority, grpc::Certificates, listen, standing::Standing};
 use axum::{Router, extract::State, http::StatusCode, routing::get};
 use mesh_policy::Tables;
 use std::{
@@ -14,6 +14,7 @@ pub struct Admin {
     /// True once there is a world, and until we stop.
     pub ready: watch::Receiver<bool>,
     pub holding: watch::Receiver<bool>,
+    pub standing: watch::Receiver<Standing>,
     pub tables: watch::Receiver<Arc<Tables>>,
     pub certificates: Arc<Certificates>,
     /// None before the API server has answered.
@@ -41,6 +42,11 @@ async fn metrics(State(admin): State<Admin>) -> String {
     let meshed = tables.pods().iter().filter(|pod| pod.meshed).count();
     let rows = [
         ("mesh_operator_leader", "Whether this replica writes.", usize::from(*admin.holding.borrow())),
+        (
+            "mesh_operator_cut_off",
+            "Whether the API server has not answered this replica for 90 s.",
+            usize::from(admin.standing.borrow().cut_off),
+        ),
         ("mesh_operator_pods", "Pods with an address.", tables.pods().len()),
         ("mesh_operator_meshed_pods", "Pods that run a proxy of this mesh.", meshed),
         ("mesh_operator_findings", "What is wrong with the configuration.", tables.diagnostics().len()),

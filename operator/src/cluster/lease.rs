@@ -1,5 +1,6 @@
 //! Which replica writes: the holder of a Lease. Whoever reads, signs and injects needs none.
 
+use crate::standing::Standing;
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
     apimachinery::pkg::apis::meta::v1::MicroTime,
@@ -25,6 +26,8 @@ const LOOK: Duration = Duration::from_secs(2);
 const AGAIN: Duration = Duration::from_secs(1);
 /// One question to the API server.
 const TIMEOUT: Duration = Duration::from_secs(3);
+/// Without an answer for so long, we are cut off. Longer than the API server takes to start again.
+const CUT_OFF: Duration = Duration::from_secs(90);
 
 /// Keeps asking for the Lease, and tells whether we hold it, until `stop`; then gives it back, which takes `TIMEOUT` at most.
 pub async fn run(
@@ -33,11 +36,12 @@ pub async fn run(
     name: &'static str,
     me: String,
     holding: watch::Sender<bool>,
+    standing: watch::Sender<Standing>,
     mut stop: watch::Receiver<bool>,
 ) {
     let api: Api<Lease> = Api::namespaced(client, &namespace);
     tokio::select! {
-        () = keep(&api, name, &me, &holding) => {}
+        () = keep(&api, name, &me, &holding, &standing) => {}
         _ = stop.wait_for(|stop| *stop) => {}
     }
     if !holding.send_replace(false) {
@@ -54,19 +58,42 @@ pub async fn run(
 
 /// Whatever the API server does, and however long it takes: we hold the Lease until `HOLD` after we sent the last renewal that
 /// succeeded, and no longer.
-async fn keep(api: &Api<Lease>, name: &str, me: &str, holding: &watch::Sender<bool>) {
+async fn keep(
+    api: &Api<Lease>,
+    name: &str,
+    me: &str,
+    holding: &watch::Sender<bool>,
+    standing: &watch::Sender<Standing>,
+) {
     let mut seen = Seen::default();
+    let mut answered = Instant::now();
     let mut until = None;
     let mut pause = Duration::ZERO;
     loop {
         tokio::select! {
             biased;
             () = expiry(until) => (until, pause) = (None, Duration::ZERO),
-            (sent, holds) = ask(api, name, me, &mut seen, pause) => match holds {
-                Some(true) => (until, pause) = (Some(sent + HOLD), RENEW),
-                Some(false) => (until, pause) = (None, LOOK),
-                None => pause = AGAIN,
-            },
+            (sent, turn) = ask(api, name, me, &mut seen, pause) => {
+                match turn {
+                    Ok(Turn::Holds) => (until, pause) = (Some(sent + HOLD), RENEW.saturating_sub(sent.elapsed())),
+                    Ok(Turn::Waits | Turn::Late) => (until, pause) = (None, LOOK),
+                    Err(_) => pause = AGAIN,
+                }
+                if !turn.as_ref().is_err_and(is_silent) {
+                    answered = Instant::now();
+                }
+                let cut_off = answered.elapsed() > CUT_OFF;
+                standing.send_if_modified(|now| {
+                    let elsewhere = match turn {
+                        Ok(Turn::Holds) => false,
+                        Ok(Turn::Waits) => true,
+                        // While nobody says who writes, it is who it was.
+                        Ok(Turn::Late) | Err(_) => now.elsewhere,
+                    };
+                    let next = Standing { elsewhere, cut_off };
+                    std::mem::replace(now, next) != next
+                });
+            }
         }
         let holds = until.is_some();
         if holding.send_if_modified(|now| std::mem::replace(now, holds) != holds) {
@@ -82,25 +109,32 @@ async fn expiry(until: Option<Instant>) {
     }
 }
 
-/// Whether the Lease is ours, and when that was asked. `None`: there was no answer.
+/// What became of a turn, and when it began.
 async fn ask(
     api: &Api<Lease>,
     name: &str,
     me: &str,
     seen: &mut Seen,
     pause: Duration,
-) -> (Instant, Option<bool>) {
+) -> (Instant, kube::Result<Turn>) {
     time::sleep(pause).await;
     let sent = Instant::now();
-    let holds = match time::timeout(TIMEOUT, turn(api, name, me, seen)).await {
-        Ok(Ok(holds)) => Some(holds),
-        Ok(Err(error)) => {
-            tracing::debug!(%error, "the Lease could not be asked for");
-            None
-        }
-        Err(_) => None,
-    };
-    (sent, holds)
+    let turn = turn(api, name, me, seen).await;
+    if let Err(error) = &turn {
+        tracing::debug!(%error, "the Lease could not be asked for");
+    }
+    (sent, turn)
+}
+
+/// One question, which is answered in time or not at all.
+async fn in_time<T>(question: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
+    let late = |_| Err(kube::Error::Service("no answer in time".into()));
+    time::timeout(TIMEOUT, question).await.unwrap_or_else(late)
+}
+
+/// Whether nobody has answered who could know.
+fn is_silent(error: &kube::Error) -> bool {
+    !matches!(error, kube::Error::Api(status) if status.code < 500)
 }
 
 /// The Lease as it was when it last changed. Only our own clock counts: those of others may be wrong.
@@ -133,28 +167,37 @@ fn step(spec: &LeaseSpec, seen: &mut Seen, me: &str, now: Instant) -> Step {
     }
 }
 
-/// Whether the Lease is ours after this.
-async fn turn(api: &Api<Lease>, name: &str, me: &str, seen: &mut Seen) -> kube::Result<bool> {
-    let Some(lease) = api.get_opt(name).await? else {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    /// It is ours.
+    Holds,
+    /// It is somebody else's.
+    Waits,
+    /// Somebody has changed it at the same time.
+    Late,
+}
+
+async fn turn(api: &Api<Lease>, name: &str, me: &str, seen: &mut Seen) -> kube::Result<Turn> {
+    let Some(lease) = in_time(api.get_opt(name)).await? else {
         let metadata = ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() };
         let lease = Lease { metadata, spec: Some(claim(&LeaseSpec::default(), me, Timestamp::now())) };
-        return ours(api.create(&PostParams::default(), &lease).await);
+        return written(in_time(api.create(&PostParams::default(), &lease)).await);
     };
     let spec = lease.spec.clone().unwrap_or_default();
     match step(&spec, seen, me, Instant::now()) {
-        Step::Wait => Ok(false),
+        Step::Wait => Ok(Turn::Waits),
         Step::Renew | Step::Take => {
             // Its resource version makes this fail when somebody was faster.
             let lease = Lease { spec: Some(claim(&spec, me, Timestamp::now())), ..lease };
-            ours(api.replace(name, &PostParams::default(), &lease).await)
+            written(in_time(api.replace(name, &PostParams::default(), &lease)).await)
         }
     }
 }
 
-fn ours(written: kube::Result<Lease>) -> kube::Result<bool> {
-    match written {
-        Ok(_) => Ok(true),
-        Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => Ok(false),
+fn written(lease: kube::Result<Lease>) -> kube::Result<Turn> {
+    match lease {
+        Ok(_) => Ok(Turn::Holds),
+        Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => Ok(Turn::Late),
         Err(error) => Err(error),
     }
 }
@@ -227,6 +270,7 @@ mod tests {
     struct Replica {
         server: ApiServer,
         holding: watch::Receiver<bool>,
+        standing: watch::Receiver<Standing>,
         stop: watch::Sender<bool>,
         task: tokio::task::JoinHandle<()>,
     }
@@ -238,10 +282,11 @@ mod tests {
                 .put(LEASES, json!({"metadata": {"name": "mesh-operator", "namespace": "mesh"}, "spec": {}}));
             let (hold, mut holding) = watch::channel(false);
             let (stop, stopped) = watch::channel(false);
-            let task =
-                tokio::spawn(run(server.client(), "mesh".into(), "mesh-operator", "a".into(), hold, stopped));
+            let (stand, standing) = watch::channel(Standing::default());
+            let (client, me) = (server.client(), "a".into());
+            let task = tokio::spawn(run(client, "mesh".into(), "mesh-operator", me, hold, stand, stopped));
             holding.wait_for(|holding| *holding).await.unwrap();
-            Replica { server, holding, stop, task }
+            Replica { server, holding, standing, stop, task }
         }
 
         fn holder(&self) -> Value {
@@ -272,6 +317,41 @@ mod tests {
         replica.server.away(None);
         let lost = replica.holding.wait_for(|holding| !holding);
         assert!(time::timeout(Duration::from_secs(60), lost).await.is_err(), "it was back in time");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_question_that_hangs_does_not_cost_the_lease() {
+        let mut replica = Replica::that_holds().await;
+        // From just before a renewal until its time is over.
+        time::sleep(RENEW - Duration::from_millis(10)).await;
+        replica.server.stall(true);
+        time::sleep(Duration::from_millis(20) + TIMEOUT).await;
+        replica.server.stall(false);
+        let lost = replica.holding.wait_for(|holding| !holding);
+        assert!(time::timeout(Duration::from_secs(60), lost).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_loses_it_knows_that_another_writes_and_who_hears_nothing_that_it_is_cut_off() {
+        let mut replica = Replica::that_holds().await;
+        assert_eq!(*replica.standing.borrow(), Standing::default());
+        let start = Instant::now();
+        replica.server.stall(true);
+        replica.standing.wait_for(|own| own.cut_off).await.unwrap();
+        let took = start.elapsed();
+        assert!(took > CUT_OFF && took < CUT_OFF + 3 * TIMEOUT, "{took:?}");
+        assert!(!replica.standing.borrow().elsewhere, "nobody has said so");
+        let other = json!({"holderIdentity": "b", "renewTime": "2026-01-01T00:00:00.000000Z"});
+        replica
+            .server
+            .put(LEASES, json!({"metadata": {"name": "mesh-operator", "namespace": "mesh"}, "spec": other}));
+        replica.server.stall(false);
+        let mut standing = replica.standing.clone();
+        let heard = standing.wait_for(|own| *own == Standing { elsewhere: true, cut_off: false });
+        heard.await.unwrap();
+        // The other does not renew.
+        standing.wait_for(|own| *own == Standing::default()).await.unwrap();
+        assert_eq!(replica.holder(), "a");
     }
 
     #[tokio::test(start_paused = true)]

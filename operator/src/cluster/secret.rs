@@ -41,6 +41,8 @@ const NEXT_ROOT_KEY: &str = "next.key";
 const TROUBLES: &str = "identity";
 const SPREADING: &str = "spreading";
 const RENEWING: &str = "renewing";
+/// A Secret that cannot be used is looked at again: its certificate may only be too new for our clock.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// Which Secret, and what is made of it.
 #[derive(Clone)]
@@ -115,7 +117,15 @@ impl Store {
     }
 
     async fn read_or_make(&self, now: SystemTime) -> anyhow::Result<Arc<Authority>> {
-        let kept = self.api.get_opt(&self.name).await.context("reading the Secret")?;
+        let mut kept = self.api.get_opt(&self.name).await.context("reading the Secret")?;
+        // The issuer may have ended while nobody was here to renew it.
+        let mut renewal = Ok(false);
+        if let Some(secret) = kept.as_ref().filter(|_| self.ours)
+            && keys(secret)?.is_due(now)?
+        {
+            renewal = self.renew(now).await;
+            kept = self.api.get_opt(&self.name).await.context("reading the Secret again")?;
+        }
         let secret = match kept {
             Some(secret) => secret,
             None if !self.ours => {
@@ -136,7 +146,10 @@ impl Store {
                 }
             }
         };
-        let authority = self.authority(&secret, now)?;
+        let authority = match (self.authority(&secret, now), renewal) {
+            (Err(_), Err(error)) => return Err(error).context("renewing the issuer"),
+            (authority, _) => authority?,
+        };
         self.kept.send_replace(Kept { good: Some(secret), is_gone: false });
         Ok(authority)
     }
@@ -158,23 +171,36 @@ impl Store {
         let config = watcher::Config::default().fields(&fields);
         let mut secrets = pin!(events(self.api.clone(), config));
         let mut listed = false;
-        while let Some(event) = secrets.next().await {
-            // A broken watch is begun again.
-            let Ok(event) = event else { continue };
-            match event {
-                Event::Init => listed = false,
-                Event::InitApply(secret) => {
-                    listed = true;
-                    self.read(secret, &publish);
+        let mut refused = None;
+        loop {
+            let event = tokio::select! {
+                event = secrets.next() => event,
+                () = time::sleep(LOOK_AGAIN), if refused.is_some() => {
+                    refused = refused.and_then(|secret| self.read(secret, true, &publish));
+                    continue;
                 }
-                Event::Apply(secret) => self.read(secret, &publish),
-                Event::InitDone if listed => {}
-                Event::InitDone | Event::Delete(_) => self.miss(),
+            };
+            match event {
+                None => return,
+                // A broken watch is begun again.
+                Some(Err(_)) => {}
+                Some(Ok(Event::Init)) => listed = false,
+                Some(Ok(Event::InitApply(secret))) => {
+                    listed = true;
+                    refused = self.read(secret, false, &publish);
+                }
+                Some(Ok(Event::Apply(secret))) => refused = self.read(secret, false, &publish),
+                Some(Ok(Event::InitDone)) if listed => {}
+                Some(Ok(Event::InitDone | Event::Delete(_))) => {
+                    refused = None;
+                    self.miss();
+                }
             }
         }
     }
 
-    fn read(&self, secret: Secret, publish: &watch::Sender<Arc<Authority>>) {
+    /// Publishes what the Secret holds, or returns it. `again`: what is wrong with it has been said.
+    fn read(&self, secret: Secret, again: bool, publish: &watch::Sender<Arc<Authority>>) -> Option<Secret> {
         match self.authority(&secret, SystemTime::now()) {
             Ok(authority) => {
                 let before = publish.borrow().clone();
@@ -184,17 +210,21 @@ impl Store {
                 }
                 self.kept.send_replace(Kept { good: Some(secret), is_gone: false });
                 self.troubles.set(TROUBLES, vec![]);
+                None
             }
             Err(error) => {
-                let error = format!("{error:#}");
-                tracing::error!(
-                    secret = self.name,
-                    error,
-                    "root or issuer is not usable; the last good one signs"
-                );
-                self.kept.send_modify(|kept| kept.is_gone = false);
-                let remedy = "correct it: an operator that starts now would sign nothing";
-                self.lacks(format!("is not usable, and the last good one signs: {error}"), remedy);
+                if !again {
+                    let error = format!("{error:#}");
+                    tracing::error!(
+                        secret = self.name,
+                        error,
+                        "root or issuer is not usable; the last good one signs"
+                    );
+                    self.kept.send_modify(|kept| kept.is_gone = false);
+                    let remedy = "correct it: an operator that starts now would sign nothing";
+                    self.lacks(format!("is not usable, and the last good one signs: {error}"), remedy);
+                }
+                Some(secret)
             }
         }
     }
@@ -246,7 +276,9 @@ impl Store {
         if !old.is_due(now)? {
             return Ok(false);
         }
-        self.replace(kept, &old.renewed(&self.trust_domain, now)?).await?;
+        let renewed = old.renewed(&self.trust_domain, now)?;
+        Authority::new(&renewed, self.leaf_lifetime, now).context("the new issuer")?;
+        self.replace(kept, &renewed).await?;
         tracing::info!(secret = self.name, "issuer renewed");
         Ok(true)
     }
@@ -357,20 +389,58 @@ mod tests {
 
     const SECRETS: &str = "/api/v1/namespaces/mesh/secrets";
 
+    fn store(server: &ApiServer, issuer: Option<&str>) -> Store {
+        let life = Duration::from_secs(60);
+        Store::new(server.client(), Troubles::default(), "mesh", issuer, "cluster.local", life)
+    }
+
+    const DAY: Duration = Duration::from_secs(24 * 3_600);
+
+    /// A cluster that slept, or a Secret from an old backup.
+    #[tokio::test]
+    async fn an_issuer_that_ended_while_nobody_was_there_is_made_anew_under_the_same_root() {
+        let now = SystemTime::now();
+        let old = Keys::generate("cluster.local", now - 400 * DAY).unwrap();
+        for (issuer, works) in [(None, true), (Some("mesh-identity"), false)] {
+            let server = ApiServer::new(&[]);
+            server.put(SECRETS, serde_json::to_value(secret("mesh-identity", &old)).unwrap());
+            let authority = store(&server, issuer).read_or_make(now).await;
+            assert_eq!(authority.is_ok(), works, "one of somebody else's is not ours to renew");
+            let Ok(authority) = authority else { continue };
+            assert_eq!(authority.trust_anchors_pem(), old.anchors_pem);
+            assert!(authority.issuer_ends() > now + 300 * DAY);
+        }
+    }
+
+    /// cert-manager's certificates are valid from the second in which they are made, and clocks differ by some.
+    #[tokio::test]
+    async fn a_secret_that_is_too_new_is_taken_when_its_time_has_come() {
+        let server = ApiServer::new(&[]);
+        let first = Keys::generate("cluster.local", SystemTime::now()).unwrap();
+        server.put(SECRETS, serde_json::to_value(secret("mesh-identity", &first)).unwrap());
+        let store = store(&server, None);
+        let mut troubles = store.troubles.watch();
+        let (publish, mut authority) = watch::channel(store.first().await);
+        let following = tokio::spawn(store.follow(publish));
+        // Valid from some seconds later on, as we have it.
+        let ahead = SystemTime::now() + crate::ca::CLOCK_SKEW + Duration::from_secs(4);
+        let renewed = first.renewed("cluster.local", ahead).unwrap();
+        server.put(SECRETS, serde_json::to_value(secret("mesh-identity", &renewed)).unwrap());
+        let story = async {
+            troubles.wait_for(|all| all.values().flatten().next().is_some()).await.unwrap();
+            assert!(!authority.has_changed().unwrap());
+            authority.changed().await.unwrap();
+            troubles.wait_for(|all| all.values().flatten().next().is_none()).await.unwrap();
+        };
+        time::timeout(Duration::from_secs(60), story).await.unwrap();
+        following.abort();
+    }
+
     /// What a replica finds that has just taken the Lease.
     #[tokio::test]
     async fn a_rotation_is_kept_in_the_secret_step_by_step_and_taken_once() {
         let server = ApiServer::new(&[]);
-        let store = |issuer| {
-            Store::new(
-                server.client(),
-                Troubles::default(),
-                "mesh",
-                issuer,
-                "cluster.local",
-                Duration::from_secs(60),
-            )
-        };
+        let store = |issuer| store(&server, issuer);
         let mut made = secret("mesh-identity", &Keys::generate("cluster.local", SystemTime::now()).unwrap());
         made.metadata.annotations = Some(BTreeMap::from([(names::ROTATE.into(), "please".into())]));
         server.put(SECRETS, serde_json::to_value(&made).unwrap());

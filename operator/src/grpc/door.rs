@@ -35,7 +35,6 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
     Status,
-    service::Routes,
     transport::server::{Connected, TcpConnectInfo},
 };
 use x509_parser::extensions::GeneralName;
@@ -108,8 +107,8 @@ pub fn handshakes(
 }
 
 /// Puts the question who is calling before every service.
-pub fn guarded(routes: Routes) -> Router {
-    routes.into_axum_router().layer(middleware::from_fn(admit))
+pub fn guarded(routes: Router) -> Router {
+    routes.layer(middleware::from_fn(admit))
 }
 
 async fn admit(mut request: Request, next: Next) -> Response {

@@ -69,7 +69,7 @@ impl Mesh {
             Arc::default(),
             stop.clone(),
         );
-        tokio::spawn(serve(Door::Plain(listener), routes, stop));
+        tokio::spawn(serve(Door::Plain(listener), routes, watch::channel(Standing::default()).1, stop));
         let channel = connect(addr).await;
         Mesh { tables: tables_tx, stop: stop_tx, tokens, addr, channel, state }
     }

@@ -81,11 +81,12 @@ pub struct Metrics {
     first_s: Option<u32>,
     tidied_s: u32,
     evicted_s: u32,
+    forgot_s: u32,
 }
 
 const FULL: [u32; RESOLUTIONS.len()] = [RESOLUTIONS[0].keep_s, RESOLUTIONS[1].keep_s, RESOLUTIONS[2].keep_s];
 const TIDY_EVERY_S: u32 = 10;
-/// Under pressure a series may go once it has been idle for this long.
+/// Under pressure a series may go once it has been idle for this long, and a proxy that has been silent.
 const EVICT_IDLE_S: u32 = 600;
 
 impl Metrics {
@@ -101,6 +102,7 @@ impl Metrics {
             first_s: None,
             tidied_s: 0,
             evicted_s: 0,
+            forgot_s: 0,
         }
     }
 
@@ -109,7 +111,7 @@ impl Metrics {
         self.first_s.get_or_insert((now_ms / 1000) as u32);
         let key = (namespace.to_owned(), pod.to_owned());
         if !self.proxies.contains_key(&key) {
-            if self.proxies.len() >= self.limits.proxies {
+            if self.proxies.len() >= self.limits.proxies && !self.forget_silent(now_ms) {
                 return None;
             }
             let proxy = Proxy { namespace: namespace.into(), pod: pod.into(), start_ms, ..Proxy::default() };
@@ -125,6 +127,18 @@ impl Metrics {
         proxy.start_ms = start_ms;
         proxy.last_seen_ms = now_ms;
         Some(proxy)
+    }
+
+    /// Makes room among proxies that have been silent for a while; at most every ten seconds, since it walks all. Whether there is some.
+    fn forget_silent(&mut self, now_ms: u64) -> bool {
+        let now_s = (now_ms / 1_000) as u32;
+        if now_s < self.forgot_s + TIDY_EVERY_S {
+            return false;
+        }
+        self.forgot_s = now_s;
+        self.proxies
+            .retain(|_, proxy| proxy.last_seen_ms / 1_000 + u64::from(EVICT_IDLE_S) > u64::from(now_s));
+        self.proxies.len() < self.limits.proxies
     }
 
     /// A restarted proxy holds no connection of its former life.

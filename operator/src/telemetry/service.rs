@@ -1,16 +1,25 @@
 //! The gRPC side of OTLP: what the proxies and applications call. Decodes nothing itself; refuses nothing without a count.
 
 use super::{Rejected, Store, otlp, sender};
-use crate::{grpc::Caller, rate::Peer};
+use crate::{
+    grpc::{Caller, Leave},
+    rate::Peer,
+    standing::Standing,
+};
+use axum::{
+    Router,
+    extract::State,
+    middleware::{self, Next},
+};
 use mesh_policy::Tables;
 use opentelemetry_proto::tonic::collector::{
     metrics::v1::{
         ExportMetricsPartialSuccess, ExportMetricsServiceRequest, ExportMetricsServiceResponse,
-        metrics_service_server::{MetricsService, MetricsServiceServer},
+        metrics_service_server::{self, MetricsService, MetricsServiceServer},
     },
     trace::v1::{
         ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
-        trace_service_server::{TraceService, TraceServiceServer},
+        trace_service_server::{self, TraceService, TraceServiceServer},
     },
 };
 use opentelemetry_proto::tonic::{resource::v1::Resource, trace::v1::ResourceSpans};
@@ -21,16 +30,35 @@ use tonic::{Request, Response, Status};
 /// Larger messages are refused before they are decoded (`OUT_OF_RANGE`); compressed ones too, as no encoding is enabled.
 const MAX_MESSAGE_BYTES: usize = 4 << 20;
 
-/// The two services to add to the operator's gRPC server.
-pub fn otlp_services(
+/// The two services, for as long as telemetry is kept here.
+pub fn otlp_routes(
     store: Arc<Store>,
     tables: watch::Receiver<Arc<Tables>>,
-) -> (MetricsServiceServer<Otlp>, TraceServiceServer<Otlp>) {
+    standing: watch::Receiver<Standing>,
+) -> Router {
     let otlp = Otlp { store, tables };
-    (
-        MetricsServiceServer::new(otlp.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES),
-        TraceServiceServer::new(otlp).max_decoding_message_size(MAX_MESSAGE_BYTES),
-    )
+    let metrics = MetricsServiceServer::new(otlp.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let spans = TraceServiceServer::new(otlp).max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let all_of = |service: &str| format!("/{service}/{{*method}}");
+    Router::new()
+        .route_service(&all_of(metrics_service_server::SERVICE_NAME), metrics)
+        .route_service(&all_of(trace_service_server::SERVICE_NAME), spans)
+        .layer(middleware::from_fn_with_state(standing, kept_here))
+}
+
+/// A proxy's connection stays with whom it has found once. Where that one has lost the Lease, the proxy has to come anew: its Service
+/// leads to who holds it.
+async fn kept_here(
+    State(standing): State<watch::Receiver<Standing>>,
+    request: axum::extract::Request,
+    next: Next,
+) -> axum::response::Response {
+    if !standing.borrow().elsewhere {
+        return next.run(request).await;
+    }
+    let mut response = Status::unavailable("another replica keeps telemetry: connect again").into_http();
+    response.extensions_mut().insert(Leave);
+    response
 }
 
 #[derive(Clone, Debug)]
@@ -121,6 +149,7 @@ mod tests {
     };
     use mesh_policy::{Settings, World};
     use serde_json::json;
+    use tower::ServiceExt;
 
     fn identity(account: &str, namespace: &str) -> String {
         format!("{account}.{namespace}.serviceaccount.identity.mesh.cluster.local")
@@ -177,6 +206,23 @@ mod tests {
             spans.resource_spans[0].resource = Some(resource);
             TraceService::export(&otlp, from(peer.clone(), spans)).await.unwrap();
             assert_eq!(otlp.store.usage().foreign as i64, 3 * refused);
+        }
+    }
+
+    #[tokio::test]
+    async fn who_reports_to_a_replica_that_no_longer_keeps_it_is_sent_away() {
+        for (elsewhere, status) in [(false, None), (true, Some(tonic::Code::Unavailable as i32))] {
+            let Otlp { store, tables } = otlp();
+            let standing = watch::channel(Standing { elsewhere, ..Standing::default() }).1;
+            let routes = otlp_routes(store, tables, standing);
+            let path = format!("/{}/Export", metrics_service_server::SERVICE_NAME);
+            // A message of no bytes.
+            let request = http::Request::post(path).header("content-type", "application/grpc");
+            let request = request.body(axum::body::Body::from(vec![0; 5])).unwrap();
+            let response = routes.oneshot(request).await.unwrap();
+            let said =
+                response.headers().get("grpc-status").map(|own| own.to_str().unwrap().parse().unwrap());
+            assert_eq!((said, response.extensions().get::<Leave>().is_some()), (status, elsewhere));
         }
     }
 

@@ -415,3 +415,19 @@ fn a_sender_of_too_many_spans_is_held_off_and_others_are_not() {
     assert_eq!(send(loud, 2_500, start + std::time::Duration::from_secs(1)).count, 1);
     assert_eq!(store.usage().limited_spans, 200_001, "each is counted");
 }
+
+/// CronJobs make Pods all day long, and each is gone in a minute.
+#[test]
+fn proxies_that_are_long_gone_give_way_to_new_ones() {
+    let mut metrics = Metrics::new(SMALL);
+    for pod in 0..SMALL.proxies {
+        assert!(metrics.proxy("n", &format!("job-{pod}"), 1, EPOCH_MS + pod as u64).is_some());
+    }
+    let later = EPOCH_MS + 9 * 60_000;
+    assert!(metrics.proxy("n", "new", 1, later).is_none(), "they may only be away for a while");
+    metrics.proxy("n", "job-0", 1, later);
+    let later = later + 2 * 60_000;
+    assert!(metrics.proxy("n", "new", 1, later).is_some());
+    let pods: Vec<String> = metrics.proxies().into_iter().map(|proxy| proxy.pod).collect();
+    assert_eq!(pods, ["job-0", "new"]);
+}

@@ -5,6 +5,7 @@ use crate::{
     ca::{Authority, Keys, roots},
     cluster::leaf::{self, Peers},
     grpc::{Door, serve, services},
+    standing::Standing,
     tokens::Tokens,
 };
 use futures_util::future::BoxFuture;
@@ -104,7 +105,8 @@ async fn only_callers_with_a_certificate_of_the_mesh_are_told_anything() {
     let tls = leaf::start(authority.clone(), OPERATOR.into(), Peers::Proxies).unwrap();
     let (routes, _) =
         services(tables, authority, Accounts::Files(tokens), Arc::default(), Arc::default(), stop.clone());
-    tokio::spawn(serve(Door::Tls(listener, tls), routes, stop));
+    let standing = watch::channel(Standing::default()).1;
+    tokio::spawn(serve(Door::Tls(listener, tls), routes, standing, stop));
 
     // Somebody who connects and says nothing holds up nobody.
     let _silent = TcpStream::connect(addr).await.unwrap();

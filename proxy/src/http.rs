@@ -24,6 +24,7 @@ pub mod server;
 #[cfg(test)]
 mod strict;
 pub mod upgrade;
+mod watched;
 
 use std::future::Future;
 

@@ -216,6 +216,7 @@ impl Outbound {
             if self.is_own(endpoint.info.addr) {
                 return refuse(stream, Kind::Loop);
             }
+            let began = time::Instant::now();
             match endpoint.pool.connect(None).await {
                 Ok(upstream) => {
                     endpoint.connect_succeeded();
@@ -223,7 +224,7 @@ impl Outbound {
                     break (endpoint, upstream);
                 }
                 Err(kind) => {
-                    endpoint.connect_failed(time::Instant::now(), kind);
+                    endpoint.connect_failed(began, time::Instant::now(), kind);
                     if balancer.is_fixed() || !balancer.may_wait(&mut deadline) {
                         return refuse(stream, kind);
                     }
@@ -247,7 +248,8 @@ impl Outbound {
             }
         };
         let open = backend.tcp(&self.worker, router, &endpoint).open();
-        let attempt = endpoint.begin();
+        let mut attempt = endpoint.begin();
+        attempt.connected();
         let result = forward::copy(stream, upstream, &open).await;
         drop(attempt);
         if result.is_err() {

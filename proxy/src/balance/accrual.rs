@@ -42,21 +42,34 @@ impl Breaker {
         Some(self.tried.get() + PANIC_INTERVAL).filter(|at| *at > now)
     }
 
-    /// A request is sent: after a trip it is the probe, and nobody else may pass until it has answered.
-    pub fn begin(&self, now: Instant) {
+    /// A request is sent. After a trip it is the probe, and nobody else may pass until it has answered: whether it is.
+    pub fn begin(&self, now: Instant) -> bool {
         self.tried.set(now);
-        if self.until.get().is_some() {
+        let probes = self.until.get().is_some();
+        if probes {
             self.until.set(Some(now + PROBE_PATIENCE));
         }
+        probes
     }
 
-    pub fn success(&self) {
+    /// While the endpoint is set aside, what was sent before that says nothing more.
+    fn is_late(&self, probes: bool) -> bool {
+        self.until.get().is_some() && !probes
+    }
+
+    pub fn success(&self, probes: bool) {
+        if self.is_late(probes) {
+            return;
+        }
         self.failures.set(0);
         self.trips.set(0);
         self.until.set(None);
     }
 
-    pub fn failure(&self, now: Instant) {
+    pub fn failure(&self, now: Instant, probes: bool) {
+        if self.is_late(probes) {
+            return;
+        }
         self.failures.set(self.failures.get().saturating_add(1));
         let probing = self.until.get().is_some();
         if probing || self.failures.get() >= self.policy.max_failures {
@@ -87,25 +100,37 @@ mod tests {
     fn opens_after_failures_in_a_row_and_lets_one_probe_through() {
         let (breaker, now) = (Breaker::new(POLICY), Instant::now());
         for _ in 0..2 {
-            breaker.failure(now);
+            breaker.failure(now, false);
         }
-        breaker.success();
+        breaker.success(false);
         for _ in 0..3 {
             assert_eq!(breaker.ready_at(now), None);
-            breaker.failure(now);
+            assert!(!breaker.begin(now));
+            breaker.failure(now, false);
         }
         assert_eq!(breaker.ready_at(now), Some(now + Duration::from_secs(1)));
 
         let later = now + Duration::from_secs(1);
         assert_eq!(breaker.ready_at(later), None, "the probe may go");
-        breaker.begin(later);
+        assert!(breaker.begin(later));
         assert!(breaker.ready_at(later).is_some(), "a second may not");
-        breaker.failure(later);
+        breaker.failure(later, true);
         assert_eq!(breaker.ready_at(later), Some(later + Duration::from_secs(2)), "the pause doubles");
 
-        breaker.begin(later + Duration::from_secs(2));
-        breaker.success();
+        assert!(breaker.begin(later + Duration::from_secs(2)));
+        breaker.success(true);
         assert_eq!(breaker.ready_at(later + Duration::from_secs(2)), None);
+    }
+
+    #[test]
+    fn what_was_under_way_when_it_opened_is_no_probe() {
+        let (breaker, now) = (Breaker::new(POLICY), Instant::now());
+        for _ in 0..50 {
+            breaker.failure(now, false);
+        }
+        assert_eq!(breaker.ready_at(now), Some(now + Duration::from_secs(1)), "one trip, one pause");
+        breaker.success(false);
+        assert!(breaker.ready_at(now).is_some(), "an old answer does not close it either");
     }
 
     proptest! {

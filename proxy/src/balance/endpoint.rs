@@ -17,6 +17,8 @@ use std::{cell::Cell, rc::Rc, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 const DECAY: Duration = Duration::from_secs(10);
+/// As what a failure counts among response times, and a wait that was given up at most.
+const FAILURE: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub struct Endpoint {
@@ -28,6 +30,8 @@ pub struct Endpoint {
     breaker: Option<Breaker>,
     /// Connects that failed in a row, when the next may be tried, and why the last failed.
     connect_failures: Cell<u32>,
+    /// When the last of them was counted.
+    failed_at: Cell<Option<Instant>>,
     down: Cell<Option<(Instant, Kind)>>,
 }
 
@@ -48,6 +52,7 @@ impl Endpoint {
             pool: Pool::new(target, connector),
             breaker: accrual.map(Breaker::new),
             connect_failures: Cell::new(0),
+            failed_at: Cell::new(None),
             down: Cell::new(None),
             info,
         })
@@ -93,13 +98,16 @@ impl Endpoint {
     pub fn begin(self: &Rc<Self>) -> Attempt {
         let start = Instant::now();
         self.load.begin();
-        if let Some(breaker) = &self.breaker {
-            breaker.begin(start);
-        }
-        Attempt { endpoint: self.clone(), start, lease: None, answered: false }
+        let probes = self.breaker.as_ref().is_some_and(|breaker| breaker.begin(start));
+        Attempt { endpoint: self.clone(), start, probes, lease: None, answered: false }
     }
 
-    pub fn connect_failed(&self, now: Instant, why: Kind) {
+    /// Of all that were under way together, the first is counted: many wait for one handshake, and a moment of absence is one.
+    pub fn connect_failed(&self, began: Instant, now: Instant, why: Kind) {
+        if self.failed_at.get().is_some_and(|counted| began <= counted) {
+            return;
+        }
+        self.failed_at.set(Some(now));
         let n = self.connect_failures.get();
         self.connect_failures.set(n.saturating_add(1));
         self.down.set(Some((now + accrual::step(CONNECT_BACKOFF, n, fastrand::f32()), why)));
@@ -116,6 +124,8 @@ impl Endpoint {
 pub struct Attempt {
     endpoint: Rc<Endpoint>,
     start: Instant,
+    /// The endpoint was set aside, and this finds out whether it has recovered.
+    probes: bool,
     lease: Option<Lease>,
     answered: bool,
 }
@@ -139,12 +149,17 @@ impl Attempt {
         (self.lease, self.answered) = (Some(lease), true);
     }
 
+    /// It is a connection, and there: how long it lasts says nothing of the endpoint.
+    pub fn connected(&mut self) {
+        self.answered = true;
+    }
+
     /// The response has ended; `failed`: it says that the server failed.
     pub fn complete(self, failed: bool) {
         let Some(breaker) = &self.endpoint.breaker else { return };
         match failed {
-            true => breaker.failure(Instant::now()),
-            false => breaker.success(),
+            true => breaker.failure(Instant::now(), self.probes),
+            false => breaker.success(self.probes),
         }
     }
 
@@ -152,9 +167,9 @@ impl Attempt {
     pub fn fail(mut self) {
         let now = Instant::now();
         // So that an endpoint that fails quickly does not look like a quick one.
-        self.endpoint.load.observe(Duration::from_secs(1), now);
+        self.endpoint.load.observe(FAILURE, now);
         if let Some(breaker) = &self.endpoint.breaker {
-            breaker.failure(now);
+            breaker.failure(now, self.probes);
         }
         if let Some(lease) = self.lease.take() {
             lease.discard();
@@ -182,7 +197,7 @@ impl Drop for Attempt {
         if !self.answered {
             // Nobody wanted to wait any longer: an endpoint that hangs must not look as if it had not been measured.
             let now = Instant::now();
-            self.endpoint.load.observe_at_least(now - self.start, now);
+            self.endpoint.load.observe_at_least((now - self.start).min(FAILURE), now);
         }
     }
 }

@@ -264,8 +264,10 @@ impl Pool {
 
     fn idle_h1(&self) -> Option<http1::SendRequest<RequestBody>> {
         let mut idle = self.h1.borrow_mut();
-        while let Some(IdleH1 { send, .. }) = idle.pop() {
-            if send.is_ready() {
+        let now = Instant::now();
+        while let Some(IdleH1 { send, since }) = idle.pop() {
+            // Who has kept it for as long may be about to close it.
+            if send.is_ready() && now - since < self.connector.idle {
                 return Some(send);
             }
         }

@@ -5,6 +5,7 @@ use super::{
     body::ResponseBody,
     client::{H2_SEND_BUFFER, MAX_HEAD},
     gate::{Gate, Switch},
+    watched::{LOOK, Look, Watched},
 };
 use crate::{config::Http2KeepAlive, drain::Observer, io::Stream};
 use http::{Request, Response};
@@ -15,11 +16,14 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{convert::Infallible, future::Future, pin::pin};
+use tokio::time;
 
 const H2_STREAM_WINDOW: u32 = 256 * 1_024;
 const H2_CONNECTION_WINDOW: u32 = 1_024 * 1_024;
 /// More than a client needs, few enough that a hostile one cannot make us hold much.
 const H2_MAX_STREAMS: u32 = 200;
+/// Streams that were opened and reset before we looked. Somebody's clients may all have given up while we had no processor.
+const H2_MAX_RESETS: usize = 200;
 
 /// Answers the connection's requests with `service`. On drain, requests under way finish: HTTP/1 closes after the response under
 /// way, HTTP/2 says GOAWAY first.
@@ -40,19 +44,32 @@ where
         Version::Http1 => {
             // A client that comes during the drain is served once: the application may still need it to finish its own work.
             let late = drain.is_draining();
+            let look = Look::default();
             let conn = http1::Builder::new()
                 .half_close(true)
                 .keep_alive(!late)
                 .auto_date_header(false)
                 .max_header_size(MAX_HEAD)
-                .serve_connection(TokioIo::new(Gate::new(stream, switch)), service)
+                .serve_connection(
+                    TokioIo::new(Gate::new(Watched::new(stream, look.clone()), switch)),
+                    service,
+                )
                 .with_upgrades();
             let mut conn = pin!(conn);
-            tokio::select! {
-                result = conn.as_mut() => return result,
-                () = drain.draining(), if !late => conn.as_mut().graceful_shutdown(),
+            let mut looks = time::interval_at(time::Instant::now() + LOOK, LOOK);
+            let mut leaving = late;
+            loop {
+                // A request that is there already is answered before the connection ends.
+                tokio::select! {
+                    biased;
+                    result = conn.as_mut() => return result,
+                    () = drain.draining(), if !leaving => {
+                        leaving = true;
+                        conn.as_mut().graceful_shutdown();
+                    }
+                    _ = looks.tick() => look.ask(),
+                }
             }
-            conn.await
         }
         Version::Http2 => {
             let conn = http2::Builder::new(Local)
@@ -61,6 +78,7 @@ where
                 .initial_stream_window_size(H2_STREAM_WINDOW)
                 .initial_connection_window_size(H2_CONNECTION_WINDOW)
                 .max_concurrent_streams(H2_MAX_STREAMS)
+                .max_pending_accept_reset_streams(H2_MAX_RESETS)
                 .max_send_buf_size(H2_SEND_BUFFER)
                 .max_header_list_size(MAX_HEAD as u32)
                 .keep_alive_interval(http2.interval)
@@ -68,6 +86,7 @@ where
                 .serve_connection(TokioIo::new(stream), service);
             let mut conn = pin!(conn);
             tokio::select! {
+                biased;
                 result = conn.as_mut() => return result,
                 () = drain.draining() => conn.as_mut().graceful_shutdown(),
             }

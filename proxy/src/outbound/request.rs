@@ -148,7 +148,9 @@ impl Session {
         }
         self.switch.set();
         let (session, upgraded) = (self.clone(), hyper::upgrade::on(req));
+        let guard = self.outbound.drain.guard();
         spawn_local(async move {
+            let _guard = guard;
             let ended = match upgraded.await {
                 Ok(io) => session.outbound.connection_to(Stream::upgraded(io), session.client, dst).await,
                 Err(error) => Err(std::io::Error::other(error)),

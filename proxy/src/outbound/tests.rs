@@ -327,6 +327,33 @@ async fn closed_port() -> SocketAddr {
     listener.local_addr().unwrap()
 }
 
+/// They have waited for the same moment: the endpoint rests for tenths of a second, and not for ten seconds.
+#[test]
+fn many_who_are_refused_at_once_are_one_failed_connect() {
+    run(async {
+        let addr = closed_port().await;
+        let mesh = Mesh::start(addr).await;
+        let all: Vec<_> = (0..20).map(|_| spawn_local(exchange(mesh.app, GET))).collect();
+        for one in all {
+            assert_ne!(status(&one.await.unwrap()), 200);
+        }
+        let listener = tokio::net::TcpListener::bind(addr).await.unwrap();
+        spawn_local(async move {
+            while let Ok((mut socket, _)) = listener.accept().await {
+                let mut piece = [0; 1_024];
+                while let Ok(1..) = socket.read(&mut piece).await {
+                    socket.write_all(OK.as_bytes()).await.unwrap();
+                }
+            }
+        });
+        let start = Instant::now();
+        while status(&exchange(mesh.app, GET).await) != 200 {
+            assert!(start.elapsed() < Duration::from_secs(5), "it rests for too long");
+            time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+}
+
 #[test]
 fn two_equal_endpoints_share_evenly_and_a_third_gets_its_share() {
     run(async {

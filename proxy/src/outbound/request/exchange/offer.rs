@@ -159,7 +159,7 @@ impl Exchange<'_> {
             };
             let Failed { kind, unsent, returned, connect } = failed;
             if connect {
-                endpoint.connect_failed(time::Instant::now(), kind);
+                endpoint.connect_failed(attempt.start(), time::Instant::now(), kind);
                 drop(attempt);
             } else if !self.arrival.is_broken() && (kind != Kind::RequestTimeout || self.arrival.is_whole()) {
                 attempt.fail();

@@ -123,8 +123,12 @@ impl Attached {
 
     /// For an AuthorizationPolicy that names a route.
     pub fn named(&self, kind: &str, namespace: &str, name: &str) -> Option<inbound::Named> {
+        self.find(kind, namespace, name).and_then(Checked::named)
+    }
+
+    fn find(&self, kind: &str, namespace: &str, name: &str) -> Option<&Checked> {
         let mut found = self.routes.iter().filter(|route| route.kind == kind && route.namespace == namespace);
-        found.find(|route| route.name == name).and_then(Checked::named)
+        found.find(|route| route.name == name)
     }
 }
 

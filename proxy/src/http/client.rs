@@ -264,10 +264,9 @@ impl Pool {
 
     fn idle_h1(&self) -> Option<http1::SendRequest<RequestBody>> {
         let mut idle = self.h1.borrow_mut();
-        let now = Instant::now();
         while let Some(IdleH1 { send, since }) = idle.pop() {
             // Who has kept it for as long may be about to close it.
-            if send.is_ready() && now - since < self.connector.idle {
+            if send.is_ready() && since.elapsed() < self.connector.idle {
                 return Some(send);
             }
         }

@@ -377,11 +377,11 @@ fn two_equal_endpoints_share_evenly_and_a_third_gets_its_share() {
     });
 }
 
-/// Sets an endpoint aside after three failures, for a minute.
-fn with_breaker() -> Lookup {
+/// Sets an endpoint aside after so many failures, for a minute.
+fn breaking(rules: Vec<HttpRule>, max_failures: u32) -> Lookup {
     let backoff = Backoff { min: Duration::from_secs(60), max: Duration::from_secs(60), jitter: 0.0 };
-    let mut http1 = http(vec![rule("web")]);
-    http1.failure_accrual = Some(FailureAccrual { max_failures: 3, backoff });
+    let mut http1 = http(rules);
+    http1.failure_accrual = Some(FailureAccrual { max_failures, backoff });
     Lookup::Policy(Arc::new(Policy { meta: meta("Service", "web"), protocol: Protocol::Http1(http1) }))
 }
 
@@ -392,7 +392,7 @@ fn an_endpoint_that_keeps_failing_is_set_aside() {
         let mesh = Mesh::start(good.addr).await;
         let both = set([plain(bad.addr), plain(good.addr)]);
         mesh.endpoints.borrow_mut().insert("web".into(), tokio::sync::watch::channel(both).0);
-        mesh.outbound.send_replace(with_breaker());
+        mesh.outbound.send_replace(breaking(vec![rule("web")], 3));
         for _ in 0..60 {
             exchange(mesh.app, GET).await;
         }
@@ -406,10 +406,7 @@ fn in_time(limit: Duration) -> Lookup {
     in_time.matches =
         vec![RequestMatch { path: PathMatch::Exact("/in-time".into()), ..RequestMatch::default() }];
     in_time.timeouts.request = Some(limit);
-    let mut http1 = http(vec![in_time, rule("web")]);
-    let backoff = Backoff { min: Duration::from_secs(60), max: Duration::from_secs(60), jitter: 0.0 };
-    http1.failure_accrual = Some(FailureAccrual { max_failures: 1, backoff });
-    Lookup::Policy(Arc::new(Policy { meta: meta("Service", "web"), protocol: Protocol::Http1(http1) }))
+    breaking(vec![in_time, rule("web")], 1)
 }
 
 /// The endpoint waits for the rest as we do.
@@ -460,7 +457,7 @@ fn when_all_are_set_aside_they_are_asked_again_soon() {
     run(async {
         let origin = flaky(3).await;
         let mesh = Mesh::start(origin.addr).await;
-        mesh.outbound.send_replace(with_breaker());
+        mesh.outbound.send_replace(breaking(vec![rule("web")], 3));
         for _ in 0..3 {
             assert_eq!(status(&exchange(mesh.app, GET).await), 500);
         }

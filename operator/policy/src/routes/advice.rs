@@ -2,7 +2,7 @@
 
 use super::{Attached, Checked, attach::Parent};
 use crate::{
-    PortProtocol,
+    PortProtocol, Service,
     outbound::{GrpcMatch, Match},
     services::Services,
 };
@@ -22,8 +22,9 @@ pub fn oddities(route: &Checked, services: &Services) -> Vec<String> {
         ));
     }
     for parent in &route.parents {
-        let (namespace, name) = (&parent.namespace, &parent.written.name);
-        for port in parent.ports.iter().filter(|port| is_opaque(parent, **port, services)) {
+        let Some(service) = service(parent, services) else { continue };
+        let Service { namespace, name, .. } = service;
+        for port in parent.ports.iter().filter(|port| is_opaque(service, **port)) {
             odd.push(format!("has no effect on port {port} of Service {namespace}/{name}, which is opaque"));
         }
     }
@@ -44,26 +45,23 @@ pub fn oddities(route: &Checked, services: &Services) -> Vec<String> {
 impl Attached {
     /// What may be meant, and surprises those who did not mean it: for whoever writes the route.
     pub fn advice(&self, kind: &str, namespace: &str, name: &str, services: &Services) -> BTreeSet<String> {
-        let is_it =
-            |route: &&Checked| route.kind == kind && route.namespace == namespace && route.name == name;
-        let Some(route) = self.routes.iter().find(is_it) else { return BTreeSet::new() };
         let mut advice = BTreeSet::new();
-        for parent in &route.parents {
-            let service = format!("{}/{}", parent.namespace, parent.written.name);
-            if parent.namespace != namespace && !parent.ports.is_empty() {
+        for parent in self.find(kind, namespace, name).into_iter().flat_map(|route| &route.parents) {
+            let Some(service) = service(parent, services) else { continue };
+            let full = format!("{}/{}", service.namespace, service.name);
+            if service.namespace != namespace && !parent.ports.is_empty() {
                 advice.insert(format!(
-                    "holds for clients in namespace {namespace} only: Service {service} is in another"
+                    "holds for clients in namespace {namespace} only: Service {full} is in another"
                 ));
             }
-            for port in parent.ports.iter().filter(|port| !is_opaque(parent, **port, services)) {
-                let key = (parent.namespace.clone(), parent.written.name.clone(), *port);
-                let governing = self.index.get(&key).into_iter().flatten().map(|at| &self.routes[*at]);
-                let mut rules = governing
+            for port in parent.ports.iter().filter(|port| !is_opaque(service, **port)) {
+                let mut rules = self
+                    .on(service, *port)
                     .filter(|other| other.namespace == namespace && other.kind == kind)
                     .flat_map(|other| &other.rules);
                 if !rules.any(|rule| rule.matches.iter().any(is_everything)) {
                     advice.insert(format!(
-                        "requests to {service}:{port} that no rule matches are refused; a rule without matches takes the rest"
+                        "requests to {full}:{port} that no rule matches are refused; a rule without matches takes the rest"
                     ));
                 }
             }
@@ -72,10 +70,12 @@ impl Attached {
     }
 }
 
-fn is_opaque(parent: &Parent, port: u16, services: &Services) -> bool {
-    let service = services.get(&(parent.namespace.clone(), parent.written.name.clone()));
-    let found = service.and_then(|service| service.port(port));
-    found.is_some_and(|found| found.protocol == PortProtocol::Opaque)
+fn service<'a>(parent: &Parent, services: &'a Services) -> Option<&'a Service> {
+    services.get(&(parent.namespace.clone(), parent.written.name.clone())).map(AsRef::as_ref)
+}
+
+fn is_opaque(service: &Service, port: u16) -> bool {
+    service.port(port).is_some_and(|found| found.protocol == PortProtocol::Opaque)
 }
 
 fn is_everything(own: &Match) -> bool {

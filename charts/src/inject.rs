@@ -25,9 +25,9 @@ use serde_json::json;
 use settings::Settings;
 use std::collections::BTreeMap;
 
-/// What every sidecar of a mesh has in common; the ConfigMap `mesh-injection` holds it.
+/// What every sidecar of a mesh has in common; the ConfigMap `mesh-injection` holds it. Fields that a later version adds are passed over.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Injection {
     pub control_namespace: String,
     pub trust_domain: String,

@@ -72,8 +72,8 @@ pub struct Images {
 pub struct Identity {
     /// The end of every identity.
     pub trust_domain: String,
-    /// How long a proxy's certificate is valid; it is renewed at 70 % of that.
-    #[schemars(regex(pattern = r"^[0-9]+(ms|s|m|h|d)$"))]
+    /// How long a proxy's certificate is valid; it is renewed at 70 % of that, and after a day at the latest.
+    #[schemars(regex(pattern = r"^[0-9]{1,9}(ms|s|m|h|d)$"))]
     pub leaf_lifetime: String,
     /// Secret of your own in the operator's namespace, as cert-manager writes it: an issuer in `tls.crt` and `tls.key`, its root
     /// in `ca.crt`. Empty: the operator makes and renews both.
@@ -85,9 +85,10 @@ pub struct Identity {
 pub struct Operator {
     /// What it logs: error, warn, info, debug, or a list of target=level.
     pub log: String,
-    /// OTLP/gRPC collector that all telemetry is passed on to. Empty: none.
+    /// OTLP/gRPC collector that all telemetry is passed on to, in plaintext. Empty: none.
     pub otlp_forward: String,
-    /// Host names under which browsers may open the dashboard, besides localhost: an ingress's, for example.
+    /// Host names under which the API and the dashboard are served, besides localhost: an ingress's, or the Service's own for
+    /// programs in the cluster. All others get 403.
     pub dashboard_hosts: Vec<String>,
     /// What it asks for, and may use at most.
     pub resources: Resources,
@@ -129,10 +130,10 @@ pub struct Proxy {
     #[schemars(regex(pattern = r"^[1-9][0-9]{0,8}(ms|s|m|h|d)$"))]
     pub outbound_connect_timeout: String,
     /// How long requests under way may take when a Pod ends.
-    #[schemars(regex(pattern = r"^[0-9]+(ms|s|m|h|d)$"))]
+    #[schemars(regex(pattern = r"^[0-9]{1,9}(ms|s|m|h|d)$"))]
     pub shutdown_grace_period: String,
     /// How long a classic sidecar goes on as before when its Pod ends: as long as the application's preStop takes.
-    #[schemars(regex(pattern = r"^[0-9]+(ms|s|m|h|d)$"))]
+    #[schemars(regex(pattern = r"^[0-9]{1,9}(ms|s|m|h|d)$"))]
     pub shutdown_delay: String,
     /// Ports, and ranges such as 8000-8010, whose bytes are forwarded unread.
     #[schemars(regex(pattern = r"^[-0-9, ]*$"))]

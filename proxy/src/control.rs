@@ -33,6 +33,12 @@ use tokio::{
 /// Workers that ask faster than the control thread answers wait; each waits for one answer at a time.
 const QUESTIONS: usize = 256;
 
+/// Whoever scans the network from this Pod, or this Pod's ports from elsewhere, may not make us hold a stream for each. All of them
+/// together stay below what our operator lets one proxy hold, 4,096: a stream beyond that would wait, and with it all that come after.
+const DESTINATIONS: usize = 1_900;
+/// Beyond those, a port has the default policy, which is to deny unless somebody has changed it.
+const PORTS: usize = 256;
+
 type Watch<T> = tokio_watch::Receiver<T>;
 
 /// What the control thread offers to everybody else.
@@ -129,9 +135,9 @@ impl Answers {
         Answers {
             policy,
             destination,
-            outbound: Table::new(patience(config.outbound.connections.discovery_idle)),
-            endpoints: Table::new(patience(config.outbound.connections.discovery_idle)),
-            inbound: Table::new(patience(config.inbound.connections.discovery_idle)),
+            outbound: Table::new(patience(config.outbound.connections.discovery_idle), DESTINATIONS),
+            endpoints: Table::new(patience(config.outbound.connections.discovery_idle), DESTINATIONS),
+            inbound: Table::new(patience(config.inbound.connections.discovery_idle), PORTS),
             config,
         }
     }

@@ -304,15 +304,12 @@ impl Inbound {
     ) -> io::Result<()> {
         let policy = port.policy();
         let allowed = authorize::connection(&policy.policy, &peer);
-        let authz = self.worker.authz(&policy.authz_labels(&peer, port.number, None, allowed));
         if allowed.is_none() {
-            authz.tcp_deny();
+            self.worker.authz(&policy.authz_labels(&peer, port.number, None, allowed)).tcp_deny();
             self.tcp_errors.inc(Kind::Unauthorized.label());
             stream.reset_on_close();
             return Ok(());
         }
-        authz.tcp_allow();
-        let metrics = self.worker.inbound_tcp(&policy.labels(&peer, port.number, None, allowed));
         let application = self.application(self.app_addr(ip, port.number));
         let upstream = match application.pool.connect(None).await {
             Ok(upstream) => upstream,
@@ -322,6 +319,10 @@ impl Inbound {
                 return Ok(());
             }
         };
+        // Only now: who scans ports that nobody listens at makes no series.
+        let authz = self.worker.authz(&policy.authz_labels(&peer, port.number, None, allowed));
+        authz.tcp_allow();
+        let metrics = self.worker.inbound_tcp(&policy.labels(&peer, port.number, None, allowed));
         let (stream, upstream) = if detected == Detected::Silent {
             let limit = self.config.inbound.connections.detect_timeout;
             let (detected, stream, upstream) = detect::late(stream, upstream, limit).await?;

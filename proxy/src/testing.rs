@@ -280,6 +280,7 @@ pub fn allow(authentication: inbound::Authentication) -> inbound::Policy {
         protocol: inbound::Protocol::Detect { timeout: Duration::from_secs(10), routes: Arc::new([]) },
         authorizations: Arc::new([authorization]),
         rate_limit: None,
+        routes_add: false,
         assumed: false,
     }
 }

@@ -79,6 +79,7 @@ fn where_the_proxy_stands() {
 fn a_value_of_a_later_version_is_left_out() {
     let mut next = json!(injection());
     next["proxy"]["invented"] = json!({ "later": true });
+    next["alsoInvented"] = json!(1);
     assert_eq!(Injection::parse(&next.to_string()).unwrap(), injection());
     next["proxy"]["cores"] = json!(0);
     assert!(Injection::parse(&next.to_string()).is_err(), "what is known has to make sense");

@@ -138,6 +138,7 @@ pub struct NamespaceRef {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct IdentityRef {
+    #[schemars(regex(pattern = "^[-.a-z0-9]+$"))]
     pub name: String,
 }
 

@@ -311,13 +311,26 @@ fn probes(containers: &[Container], named_ports: &[(String, u16)]) -> Vec<(u16, 
 }
 
 fn http(get: &HTTPGetAction, named_ports: &[(String, u16)]) -> Option<(u16, Probe)> {
-    let path = get.path.as_deref().unwrap_or("/");
-    let path = path.split(['?', '#']).next().unwrap_or_default();
     let probe = match get.scheme.as_deref() {
         Some("HTTPS") => Probe::Https,
-        Some(_) | None => Probe::Http(Some(path).filter(|path| path.starts_with('/'))?.to_owned()),
+        Some(_) | None => Probe::Http(asked(get.path.as_deref().unwrap_or("/"))),
     };
     Some((number(&get.port, named_ports)?, probe))
+}
+
+/// The path that kubelet asks for: it puts a slash in front where there is none, and escapes what no request line can hold.
+fn asked(path: &str) -> String {
+    let path = path.split(['?', '#']).next().unwrap_or_default();
+    let mut asked = String::from(if path.starts_with('/') { "" } else { "/" });
+    for byte in path.bytes() {
+        match byte {
+            b' ' | b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' | 0..0x20 | 0x7f.. => {
+                asked.push_str(&format!("%{byte:02X}"));
+            }
+            _ => asked.push(byte.into()),
+        }
+    }
+    asked
 }
 
 /// The port that a number or the name of a container's port means.

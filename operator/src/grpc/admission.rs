@@ -14,8 +14,8 @@ use std::{
 };
 use tonic::Status;
 
-/// A proxy holds two streams per destination it talks to, and one per port it serves.
-pub const MAX_STREAMS: u32 = 1_000;
+/// A proxy holds two streams per destination it talks to, 1,900 destinations at most, and one per port it serves.
+pub const MAX_STREAMS: u32 = 4_096;
 /// When we start again, a proxy opens all of its streams at once.
 const BURST: u32 = MAX_STREAMS;
 const PER_SECOND: u32 = 50;
@@ -80,7 +80,7 @@ mod tests {
         let start = Instant::now();
         let open = |peer, now| streams.admit(peer, now);
         let held: Vec<Permit> = (0..10_000).filter_map(|_| open(host(1), start).ok()).collect();
-        assert_eq!((held.len(), streams.refused()), (1_000, 9_000));
+        assert_eq!((held.len(), streams.refused()), (4_096, 5_904));
         assert_eq!(open(host(1), start).unwrap_err().code(), Code::ResourceExhausted);
         let other = open(host(2), start);
         assert!(other.is_ok());

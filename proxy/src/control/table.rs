@@ -9,17 +9,16 @@ use std::{
 };
 use tokio::{sync::watch, task};
 
-/// An application that scans the network may not make us hold a stream for each address.
-const MAX_WATCHES: usize = 10_000;
-
 pub struct Table<K, V> {
     watches: Rc<RefCell<HashMap<K, watch::Sender<V>>>>,
     patience: Patience,
+    most: usize,
 }
 
 impl<K: Clone + Eq + Hash + 'static, V: 'static> Table<K, V> {
-    pub fn new(patience: Patience) -> Table<K, V> {
-        Table { watches: Rc::default(), patience }
+    /// Holds `most` watches at once.
+    pub fn new(patience: Patience, most: usize) -> Table<K, V> {
+        Table { watches: Rc::default(), patience, most }
     }
 
     /// Joins a watch, or starts one with a first value. `None` when there are too many already.
@@ -36,7 +35,7 @@ impl<K: Clone + Eq + Hash + 'static, V: 'static> Table<K, V> {
         let count = watches.len();
         let vacant = match watches.entry(key.clone()) {
             Entry::Occupied(running) => return Some(running.get().subscribe()),
-            Entry::Vacant(_) if count >= MAX_WATCHES => return None,
+            Entry::Vacant(_) if count >= self.most => return None,
             Entry::Vacant(vacant) => vacant,
         };
         let (publish, receiver) = watch::channel(first());

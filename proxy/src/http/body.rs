@@ -48,6 +48,8 @@ pub struct Progress {
     broken: Cell<bool>,
     /// All of it has come.
     whole: Cell<bool>,
+    /// Of data, so far.
+    bytes: Cell<u64>,
     /// When something last passed. `None` unless somebody asks: a clock is not read for nothing.
     moved: Cell<Option<Instant>>,
     /// Made at a body's first pause, once: what arrives in one piece does without.
@@ -70,6 +72,10 @@ impl Progress {
         self.whole.get()
     }
 
+    pub fn bytes(&self) -> u64 {
+        self.bytes.get()
+    }
+
     /// From now on, moments are written down.
     pub fn watch(&self) {
         self.moved.set(Some(Instant::now()));
@@ -89,6 +95,8 @@ impl Progress {
         match &mut polled {
             Poll::Ready(Some(Ok(frame))) => {
                 clean_trailers(frame);
+                let bytes = frame.data_ref().map_or(0, Bytes::len);
+                self.bytes.set(self.bytes.get() + bytes as u64);
                 self.resume();
                 self.whole.set(body.is_end_stream());
             }
@@ -142,6 +150,13 @@ impl RequestBody {
         }
         let progress = Rc::<Progress>::default();
         (RequestBody(Request::Incoming(body, progress.clone())), Some(progress))
+    }
+
+    pub fn progress(&self) -> Option<Rc<Progress>> {
+        match &self.0 {
+            Request::Incoming(_, progress) => Some(progress.clone()),
+            Request::Empty | Request::Replay(_) => None,
+        }
     }
 
     /// Keeps what passes, so that it can be sent again.

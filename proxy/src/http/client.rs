@@ -34,8 +34,9 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 /// Enough for a fast peer a few milliseconds away; a slow reader can make us hold this much for each of its streams.
-const H2_STREAM_WINDOW: u32 = 256 * 1_024;
-const H2_CONNECTION_WINDOW: u32 = 4 * 1_024 * 1_024;
+pub const H2_STREAM_WINDOW: u32 = 256 * 1_024;
+/// Of all streams of a connection: as many bodies as fill it may stand still before they hold up the others.
+pub const H2_CONNECTION_WINDOW: u32 = 16 * H2_STREAM_WINDOW;
 /// What we keep of a stream's body for a peer that does not read.
 pub const H2_SEND_BUFFER: usize = 64 * 1_024;
 /// Heads longer than this are refused in both directions.

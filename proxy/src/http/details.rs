@@ -1,6 +1,6 @@
 //! What only spans and access logs want to know of a request: gathered for the sampled few, and where the log is on.
 
-use super::body::RequestBody;
+use super::body::{Progress, RequestBody};
 use crate::telemetry::{
     Worker, access_log,
     metrics::labels::{Direction, PeerTls},
@@ -9,6 +9,7 @@ use crate::telemetry::{
 use http::{HeaderValue, Request, header};
 use std::{
     net::SocketAddr,
+    rc::Rc,
     time::{Duration, SystemTime},
 };
 
@@ -17,6 +18,8 @@ pub struct Details {
     worker: Worker,
     pub span: Option<SpanRecord>,
     pub log: Option<access_log::Record>,
+    /// Of the request's body, where it has one.
+    body: Option<Rc<Progress>>,
 }
 
 /// The side that sees the request.
@@ -82,12 +85,12 @@ impl Details {
             total: Duration::ZERO,
             error: None,
         });
-        Some(Box::new(Details { worker: worker.clone(), span, log }))
+        Some(Box::new(Details { worker: worker.clone(), span, log, body: req.body().progress() }))
     }
 
     /// The request has ended.
     pub fn finish(self, status: u16, error: Option<&'static str>, failed: bool, total: Duration) {
-        let Details { worker, span, log } = self;
+        let Details { worker, span, log, body } = self;
         if let Some(mut span) = span {
             span.end = SystemTime::now();
             span.status = Some(status);
@@ -97,6 +100,7 @@ impl Details {
         }
         if let (Some(mut log), Some(writer)) = (log, worker.access_log()) {
             log.status = status;
+            log.request_bytes = body.map_or(0, |body| body.bytes());
             log.total = total;
             log.error = error;
             writer.write(log);

@@ -56,11 +56,15 @@ impl Table {
     }
 
     pub fn find<B>(&self, req: &Request<B>) -> Option<Found> {
-        if self.trivial {
-            return self.entries.first().map(|entry| entry.found);
-        }
-        let found = |entry: &&Entry| hosts_match(&entry.hosts, req) && matches(&entry.when, req);
-        self.entries.iter().find(found).map(|entry| entry.found)
+        self.all(req).next()
+    }
+
+    /// Everything that the request falls under, the most specific first.
+    pub fn all<B>(&self, req: &Request<B>) -> impl Iterator<Item = Found> {
+        let taken = move |(at, entry): &(usize, &Entry)| {
+            (self.trivial && *at == 0) || (hosts_match(&entry.hosts, req) && matches(&entry.when, req))
+        };
+        self.entries.iter().enumerate().filter(taken).map(|(_, entry)| entry.found)
     }
 
     /// No request is refused or told apart by what is in it.

@@ -24,7 +24,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::Notify,
+    sync::{Notify, futures::Notified},
     time::{self, Instant},
 };
 
@@ -43,6 +43,8 @@ pub struct PortPolicy {
     pub policy: Arc<Policy>,
     pub table: Table,
     pub limits: Option<Limits>,
+    /// A route changes requests or answers them.
+    pub filters: bool,
     /// By route; the last is for requests without one.
     metrics: Vec<Rc<InboundRouteMetrics>>,
 }
@@ -83,12 +85,17 @@ impl Port {
     /// Returns when the policy does not allow this client's connection any more.
     pub async fn denied(&self, peer: &Peer) {
         loop {
-            let changed = self.changed.notified();
+            let changed = self.changed();
             if authorize::connection(&self.policy().policy, peer).is_none() {
                 return;
             }
             changed.await;
         }
+    }
+
+    /// Returns at the next change of the policy after this call.
+    pub fn changed(&self) -> Notified<'_> {
+        self.changed.notified()
     }
 
     pub fn touch(&self) {
@@ -113,6 +120,7 @@ impl PortPolicy {
         let table = if routes.is_empty() { Table::new([everything]) } else { Table::new(matches) };
         PortPolicy {
             table,
+            filters: routes.iter().flat_map(|route| &route.rules).any(|rule| !rule.filters.is_empty()),
             limits: policy.rate_limit.as_ref().map(|limit| Limits::new(limit, Instant::now())),
             metrics,
             policy,

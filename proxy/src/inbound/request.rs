@@ -18,9 +18,10 @@ use crate::{
         gate::Switch,
         opening::{self, Arrival},
         record::Record,
+        route::Found,
         upgrade,
     },
-    policy::inbound::HttpRule,
+    policy::inbound::{Authorization, HttpRule},
     telemetry::{
         metrics::{
             authz::AuthzMetrics,
@@ -62,6 +63,8 @@ struct Decided {
 #[derive(Debug)]
 struct Decision {
     allowed: bool,
+    /// For being what kubelet asks.
+    probe: bool,
     metrics: Rc<HttpMetrics>,
     route: Rc<InboundRouteMetrics>,
     authz: Rc<AuthzMetrics>,
@@ -124,7 +127,7 @@ impl Session {
 
     /// `details` is the caller's, because a request that is refused has them too: the trace shows who was refused, and why.
     async fn handle(
-        &self,
+        self: &Rc<Self>,
         req: &mut Request<RequestBody>,
         arrival: &Arrival,
         details: &mut Option<Box<Details>>,
@@ -133,20 +136,23 @@ impl Session {
         let carried = self.client_id.is_some()
             && req.version() == http::Version::HTTP_2
             && req.headers().contains_key(convert::ORIG_PROTO);
-        let (seen, asks) = opening::admit(req)?;
+        let admitted = opening::admit(req);
         let context = self.inbound.worker.trace(req.headers());
         *details = self.details(req, &context);
+        let (seen, asks) = admitted?;
         let policy = self.port.policy();
-        if !policy.table.is_trivial() {
+        // Whom the port lets in need not write paths so that no two readers differ.
+        if !policy.table.is_trivial() && (policy.filters || self.allowed(&policy, None).is_none()) {
             check::unambiguous_path(req.uri().path())?;
         }
-        let Some(found) = policy.table.find(req) else {
+        let Some(found) = self.route(&policy, req) else {
             let decision = self.decision(&policy, None);
             decision.authz.route_not_found();
             return Err(self.refused(Kind::NoRoute, decision));
         };
         let decision = self.decision(&policy, Some(found.route));
-        if !decision.allowed {
+        // Kubelet has no certificate, and no use for a tunnel.
+        if !decision.allowed || (decision.probe && asks.upgrade) {
             decision.authz.http_deny();
             return Err(self.refused(Kind::Unauthorized, decision));
         }
@@ -179,14 +185,14 @@ impl Session {
     }
 
     async fn send(
-        &self,
+        self: &Rc<Self>,
         req: &mut Request<RequestBody>,
         sent: Sent<'_>,
         rule: Option<&HttpRule>,
     ) -> Response<ResponseBody> {
         let Sent { arrival, seen, upgrade, version, decision, details } = sent;
         let (head, connect) = (req.method() == Method::HEAD, req.method() == Method::CONNECT);
-        let client = (upgrade || connect).then(|| hyper::upgrade::on(&mut *req));
+        let client = (upgrade || connect).then(|| (hyper::upgrade::on(&mut *req), head_of(req)));
         match version {
             Version::Http1 => convert::to_h1(req, &seen),
             Version::Http2 => {}
@@ -204,9 +210,14 @@ impl Session {
         let switched =
             res.status() == StatusCode::SWITCHING_PROTOCOLS || (connect && res.status().is_success());
         match (switched, client) {
-            (true, Some(client)) => {
+            (true, Some((client, asked))) => {
                 self.switch.set();
-                upgrade::join(client, hyper::upgrade::on(&mut res), self.inbound.drain.guard());
+                let (session, authz) = (self.clone(), decision.authz.clone());
+                let cut = async move {
+                    session.denied(&asked).await;
+                    authz.tcp_terminate();
+                };
+                upgrade::join(client, hyper::upgrade::on(&mut res), self.inbound.drain.guard(), cut);
             }
             (true, None) => {
                 attempt.discard_connection();
@@ -263,15 +274,49 @@ impl Session {
         decision.clone()
     }
 
-    fn decide(&self, policy: &PortPolicy, route: Option<usize>) -> Decision {
-        let route_metrics = policy.metrics(route).clone();
+    /// The most specific route that takes the request. Where routes add to each other, one that lets the client in goes before
+    /// one that does not, and one that means it before one that only watches.
+    fn route<B>(&self, policy: &PortPolicy, req: &Request<B>) -> Option<Found> {
+        let lets_in = |found: Found| self.allowed(policy, Some(found.route)).map(|by| !by.audit);
+        let mut matching = policy.table.all(req);
+        let first = matching.next()?;
+        let first = (first, lets_in(first));
+        if !policy.policy.routes_add || first.1 == Some(true) {
+            return Some(first.0);
+        }
+        let better = |best: (Found, _), other| {
+            let other = (other, lets_in(other));
+            if other.1 > best.1 { other } else { best }
+        };
+        Some(matching.fold(first, better).0)
+    }
+
+    /// Returns when the policy does not allow this request any more.
+    async fn denied(&self, req: &Request<()>) {
+        loop {
+            let (changed, policy) = (self.port.changed(), self.port.policy());
+            let found = self.route(&policy, req);
+            if found.and_then(|found| self.allowed(&policy, Some(found.route))).is_none() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    fn allowed<'a>(&self, policy: &'a PortPolicy, route: Option<usize>) -> Option<&'a Authorization> {
         let route = route.and_then(|at| policy.routes().get(at));
         let more = route.map_or(&[][..], |route| &route.authorizations);
-        let allowed = authorize::request(&policy.policy, more, &self.peer);
-        let meta = route.map(|route| &route.meta);
+        authorize::request(&policy.policy, more, &self.peer)
+    }
+
+    fn decide(&self, policy: &PortPolicy, route: Option<usize>) -> Decision {
+        let allowed = self.allowed(policy, route);
+        let route_metrics = policy.metrics(route).clone();
+        let meta = route.and_then(|at| policy.routes().get(at)).map(|route| &route.meta);
         let worker = &self.inbound.worker;
         Decision {
             allowed: allowed.is_some(),
+            probe: allowed.is_some_and(|by| by.meta.is_probe()),
             route: route_metrics,
             metrics: worker.inbound_http(&policy.labels(&self.peer, self.port.number, meta, allowed)),
             authz: worker.authz(&policy.authz_labels(&self.peer, self.port.number, meta, allowed)),
@@ -283,6 +328,14 @@ impl Session {
         let view = View { direction: Direction::Inbound, client: self.client, peer: &self.peer.tls, host };
         Details::of(&self.inbound.worker, context, req, &view)
     }
+}
+
+fn head_of(req: &Request<RequestBody>) -> Box<Request<()>> {
+    let mut head = Box::new(Request::new(()));
+    *head.method_mut() = req.method().clone();
+    *head.uri_mut() = req.uri().clone();
+    *head.headers_mut() = req.headers().clone();
+    head
 }
 
 /// What is known of a request that is on its way.

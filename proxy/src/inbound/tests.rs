@@ -92,24 +92,127 @@ fn a_route_may_let_in_more() {
         let origin = Origin::start(OK).await;
         let mesh = Mesh::start(origin.addr).await;
         let everybody: Arc<[Authorization]> = allow(Authentication::Unauthenticated).authorizations;
-        let route = |path: &str, authorizations: Arc<[Authorization]>| HttpRoute {
-            meta: meta("HTTPRoute", "r"),
-            hosts: vec![],
-            authorizations,
-            rules: vec![HttpRule {
-                matches: vec![RequestMatch {
-                    path: PathMatch::Prefix(path.into()),
-                    ..RequestMatch::default()
-                }],
-                filters: vec![],
-            }],
-        };
-        let routes = Arc::new([route("/health", everybody), route("/", Arc::new([]))]);
+        let routes = Arc::new([
+            route("health", prefix("/health"), everybody),
+            route("all", prefix("/"), Arc::new([])),
+        ]);
         let protocol = Protocol::Detect { timeout: Duration::from_secs(10), routes };
         mesh.inbound.send_replace(Arc::new(Policy { protocol, ..deny() }));
         let health = b"GET /health HTTP/1.1\r\nHost: web\r\n\r\n";
         assert_eq!(status(&exchange(mesh.direct, health).await), 200);
         assert_eq!(status(&exchange(mesh.direct, GET).await), 403);
+    });
+}
+
+fn route(name: &str, path: PathMatch, authorizations: Arc<[Authorization]>) -> HttpRoute {
+    let matches = vec![RequestMatch { path, ..RequestMatch::default() }];
+    HttpRoute {
+        meta: meta(if name == "probe" { "default" } else { "HTTPRoute" }, name),
+        hosts: vec![],
+        authorizations,
+        rules: vec![HttpRule { matches, filters: vec![] }],
+    }
+}
+
+fn prefix(path: &str) -> PathMatch {
+    PathMatch::Prefix(path.into())
+}
+
+/// Nobody but those of its routes.
+fn routed(routes: Vec<HttpRoute>) -> Policy {
+    let protocol = Protocol::Detect { timeout: Duration::from_secs(10), routes: routes.into() };
+    Policy { protocol, routes_add: true, ..deny() }
+}
+
+fn probe(path: &str) -> HttpRoute {
+    let mut everybody = allow(Authentication::Unauthenticated).authorizations.to_vec();
+    everybody[0].meta = meta("default", "probe");
+    route("probe", PathMatch::Exact(path.into()), everybody.into())
+}
+
+/// Somebody else's narrower rule takes nothing away, from kubelet neither.
+#[test]
+fn where_routes_add_each_of_them_may_let_in() {
+    run(async {
+        let origin = Origin::start(OK).await;
+        let mesh = Mesh::start(origin.addr).await;
+        let others = only("other.demo.serviceaccount.identity.mesh.cluster.local").authorizations;
+        let asks = async |path: &str| {
+            let request = format!("GET {path} HTTP/1.1\r\nHost: web\r\n\r\n");
+            let peer = status(&exchange(mesh.app, request.as_bytes()).await);
+            (peer, status(&exchange(mesh.direct, request.as_bytes()).await))
+        };
+        let policy = || {
+            routed(vec![
+                route("items", prefix("/items"), others.clone()),
+                route("health", PathMatch::Exact("/health".into()), others.clone()),
+                route("all", prefix("/"), only(CLIENT).authorizations),
+                probe("/health"),
+            ])
+        };
+        mesh.inbound.send_replace(Arc::new(policy()));
+        assert_eq!(asks("/items/1").await, (200, 403));
+        assert_eq!(asks("/health").await, (200, 200));
+        mesh.inbound.send_replace(Arc::new(Policy { routes_add: false, ..policy() }));
+        time::timeout(PATIENCE, async { while asks("/items/1").await != (403, 403) {} }).await.unwrap();
+        assert_eq!(asks("/health").await, (403, 403), "the most specific one alone");
+    });
+}
+
+/// A path that two readers may understand differently is refused where it decides, and passes where it does not.
+#[test]
+fn an_ambiguous_path_passes_where_no_route_has_to_let_it_in() {
+    run(async {
+        let origin = Origin::start(OK).await;
+        let mesh = Mesh::start(origin.addr).await;
+        let odd = b"GET /sale/../50%off HTTP/1.1\r\nHost: web\r\n\r\n";
+        let everybody = allow(Authentication::Unauthenticated).authorizations;
+        let of_routes = |all| routed(vec![probe("/health"), route("all", prefix("/"), all)]);
+        let of_port = Policy { authorizations: everybody.clone(), ..of_routes(Arc::new([])) };
+        mesh.inbound.send_replace(Arc::new(of_port));
+        assert_eq!(status(&exchange(mesh.direct, odd).await), 200);
+        assert!(origin.text().starts_with("GET /sale/../50%off "), "{}", origin.text());
+        mesh.inbound.send_replace(Arc::new(of_routes(everybody)));
+        let refused = async { while status(&exchange(mesh.direct, odd).await) != 400 {} };
+        time::timeout(PATIENCE, refused).await.unwrap();
+    });
+}
+
+#[test]
+fn a_probe_opens_no_tunnel() {
+    run(async {
+        let switch = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+        let origin = Origin::start(switch).await;
+        let mesh = Mesh::start(origin.addr).await;
+        mesh.inbound.send_replace(Arc::new(routed(vec![probe("/health")])));
+        let upgrade =
+            b"GET /health HTTP/1.1\r\nHost: web\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+        assert_eq!(status(&exchange(mesh.direct, upgrade).await), 403);
+        assert_eq!(origin.text(), "");
+    });
+}
+
+#[test]
+fn a_tunnel_is_cut_when_policy_says_so() {
+    run(async {
+        let switch = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+        let origin = Origin::start(switch).await;
+        let mesh = Mesh::start(origin.addr).await;
+        let allowed = || routed(vec![route("all", prefix("/"), only(CLIENT).authorizations)]);
+        mesh.inbound.send_replace(Arc::new(allowed()));
+        let mut client = TcpStream::connect(mesh.app).await.unwrap();
+        client
+            .write_all(b"GET / HTTP/1.1\r\nHost: web\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+            .await
+            .unwrap();
+        assert_eq!(status(&read_response(&mut client).await), 101);
+        // Another policy that says the same is no reason.
+        mesh.inbound.send_replace(Arc::new(allowed()));
+        client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+        assert_eq!(status(&read_response(&mut client).await), 101, "the application's own words");
+        mesh.inbound.send_replace(Arc::new(deny()));
+        let end = time::timeout(PATIENCE, client.read(&mut [0; 1])).await.unwrap();
+        assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
     });
 }
 

@@ -16,6 +16,8 @@ pub struct Policy {
     /// Any of them; empty denies everybody.
     pub authorizations: Arc<[Authorization]>,
     pub rate_limit: Option<RateLimit>,
+    /// What any matching route allows is allowed; otherwise the most specific one decides.
+    pub routes_add: bool,
     /// It is the configured default: the control plane has not answered yet.
     pub assumed: bool,
 }
@@ -60,7 +62,7 @@ pub struct HttpRule {
     pub filters: Vec<Filter>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Authorization {
     pub meta: Meta,
     /// The client's address is in one of them …

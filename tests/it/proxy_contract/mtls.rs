@@ -1,11 +1,12 @@
 //! The hop between two proxies: mutual TLS or nothing, and nothing readable.
 
+use http_body_util::BodyExt;
 use linkerd2_proxy_api::inbound;
 use mesh_tests::{
     client::{self, Conn, raw},
     control_plane::message::{self, Client, authorization},
     load::{Load, failures},
-    origin::tcp,
+    origin::{self, tcp},
     pair::{PORT, Pair, WEB, client_pod, endpoint, server_pod},
     peer::{self, ALPN, TransportHeader},
     pki::{Ca, Leaf, Validity},
@@ -18,7 +19,10 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    task::JoinSet,
+};
 
 #[test]
 fn nothing_of_a_request_or_response_is_readable_between_two_proxies() {
@@ -413,6 +417,41 @@ fn what_an_application_sends_arrives_with_the_version_it_was_sent_in() {
         let seen: Vec<_> = pair.origin.seen().iter().map(|s| (s.uri.path().to_owned(), s.version)).collect();
         assert_eq!(seen, [("/one".into(), http::Version::HTTP_11), ("/two".into(), http::Version::HTTP_2)]);
         assert!(pair.origin.seen().iter().all(|seen| seen.header("l5d-orig-proto").is_empty()));
+    });
+}
+
+/// Two proxies share one connection, and its window, for all that their applications tell each other.
+#[test]
+fn uploads_that_nobody_reads_hold_up_no_other() {
+    run(async || {
+        let pair = Pair::start().await;
+        pair.origin.answers(|request| async move {
+            if request.uri().path() == "/unread" {
+                let () = std::future::pending().await;
+            }
+            let read = request.into_body().collect().await.expect("a whole body").to_bytes();
+            origin::text(200, &read.len().to_string())
+        });
+        let upload = |path: &str| {
+            let mut request = client::to(&format!("http://web.demo:{PORT}{path}"));
+            *request.method_mut() = http::Method::POST;
+            *request.body_mut() = client::body(vec![0; 1 << 20]);
+            request
+        };
+        let mut unread = JoinSet::new();
+        for _ in 0..8 {
+            let (proxy, request) = (pair.client.pod.outbound(), upload("/unread"));
+            unread.spawn(async move { client::send(proxy, request).await });
+        }
+        wait::until("eight uploads", SOON, async || match pair.origin.count() {
+            8 => Ok(()),
+            some => Err(some),
+        })
+        .await;
+        for _ in 0..3 {
+            let reply = wait::within(SOON, "an upload that is read", pair.send(upload("/read"))).await;
+            assert_eq!(reply.is(200).text(), "1048576");
+        }
     });
 }
 

@@ -168,9 +168,20 @@ fn fault(source: &Source) -> Option<String> {
         Source::Namespace(from) if from.name.is_empty() || from.name.contains('.') => {
             Some(format!("{:?} is no namespace", from.name))
         }
+        // Proxies would throw away the whole policy for it.
+        Source::Identity(identity) if !is_dns_name(&identity.name) => Some(format!(
+            "{:?} is no identity (want such as web.shop.serviceaccount.identity.mesh-system.cluster.local)",
+            identity.name
+        )),
         Source::Network(network) => read_network(network).err(),
         Source::Namespace(_) | Source::ServiceAccount(_) | Source::Identity(_) => None,
     }
+}
+
+/// As a certificate has it.
+fn is_dns_name(name: &str) -> bool {
+    let letter = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
+    (1..=253).contains(&name.len()) && name.bytes().all(letter)
 }
 
 fn read_network(network: &NetworkRef) -> Result<Network, String> {

@@ -138,7 +138,8 @@ fn regex(pattern: String) -> Result<String, String> {
     if pattern.len() > 1_024 {
         return Err("a regular expression has at most 1024 bytes".into());
     }
-    match regex::RegexBuilder::new(&pattern).size_limit(64 << 10).build() {
+    // The whole of a text has to match, which is how proxies read it: what does not bear the brackets would be refused there.
+    match regex::RegexBuilder::new(&format!("^(?:{pattern})$")).size_limit(64 << 10).build() {
         Ok(_) => Ok(pattern),
         Err(regex::Error::CompiledTooBig(_)) => Err(format!("regular expression {pattern:?} is too costly")),
         Err(_) => Err(format!("{pattern:?} is no regular expression")),

@@ -282,6 +282,10 @@ fn kubelets_probes_are_let_in_and_nothing_else() {
         assert_eq!(let_in(probe, "8080", &nodes), from_nodes(), "{probe}");
     }
     assert_eq!(let_in(exec, "8080", &nodes), nobody());
+    for (written, asked) in [("up", "/up"), ("/a b", "/a%20b"), ("", "/")] {
+        let probe = format!("httpGet: {{ path: '{written}', port: web }}");
+        assert_eq!(let_in(&probe, "", &[]), requests(&format!("GET Exact({asked:?})")), "as kubelet asks");
+    }
 }
 
 /// Kubelet probes a Pod before it tells where it is.

@@ -101,6 +101,7 @@ fn rules() {
         ("{ matches: [{ path: { type: Exact, value: /a/../b } }] }", "path"),
         ("{ matches: [{ path: { type: Fuzzy, value: /a } }] }", "Fuzzy"),
         ("{ matches: [{ path: { type: RegularExpression, value: '(' } }] }", "regular expression"),
+        ("{ matches: [{ path: { type: RegularExpression, value: '(?x)/a #' } }] }", "regular expression"),
         ("{ matches: [{ path: { type: RegularExpression, value: '(a{1000}){1000}' } }] }", "too costly"),
         ("{ matches: [{ method: BREW }] }", "BREW"),
         ("{ matches: [{ headers: [{ name: 'a b', value: x }] }] }", "header name"),

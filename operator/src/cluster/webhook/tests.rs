@@ -109,6 +109,9 @@ async fn a_policy_that_cannot_be_read_is_refused() {
     let bad = validate("mesh.dev", "AuthorizationPolicy", "UPDATE", policy(source)).await;
     assert_eq!(bad["allowed"], false, "no cluster could make sense of it");
     assert!(bad["status"]["message"].as_str().unwrap().contains("\"10.0.0.0/99\" is no network"), "{bad}");
+    let source = json!({"rules": [{"from": [{"identity": {"name": ""}}]}], "selector": {}});
+    let bad = validate("mesh.dev", "AuthorizationPolicy", "UPDATE", policy(source)).await;
+    assert!(bad["status"]["message"].as_str().unwrap().contains("\"\" is no identity"), "{bad}");
 }
 
 #[tokio::test]

@@ -21,6 +21,9 @@ use std::time::Duration;
 const DETECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub fn server(policy: &Policy) -> Server {
+    let mut labels = meta::labels(&policy.meta);
+    // Our proxies then let in whom any of the matching routes lets in, and not the most specific one only.
+    labels.insert("routes".into(), "add".into());
     let kind = match policy.opaque {
         true => Kind::Opaque(Opaque {}),
         false => Kind::Detect(Detect {
@@ -34,7 +37,7 @@ pub fn server(policy: &Policy) -> Server {
         protocol: Some(ProxyProtocol { kind: Some(kind) }),
         server_ips: vec![],
         authorizations: policy.authorizations.iter().map(authorization).collect(),
-        labels: meta::labels(&policy.meta),
+        labels,
     }
 }
 

@@ -20,6 +20,8 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 /// is the default policy `audit`.
 const AUDIT_LABEL: &str = "audit";
 const AUDIT: &str = "audit";
+/// A server with this label set to `add` allows what any of the routes that match allows. Linkerd's asks the most specific one only.
+const ROUTES_LABEL: &str = "routes";
 
 pub fn policy(server: api::Server) -> Result<Policy> {
     let kind = required("protocol", server.protocol.and_then(|protocol| protocol.kind))?;
@@ -29,6 +31,7 @@ pub fn policy(server: api::Server) -> Result<Policy> {
         protocol,
         authorizations: each("authorizations", server.authorizations, authorization)?.into(),
         rate_limit,
+        routes_add: server.labels.get(ROUTES_LABEL).is_some_and(|routes| routes == "add"),
         assumed: false,
     })
 }
@@ -64,6 +67,7 @@ pub fn default(policy: &DefaultPolicy, opaque: bool, detect_timeout: Duration) -
         },
         authorizations: authorizations.into(),
         rate_limit: None,
+        routes_add: false,
         assumed: true,
     }
 }

@@ -289,7 +289,8 @@ impl Exchange<'_> {
         let error = match (switched, upgrade) {
             (true, Some(client)) => {
                 self.session.switch.set();
-                upgrade::join(client, hyper::upgrade::on(&mut res), self.session.outbound.drain.guard());
+                let guard = self.session.outbound.drain.guard();
+                upgrade::join(client, hyper::upgrade::on(&mut res), guard, std::future::pending());
                 None
             }
             (true, None) => {

@@ -42,7 +42,7 @@ impl Module {
         }
         ensure!(
             shell::exists("go"),
-            "{} is built from source, for which Go 1.24 or later is wanted: https://go.dev/dl",
+            "{} is built from source, for which Go 1.26 or later is wanted: https://go.dev/dl",
             self.title
         );
         eprintln!("building {}, once", self.title);

@@ -83,6 +83,14 @@ pub(crate) fn read(
                         target.port.unwrap_or_default()
                     ));
                 }
+                // Somebody wants a port closed, and it is not.
+                Some(service) if service.selector.is_empty() || service.ports.is_empty() => {
+                    complain(format!(
+                        "target Service {namespace}/{} has no {}, so it stands for no port of any Pod: aim at Pods by selector",
+                        target.name,
+                        if service.ports.is_empty() { "port" } else { "selector" }
+                    ))
+                }
                 Some(_) => {}
             }
             targets.push((target.name.clone(), target.port));

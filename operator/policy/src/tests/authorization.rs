@@ -350,8 +350,12 @@ spec:
   rules: [{{}}]"
         )
     };
-    let tables = tables(&format!("{SHOP}\n---{}\n---{}", policy("good", "cart"), policy("bad", "nowhere")));
-    let [good, bad] = &tables.policy_statuses()[..] else { panic!("two policies") };
+    let manual =
+        "\nkind: Service\nmetadata: { name: manual, namespace: shop }\nspec: { ports: [{ port: 80 }] }";
+    let policies = [policy("good", "cart"), policy("bad", "nowhere"), policy("idle", "manual")];
+    let tables = tables(&format!("{SHOP}\n---{manual}\n---{}", policies.join("\n---")));
+    let [good, bad, idle] = &tables.policy_statuses()[..] else { panic!("three policies") };
+    assert!(!idle.conditions[0].status && idle.conditions[0].message.contains("no selector"), "{idle:?}");
     assert_eq!((good.generation, good.conditions[0].status), (7, true), "{good:?}");
     assert!(!bad.conditions[0].status && bad.conditions[0].message.contains("nowhere"), "{bad:?}");
 }

@@ -15,6 +15,7 @@ pub struct EndpointList {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Endpoint {
     pub addr: String,
+    /// Empty, as all below, of an address outside of the mesh and of a Pod that one may not see.
     pub pod: String,
     pub workload: String,
     pub zone: Option<String>,

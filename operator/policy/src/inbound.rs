@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use serde::Serialize;
 use std::net::IpAddr;
 
-pub(crate) use authz::answer;
+pub(crate) use authz::{Accounts, answer};
 pub use build::faults;
 pub(crate) use build::{Authorizations, Named, build, read};
 

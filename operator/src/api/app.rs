@@ -120,6 +120,7 @@ impl App {
 
     pub fn answer(&self, view: &View, sight: &Sight, now_ms: u64) -> Result<Answer, Refusal> {
         self.check_names(view, sight)?;
+        let sees = |namespace: &str| sight.sees(namespace);
         match view {
             View::Overview { window } => {
                 let Frame { tables, mesh, snapshot, flows, .. } = &*self.frame(*window, sight, now_ms);
@@ -204,11 +205,13 @@ impl App {
                 encode(&checks::checks(mesh, &diagnostics, snapshot, flows, &facts, now_ms))
             }
             View::Endpoints { authority } => {
-                encode(&self.indexed(sight).tables.endpoints(authority).map_err(Refusal::bad_request)?)
+                let endpoints = self.indexed(sight).tables.endpoints(authority, sees);
+                encode(&endpoints.map_err(Refusal::bad_request)?)
             }
-            View::OutboundPolicy { authority, from } => encode(
-                &self.indexed(sight).tables.outbound_json(authority, from).map_err(Refusal::not_found)?,
-            ),
+            View::OutboundPolicy { authority, from } => {
+                let policy = self.indexed(sight).tables.outbound_json(authority, from, sees);
+                encode(&policy.map_err(Refusal::not_found)?)
+            }
             View::InboundPolicy { namespace, pod, port } => encode(
                 &self
                     .indexed(sight)
@@ -226,7 +229,7 @@ impl App {
                         return Err(Refusal::not_found(format!("no workload {}", quoted(workload))));
                     }
                 }
-                encode(&tables.authz(to, from.as_deref()))
+                encode(&tables.authz(to, from.as_deref(), sees))
             }
             View::Identities { ns } => {
                 let sight = sight.narrowed(ns);

@@ -362,13 +362,24 @@ async fn a_user_sees_their_own_namespaces_and_nothing_of_others() {
     let pod = |namespace: &str, name: &str, ip: &str| {
         let pod = serde_json::json!({
             "metadata": {"namespace": namespace, "name": name, "labels": {"mesh.dev/control-plane-ns": "mesh"}},
-            "spec": {"containers": [], "serviceAccountName": name},
+            "spec": {"containers": [{"name": "app", "ports": [{"containerPort": 8080}]}], "serviceAccountName": name},
             "status": {"phase": "Running", "podIP": ip},
         });
         Arc::new(serde_json::from_value(pod).unwrap())
     };
+    // Slices that people write may lead anywhere.
+    let service = serde_json::json!({
+        "metadata": {"namespace": "shop", "name": "far"}, "spec": {"ports": [{"name": "http", "port": 80}]},
+    });
+    let slice = serde_json::json!({
+        "metadata": {"namespace": "shop", "name": "far-1", "labels": {"kubernetes.io/service-name": "far"}},
+        "addressType": "IPv4", "ports": [{"name": "http", "port": 8080}],
+        "endpoints": [{"addresses": ["10.0.0.2"]}],
+    });
     let world = World {
         pods: Arc::new(vec![pod("shop", "web", "10.0.0.1"), pod("bank", "vault", "10.0.0.2")]),
+        services: Arc::new(vec![Arc::new(serde_json::from_value(service).unwrap())]),
+        endpoint_slices: Arc::new(vec![Arc::new(serde_json::from_value(slice).unwrap())]),
         ..World::default()
     };
     let login = Login::cluster(login::tests::server().client());
@@ -400,6 +411,13 @@ async fn a_user_sees_their_own_namespaces_and_nothing_of_others() {
         assert!(!answer.body.contains("bank\"") && !answer.body.contains("vault"), "{path}: {}", answer.body);
         let all = server.get(path, &[("authorization", "Bearer admin")]).await;
         assert_eq!(all.status, 200, "{path}: {}", all.body);
+    }
+    for path in ["/api/v1/authz?to=shop/web", "/api/v1/endpoints?authority=far.shop:80"] {
+        let whole = server.get(path, &[("authorization", "Bearer admin")]).await.body;
+        assert!(whole.contains("bank/vault"), "{path}: {whole}");
+        let part = server.get(path, &alice).await.body;
+        let has_rows = part.contains("shop/web") || part.contains("10.0.0.2");
+        assert!(has_rows && !part.contains("bank") && !part.contains("vault"), "{path}: {part}");
     }
     let workloads = |answer: Answer| {
         let list: mesh_api::workload::WorkloadList = serde_json::from_str(&answer.body).unwrap();

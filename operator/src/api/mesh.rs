@@ -135,7 +135,8 @@ impl Mesh {
 fn workloads_behind(tables: &mesh_policy::Tables, directory: &Directory, backend: &str) -> Vec<NodeId> {
     let Some((namespace, service)) = backend.split_once('/') else { return Vec::new() };
     let (service, port) = service.rsplit_once(':').unwrap_or((service, ""));
-    let Ok(list) = tables.endpoints(&format!("{service}.{namespace}:{port}")) else { return Vec::new() };
+    let authority = format!("{service}.{namespace}:{port}");
+    let Ok(list) = tables.endpoints(&authority, |_| true) else { return Vec::new() };
     let addresses = list.endpoints.iter().filter_map(|endpoint| endpoint.addr.rsplit_once(':'));
     let mut workloads: Vec<NodeId> =
         addresses.map(|(ip, _)| directory.node_of_ip(ip.trim_matches(['[', ']']))).collect();

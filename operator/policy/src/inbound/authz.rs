@@ -3,7 +3,11 @@
 use super::{Authentication, Authorization, Client, Decision, Policy, Route};
 use crate::{Meta, PodInfo, identity::Identities};
 use mesh_api::authz::{AuthzRow, Verdict};
-use std::{collections::HashSet, iter, net::IpAddr};
+use std::{
+    collections::{BTreeSet, HashSet},
+    iter,
+    net::IpAddr,
+};
 
 /// Who is asked about.
 struct Caller {
@@ -12,15 +16,23 @@ struct Caller {
     ip: Option<IpAddr>,
 }
 
-/// One row per kind of caller and per route that has a say. Without `from`: the service accounts that `run` Pods of the mesh and those
-/// of which a rule says more than of everybody, anyone in the mesh, anyone.
+/// The service accounts, as `(namespace, name)`, and who asks about them.
+pub(crate) struct Accounts<'a> {
+    pub all: &'a [(String, String)],
+    /// Those that run Pods of the mesh.
+    pub run: HashSet<(&'a str, &'a str)>,
+    /// Whether whoever asks may see a namespace.
+    pub sees: &'a dyn Fn(&str) -> bool,
+}
+
+/// One row per kind of caller and per route that has a say. Without `from`: the service accounts that are seen and run Pods of the mesh,
+/// those of which a rule says more than of everybody, anyone in the mesh, anyone.
 pub(crate) fn answer(
     server: &PodInfo,
     port: u16,
     policy: &Policy,
     from: &[&PodInfo],
-    accounts: &[(String, String)],
-    run: &HashSet<(&str, &str)>,
+    accounts: &Accounts<'_>,
     identities: &Identities,
 ) -> Vec<AuthzRow> {
     let rows_of = |caller: &Caller| -> Vec<AuthzRow> {
@@ -35,22 +47,43 @@ pub(crate) fn answer(
     // An identity that no rule can name, so that only rules about everybody apply.
     let anyone = Caller { label: "anyone in the mesh".into(), identity: Some(String::new()), ip: None };
     let of_anyone = rows_of(&anyone);
-    let mut rows = vec![];
-    for (namespace, name) in accounts {
+    let of_account = |namespace: &str, name: &str| {
         let label = format!("{namespace}/{name}");
-        let own = rows_of(&Caller { label, identity: Some(identities.of(namespace, name)), ip: None });
+        rows_of(&Caller { label, identity: Some(identities.of(namespace, name)), ip: None })
+    };
+    let mut rows = vec![];
+    for (namespace, name) in accounts.all.iter().filter(|(namespace, _)| (accounts.sees)(namespace)) {
+        let own = of_account(namespace, name);
         let same = |(own, anyone): (&AuthzRow, &AuthzRow)| {
             (own.verdict, &own.policy) == (anyone.verdict, &anyone.policy)
         };
         // A cluster has dozens of accounts of its own controllers, none of which will ever call.
-        if run.contains(&(namespace.as_str(), name.as_str())) || !own.iter().zip(&of_anyone).all(same) {
+        if accounts.run.contains(&(namespace.as_str(), name.as_str()))
+            || !own.iter().zip(&of_anyone).all(same)
+        {
             rows.extend(own);
         }
+    }
+    // Of other namespaces, those whom the policy itself names, whether they exist or not.
+    let named: BTreeSet<_> = names(policy).filter_map(|name| identities.parse(name)).collect();
+    for (namespace, name) in named.into_iter().filter(|(namespace, _)| !(accounts.sees)(namespace)) {
+        rows.extend(of_account(namespace, name));
     }
     rows.extend(of_anyone);
     rows.extend(rows_of(&Caller { label: "anyone".into(), identity: None, ip: None }));
     rows.extend(networks(server, port, policy));
     rows
+}
+
+/// The identities that a policy names in full.
+fn names(policy: &Policy) -> impl Iterator<Item = &str> {
+    let of_routes = policy.routes.iter().flat_map(|route| &route.authorizations);
+    let all = policy.authorizations.iter().chain(of_routes);
+    let names = all.flat_map(|authorization| match &authorization.authentication {
+        Authentication::Identities { names, .. } => names.as_slice(),
+        Authentication::None | Authentication::AnyIdentity => &[],
+    });
+    names.map(String::as_str)
 }
 
 fn caller(pod: &PodInfo) -> Caller {

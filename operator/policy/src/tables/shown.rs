@@ -2,15 +2,17 @@
 
 use super::Tables;
 use crate::{
-    Authority, AuthorityError, Place, PodInfo, ProtocolHint, ServiceKind, inbound, outbound::Target, selector,
+    Authority, AuthorityError, Endpoint, Place, PodInfo, ProtocolHint, ServiceKind, inbound,
+    outbound::{Policy, Target},
+    selector,
 };
 use mesh_api::{authz::AuthzList, endpoints as api};
 use std::{collections::BTreeSet, sync::Arc};
 
 impl Tables {
     /// Who may call the workload `to` (`namespace/name`), and why; with `from`, only that workload.
-    /// Empty where a workload does not exist.
-    pub fn authz(&self, to: &str, from: Option<&str>) -> AuthzList {
+    /// Empty where a workload does not exist. Of namespaces that are not seen, nobody but whom the policy names.
+    pub fn authz(&self, to: &str, from: Option<&str>, sees: impl Fn(&str) -> bool) -> AuthzList {
         let workload = |wanted: &str| -> Vec<&PodInfo> {
             let Some((namespace, name)) = wanted.split_once('/') else { return vec![] };
             let is_it = |pod: &&Arc<PodInfo>| {
@@ -27,8 +29,11 @@ impl Tables {
         }
         let identities = self.settings.identities();
         let meshed = self.pods().iter().filter(|pod| pod.meshed);
-        let run = meshed.map(|pod| (pod.namespace.as_str(), pod.service_account.as_str())).collect();
-        let accounts = &self.service_accounts;
+        let accounts = inbound::Accounts {
+            all: &self.service_accounts,
+            run: meshed.map(|pod| (pod.namespace.as_str(), pod.service_account.as_str())).collect(),
+            sees: &sees,
+        };
         let mut rows = vec![];
         // Pods of a workload may differ (a rollout in between): equal answers are given once.
         for server in workload(to) {
@@ -44,7 +49,7 @@ impl Tables {
             );
             for port in ports {
                 let policy = self.inbound_of(server, port);
-                for row in inbound::answer(server, port, &policy, &callers, accounts, &run, &identities) {
+                for row in inbound::answer(server, port, &policy, &callers, &accounts, &identities) {
                     if !rows.contains(&row) {
                         rows.push(row);
                     }
@@ -55,7 +60,12 @@ impl Tables {
     }
 
     /// The endpoints that a balancer would be told, wherever it is, for people. Short authorities (`reviews.bookinfo:9080`) are completed.
-    pub fn endpoints(&self, authority: &str) -> Result<api::EndpointList, String> {
+    /// An address that is a Pod's in a namespace that is not seen is an address and no more.
+    pub fn endpoints(
+        &self,
+        authority: &str,
+        sees: impl Fn(&str) -> bool,
+    ) -> Result<api::EndpointList, String> {
         let authority = self.authority(authority).map_err(|error| error.to_string())?;
         let service = self.service(&authority.namespace, &authority.service);
         if service.is_some_and(|service| service.kind == ServiceKind::ExternalName) {
@@ -64,7 +74,11 @@ impl Tables {
             ));
         }
         let set = self.resolve(&authority, Place::default());
-        let endpoints = set.endpoints.into_values().map(|endpoint| api::Endpoint {
+        let seen = set.endpoints.into_values().map(|endpoint| match is_seen(&endpoint, &sees) {
+            true => *endpoint,
+            false => Endpoint::bare(endpoint.addr),
+        });
+        let endpoints = seen.map(|endpoint| api::Endpoint {
             addr: endpoint.addr.to_string(),
             pod: match endpoint.pod.is_empty() {
                 true => String::new(),
@@ -92,7 +106,13 @@ impl Tables {
     }
 
     /// What a proxy would be told about an authority or address. `from`: `namespace` or `namespace/pod` of the client.
-    pub fn outbound_json(&self, authority: &str, from: &str) -> Result<serde_json::Value, String> {
+    /// Whose an address is, is left out as in [`Tables::endpoints`].
+    pub fn outbound_json(
+        &self,
+        authority: &str,
+        from: &str,
+        sees: impl Fn(&str) -> bool,
+    ) -> Result<serde_json::Value, String> {
         let target = match self.authority(authority) {
             Ok(authority) => Target::Authority(authority),
             Err(AuthorityError::Address(addr)) => Target::Addr(addr),
@@ -102,6 +122,12 @@ impl Tables {
         let policy = self
             .outbound(&target, namespace)
             .ok_or_else(|| format!("no Service is known as {authority:?}"))?;
+        let policy = match policy {
+            Policy::Forward(to) if !is_seen(&to.endpoint, &sees) => {
+                self.forward(Endpoint::bare(to.endpoint.addr))
+            }
+            Policy::Forward(_) | Policy::Service(_) | Policy::UndefinedPort { .. } => policy,
+        };
         serde_json::to_value(policy).map_err(|error| error.to_string())
     }
 
@@ -125,4 +151,9 @@ impl Tables {
         // What is wrong is told of what was written.
         Authority::parse(&format!("{host}.svc.{domain}:{port}"), domain).or(full)
     }
+}
+
+/// A slice that names no Pod may hold the address of anybody's.
+fn is_seen(endpoint: &Endpoint, sees: impl Fn(&str) -> bool) -> bool {
+    endpoint.pod.is_empty() || sees(&endpoint.namespace)
 }

@@ -205,8 +205,8 @@ fn answers_name_the_policy_and_the_reason() {
     let tables = with(
         "  targetRefs: [{ kind: Service, name: cart }]\n  rules: [{ from: [{ serviceAccount: { name: web } }, { network: { cidr: 10.1.0.0/16 } }] }]",
     );
-    insta::assert_yaml_snapshot!(tables.authz("shop/cart-v1", None).rows);
-    let guest = tables.authz("shop/cart-v1", Some("other/guest"));
+    insta::assert_yaml_snapshot!(tables.authz("shop/cart-v1", None, |_| true).rows);
+    let guest = tables.authz("shop/cart-v1", Some("other/guest"), |_| true);
     assert!(
         guest
             .rows
@@ -214,17 +214,33 @@ fn answers_name_the_policy_and_the_reason() {
             .filter(|row| row.port == 8080)
             .all(|row| row.verdict == Verdict::Denied && row.policy == "AuthorizationPolicy shop/p")
     );
-    assert_eq!(tables.authz("shop/nobody", None).rows, []);
+    assert_eq!(tables.authz("shop/nobody", None, |_| true).rows, []);
     let accounts = "kind: ServiceAccount\nmetadata: { name: controller, namespace: kube-system }
 ---\nkind: ServiceAccount\nmetadata: { name: job, namespace: shop }";
     let rule = "  targetRefs: [{ kind: Service, name: cart }]\n  rules: [{ from: [{ serviceAccount: { name: job } }] }]";
     let rows = super::fixture::tables(&format!("{SHOP}\n---{}\n---\n{accounts}", policy("p", rule)))
-        .authz("shop/cart-v1", None)
+        .authz("shop/cart-v1", None, |_| true)
         .rows;
     let has = |client: &str| rows.iter().any(|row| row.client == client);
     assert!(has("shop/job"), "it runs no Pod now, and may come");
     assert!(!has("kube-system/controller"), "it is anybody");
-    assert_eq!(tables.authz("shop/cart-v1", Some("shop/nobody")).rows, []);
+    assert_eq!(tables.authz("shop/cart-v1", Some("shop/nobody"), |_| true).rows, []);
+}
+
+/// Nor whether it exists: who writes a policy could ask for any name.
+#[test]
+fn of_a_namespace_that_is_not_seen_an_account_is_shown_only_where_the_policy_names_it() {
+    let clients = |rule: &str| {
+        let spec =
+            format!("  targetRefs: [{{ kind: Service, name: cart }}]\n  rules: [{{ from: [{rule}] }}]");
+        let rows = with(&spec).authz("shop/cart-v1", None, |namespace| namespace == "shop").rows;
+        let others = rows.into_iter().map(|row| row.client).filter(|client| client.starts_with("other/"));
+        others.collect::<std::collections::BTreeSet<_>>().into_iter().collect::<Vec<_>>()
+    };
+    assert_eq!(clients("{ serviceAccount: { name: web } }"), [""; 0]);
+    assert_eq!(clients("{ namespace: { name: other } }"), [""; 0]);
+    assert_eq!(clients("{ serviceAccount: { namespace: other, name: guest } }"), ["other/guest"]);
+    assert_eq!(clients("{ serviceAccount: { namespace: other, name: nobody } }"), ["other/nobody"]);
 }
 
 #[test]

@@ -71,10 +71,10 @@ fn answers(tables: &Tables) -> serde_json::Value {
         for from in ["shop", "other"] {
             all.insert(
                 format!("{authority} {from}"),
-                serde_json::json!(tables.outbound_json(&authority, from)),
+                serde_json::json!(tables.outbound_json(&authority, from, |_| true)),
             );
         }
-        all.insert(authority.clone(), serde_json::json!(tables.endpoints(&authority)));
+        all.insert(authority.clone(), serde_json::json!(tables.endpoints(&authority, |_| true)));
     }
     for pod in tables.pods() {
         let inbound = tables.inbound_json(&pod.namespace, &pod.name, 8080);
@@ -82,7 +82,7 @@ fn answers(tables: &Tables) -> serde_json::Value {
         let ip = pod.ips[0];
         all.insert(ip.to_string(), serde_json::json!(tables.pod_by_ip(ip).map(|pod| &pod.name)));
     }
-    all.insert("authz".into(), serde_json::to_value(tables.authz("shop/cart-v1", None)).unwrap());
+    all.insert("authz".into(), serde_json::to_value(tables.authz("shop/cart-v1", None, |_| true)).unwrap());
     all.into()
 }
 

@@ -80,7 +80,10 @@ fn services_are_named_in_the_clusters_own_domain() {
     };
     assert_eq!(addrs("cart.shop.svc.k8s.example.com:80"), ["10.0.0.2:8080"]);
     assert_eq!(addrs("db-0.db.shop.svc.k8s.example.com:5000"), ["10.0.0.4:5000"]);
-    assert_eq!(tables.endpoints("cart.shop").unwrap().authority, "cart.shop.svc.k8s.example.com:80");
+    assert_eq!(
+        tables.endpoints("cart.shop", |_| true).unwrap().authority,
+        "cart.shop.svc.k8s.example.com:80"
+    );
     let cart = Target::Authority(read("cart.shop.svc.k8s.example.com:80").unwrap());
     let Some(Policy::Service(policy)) = tables.outbound(&cart, "shop") else { panic!("no policy") };
     let Backend::Service { authority, .. } = policy.backend else { panic!("no Service") };
@@ -91,10 +94,32 @@ fn services_are_named_in_the_clusters_own_domain() {
 #[test]
 fn who_asks_for_the_endpoints_of_an_external_name_is_told_why_there_are_none() {
     let tables = Tables::build(&world(SHOP), &Settings::default());
-    assert!(tables.endpoints("elsewhere.shop:80").unwrap_err().contains("elsewhere.shop"));
-    assert!(!tables.endpoints("nobody.shop:80").unwrap().exists);
+    assert!(tables.endpoints("elsewhere.shop:80", |_| true).unwrap_err().contains("elsewhere.shop"));
+    assert!(!tables.endpoints("nobody.shop:80", |_| true).unwrap().exists);
     // In the words of who asks, not in full.
-    assert!(tables.endpoints("cart").unwrap_err().starts_with("\"cart\" is not of the form"));
+    assert!(tables.endpoints("cart", |_| true).unwrap_err().starts_with("\"cart\" is not of the form"));
+}
+
+/// Slices that people write name no Pod; their addresses are found among the Pods of all namespaces.
+#[test]
+fn an_address_in_a_namespace_that_is_not_seen_is_an_address_and_no_more() {
+    let slice = "kind: EndpointSlice
+metadata: { name: cart-v1-own, namespace: shop, labels: { kubernetes.io/service-name: cart-v1 } }
+addressType: IPv4
+ports: [{ name: http, port: 8080 }]
+endpoints: [{ addresses: [10.0.0.6], hostname: far }]";
+    let tables = with(slice);
+    let seen = |sees: fn(&str) -> bool| {
+        let endpoint = tables.endpoints("cart-v1.shop:80", sees).unwrap().endpoints.pop().unwrap();
+        assert_eq!(endpoint.addr, "10.0.0.6:8080");
+        let told = tables.outbound_json("far.cart-v1.shop:80", "shop", sees).unwrap();
+        assert_eq!(told["endpoint"]["addr"], "10.0.0.6:8080");
+        let known = (endpoint.identity.is_some(), told["endpoint"]["identity"].is_string());
+        (endpoint.pod, endpoint.workload, told["endpoint"]["pod"].as_str().unwrap().to_owned(), known)
+    };
+    let [guest, whole] = ["guest", "other/guest"].map(str::to_owned);
+    assert_eq!(seen(|_| true), (whole, guest.clone(), guest, (true, true)));
+    assert_eq!(seen(|namespace| namespace == "shop"), Default::default());
 }
 
 #[test]

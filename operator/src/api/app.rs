@@ -39,8 +39,10 @@ const HORIZON_S: u32 = 3_600;
 const MAX_SEARCHED_TRACES: usize = 20_000;
 /// Traces on a workload's page.
 const RECENT_TRACES: usize = 10;
-/// Different sights, of which indices and frames are kept.
+/// Different sights, of which indices are kept.
 const MAX_SIGHTS: usize = 64;
+/// Frames that are kept at a time: each may hold as much as the store. What is asked beyond is computed for whoever asks, and not shared.
+const MAX_FRAMES: usize = 16;
 
 #[derive(Debug)]
 pub struct App {
@@ -71,6 +73,17 @@ pub struct Frame {
     maps: Arc<graph::Maps>,
     snapshot: Snapshot,
     flows: Flows,
+}
+
+impl Frame {
+    /// What is left of it to a narrower sight.
+    fn narrowed(&self, sight: &Sight) -> Frame {
+        let mesh = Arc::new(Mesh::of(&self.tables, sight));
+        let snapshot = self.snapshot.of(|namespace| sight.sees(namespace));
+        let flows = Flows::read(&snapshot, &mesh.directory);
+        let (tables, maps) = (self.tables.clone(), self.maps.clone());
+        Frame { second: self.second, tables, mesh, maps, snapshot, flows }
+    }
 }
 
 /// An answer, encoded.
@@ -188,8 +201,13 @@ impl App {
                 })?)
             }
             View::Checks { ns } => {
+                let mut frame = self.frame(Window::Min5, sight, now_ms);
                 let sight = &sight.narrowed(ns);
-                let Frame { tables, mesh, snapshot, flows, .. } = &*self.frame(Window::Min5, sight, now_ms);
+                if !ns.is_empty() {
+                    // Asked once, by a command: not kept.
+                    frame = Arc::new(frame.narrowed(sight));
+                }
+                let Frame { tables, mesh, snapshot, flows, .. } = &*frame;
                 let authority = self.authority.borrow().clone();
                 let facts = checks::Facts {
                     usage: self.telemetry.usage(),
@@ -338,16 +356,17 @@ impl App {
         {
             return frame.clone();
         }
+        // Before another is made, so that those of seconds past make room for it.
+        frames.retain(|_, frame| frame.second.abs_diff(second) <= 1);
         let mut snapshot = self.telemetry.snapshot(now_ms, window.seconds(), HORIZON_S);
         if *sight != Sight::All {
             snapshot = snapshot.of(|namespace| sight.sees(namespace));
         }
         let flows = Flows::read(&snapshot, &mesh.directory);
         let frame = Arc::new(Frame { second, tables, mesh, maps, snapshot, flows });
-        if frames.len() >= MAX_SIGHTS {
-            frames.retain(|_, frame| frame.second == second);
+        if frames.len() < MAX_FRAMES || frames.contains_key(&key) {
+            frames.insert(key, frame.clone());
         }
-        frames.insert(key, frame.clone());
         frame
     }
 }
@@ -362,4 +381,30 @@ fn json(value: &impl Serialize) -> Result<Bytes, Refusal> {
         error: format!("encoding the answer: {error}"),
     })?;
     Ok(json.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{Dashboard, http_tests};
+    use mesh_policy::World;
+
+    fn frames(app: &App) -> Vec<(Window, Sight)> {
+        app.frames.lock().unwrap().keys().cloned().collect()
+    }
+
+    #[test]
+    fn a_frame_lives_for_a_second_or_two_and_there_are_never_many() {
+        let app = App::new(http_tests::state(Dashboard::Embedded, Login::Open, &World::default()));
+        let ask = |namespace: &str, now_ms: u64| {
+            let sight = Sight::Only(Arc::new([namespace.to_owned()].into()));
+            app.answer(&View::Overview { window: Window::Min1 }, &sight, now_ms).unwrap();
+            frames(&app).len()
+        };
+        assert_eq!([ask("shop", 1_000), ask("shop", 1_900), ask("bank", 2_000)], [1, 1, 2]);
+        assert_eq!(ask("bank", 3_000), 1, "nobody has asked for the other one");
+        let most = (0..100).map(|i| ask(&format!("n{i}"), 3_500)).max();
+        assert_eq!(most, Some(MAX_FRAMES));
+        assert_eq!(ask("shop", 5_000), 1);
+    }
 }

@@ -22,7 +22,25 @@ use tokio::{
 struct Server {
     addr: SocketAddr,
     store: Arc<Store>,
-    _tables: watch::Sender<Arc<Tables>>,
+}
+
+/// What the API of a world reads.
+pub fn state(dashboard: Dashboard, login: Login, world: &World) -> State {
+    let (_, tables) = watch::channel(Arc::new(Tables::build(world, &Settings::default())));
+    let now = SystemTime::now();
+    let keys = Keys::generate("cluster.local", now).unwrap();
+    let authority = Authority::new(&keys, Duration::from_secs(60), now).unwrap();
+    let (_, authority) = watch::channel(Arc::new(authority));
+    let config = Config {
+        version: "0.1.0".into(),
+        cluster: "test".into(),
+        dashboard,
+        allowed_hosts: vec!["mesh.example".into()],
+        identity_secret: None,
+        started_ms: now_ms(),
+    };
+    let telemetry = Arc::new(Store::new(Limits::default(), None));
+    State { tables, telemetry, streams: Arc::default(), authority, login, config }
 }
 
 impl Server {
@@ -33,25 +51,10 @@ impl Server {
     async fn with(dashboard: Dashboard, login: Login, world: World) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let (sender, tables) = watch::channel(Arc::new(Tables::build(&world, &Settings::default())));
-        let store = Arc::new(Store::new(Limits::default(), None));
-        let now = SystemTime::now();
-        let keys = Keys::generate("cluster.local", now).unwrap();
-        let (_, authority) =
-            watch::channel(Arc::new(Authority::new(&keys, Duration::from_secs(60), now).unwrap()));
-        let config = Config {
-            version: "0.1.0".into(),
-            cluster: "test".into(),
-            dashboard,
-            allowed_hosts: vec!["mesh.example".into()],
-            identity_secret: None,
-            started_ms: now_ms(),
-        };
-        tokio::spawn(serve(
-            listener,
-            State { tables, telemetry: store.clone(), streams: Arc::default(), authority, login, config },
-        ));
-        Server { addr, store, _tables: sender }
+        let state = state(dashboard, login, &world);
+        let store = state.telemetry.clone();
+        tokio::spawn(serve(listener, state));
+        Server { addr, store }
     }
 
     /// Sends a request as it stands; the whole answer.

@@ -406,13 +406,25 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// What the proxies of some namespaces have reported.
+    /// What the proxies of some namespaces have reported. A part takes no more room than its own.
     pub fn of(&self, namespaces: impl Fn(&str) -> bool) -> Snapshot {
-        let mut part = self.clone();
-        part.rows
-            .retain(|row| namespaces(Labels { key: &row.key, texts: &self.texts }.get(Label::Namespace)));
-        part.proxies.retain(|proxy| namespaces(&proxy.namespace));
-        part
+        let of_row =
+            |row: &&Row| namespaces(Labels { key: &row.key, texts: &self.texts }.get(Label::Namespace));
+        let of_proxy = |proxy: &&Proxy| namespaces(&proxy.namespace);
+        Snapshot {
+            at_ms: self.at_ms,
+            window_s: self.window_s,
+            covered_s: self.covered_s,
+            rows: self.rows.iter().filter(of_row).cloned().collect(),
+            texts: self.texts.clone(),
+            proxies: self.proxies.iter().filter(of_proxy).cloned().collect(),
+        }
+    }
+
+    /// How many rows there is room for.
+    #[cfg(test)]
+    pub fn row_capacity(&self) -> usize {
+        self.rows.capacity()
     }
 
     pub fn rows(&self) -> impl Iterator<Item = (&Row, Labels<'_>)> {

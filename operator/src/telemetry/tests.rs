@@ -20,6 +20,19 @@ fn sum(metrics: &Metrics, now_ms: u64, window_s: u32) -> Sample {
     sum
 }
 
+#[test]
+fn a_part_of_a_snapshot_takes_no_more_room_than_its_own() {
+    let (mut metrics, now_s) = (Metrics::new(SMALL), (EPOCH_MS / 1000) as u32);
+    for pod in 0..100 {
+        let (namespace, pod) = (if pod == 0 { "shop" } else { "bank" }, format!("p{pod}"));
+        let labels = [(Label::Namespace, namespace), (Label::Pod, pod.as_str())];
+        assert!(metrics.add(Metric::Response, &labels, &Sample::of(1), now_s));
+    }
+    let part = metrics.snapshot(EPOCH_MS + 1_000, 60, 3_600).of(|namespace| namespace == "shop");
+    assert_eq!(part.rows().count(), 1);
+    assert!(part.row_capacity() < 10, "{}", part.row_capacity());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 

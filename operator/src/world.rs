@@ -67,16 +67,18 @@ pub async fn run(
             continue;
         }
         let start = time::Instant::now();
-        let mut world = World { origins: batch.origins.clone().into(), ..stores.world() };
-        let mut unreadable = batch.unreadable.clone();
+        let mut world = World {
+            origins: batch.origins.clone().into(),
+            unreadable: batch.unreadable.clone().into(),
+            ..stores.world()
+        };
         match &source {
             Source::Manifests(_) => slices::complete(&mut world, &settings.control_namespace),
             Source::Cluster(terms) => {
                 let now = (Timestamp::now(), start);
-                unreadable.extend_from_slice(unmeshed.look(&world, terms, now));
+                world.unmeshed = unmeshed.look(&world, terms, now);
             }
         }
-        world.unreadable = unreadable.into();
         let before = tables.borrow().clone();
         let built = Arc::new(before.next(&world));
         if let Source::Manifests(tokens) = &source
@@ -101,7 +103,7 @@ struct Unmeshed {
     looked: Option<time::Instant>,
     /// Whether some were passed over because they are young.
     young: bool,
-    findings: Vec<Diagnostic>,
+    findings: Arc<Vec<Diagnostic>>,
 }
 
 impl Unmeshed {
@@ -121,35 +123,37 @@ impl Unmeshed {
         world: &World,
         terms: &reconcile::Terms,
         (wall, now): (Timestamp, time::Instant),
-    ) -> &[Diagnostic] {
+    ) -> Arc<Vec<Diagnostic>> {
         let same = Arc::ptr_eq(&self.of.0, &world.namespaces) && Arc::ptr_eq(&self.of.1, &world.pods);
         if !same || self.looked.is_none_or(|looked| now - looked >= Unmeshed::AGAIN) {
             let found = reconcile::unmeshed(&world.namespaces, &world.pods, terms, wall);
-            self.findings = found.unmeshed.iter().map(reconcile::Unmeshed::finding).collect();
+            self.findings = Arc::new(found.unmeshed.iter().map(reconcile::Unmeshed::finding).collect());
             self.young = found.young;
             self.of = (world.namespaces.clone(), world.pods.clone());
             self.looked = Some(now);
         }
-        &self.findings
+        self.findings.clone()
     }
 }
 
 /// Logs what became wrong and what became right again, once. Endpoints come and go without a word.
 fn log(before: &Tables, after: &Tables) {
-    if after.differs_in_endpoints_only(before) {
+    if after.differs_in_endpoints_only(before) && after.unmeshed() == before.unmeshed() {
         return;
     }
-    for finding in after.diagnostics().iter().filter(|finding| !before.diagnostics().contains(finding)) {
+    let said = |tables: &Tables| [tables.diagnostics(), tables.unmeshed()].concat();
+    let (said_before, said_after) = (said(before), said(after));
+    for finding in said_after.iter().filter(|finding| !said_before.contains(finding)) {
         tracing::warn!("{finding}");
     }
-    let gone = before.diagnostics().iter().filter(|finding| !after.diagnostics().contains(finding)).count();
+    let gone = said_before.iter().filter(|finding| !said_after.contains(finding)).count();
     if gone > 0 {
         tracing::info!(resolved = gone, "configuration problems are gone");
     }
     tracing::info!(
         pods = after.pods().len(),
         routes = after.routes().len(),
-        problems = after.diagnostics().len(),
+        problems = said_after.len(),
         "configuration applied"
     );
 }

@@ -208,6 +208,11 @@ impl Tables {
         &self.diagnostics
     }
 
+    /// Workloads whose Pods should have a proxy and have none: what runs is not as the configuration wants it.
+    pub fn unmeshed(&self) -> &[Diagnostic] {
+        &self.world.unmeshed
+    }
+
     /// What may surprise the author of a route, beyond what is wrong with it.
     pub fn advice(&self, kind: &str, namespace: &str, name: &str) -> Vec<String> {
         self.routes.advice(kind, namespace, name, &self.services.services).into_iter().collect()

@@ -35,6 +35,8 @@ pub struct World {
     pub origins: Arc<BTreeMap<String, Origin>>,
     /// What the source of the objects could not read.
     pub unreadable: Arc<Vec<Diagnostic>>,
+    /// Workloads whose Pods should have a proxy and have none. It changes nobody's policy.
+    pub unmeshed: Arc<Vec<Diagnostic>>,
 }
 
 /// Where in the manifests an object stands.

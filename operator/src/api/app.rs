@@ -216,6 +216,7 @@ impl App {
                     issuer_s: identities::left_s(authority.issuer_ends(), now_ms),
                     leaf_s: authority.leaf_lifetime().as_secs(),
                     version: self.config.version.clone(),
+                    unmeshed: sight.diagnostics(tables.unmeshed()),
                     half_opaque: tables.half_opaque(|namespace| sight.sees(namespace)),
                     uptime_s: now_ms.saturating_sub(self.config.started_ms) / 1000,
                 };

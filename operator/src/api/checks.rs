@@ -27,6 +27,8 @@ pub struct Facts {
     pub leaf_s: u64,
     /// The operator's own.
     pub version: String,
+    /// Workloads whose Pods should have a proxy and have none.
+    pub unmeshed: Vec<Diagnostic>,
     /// Ports that one side forwards unread and the other does not.
     pub half_opaque: Vec<String>,
     pub uptime_s: u64,
@@ -45,6 +47,7 @@ pub fn checks(
         configuration(diagnostics),
         routes(mesh),
         backends(mesh),
+        unmeshed(facts),
         proxies(mesh, snapshot, facts, now_ms),
         streams(facts),
         trust_anchor(facts),
@@ -171,6 +174,16 @@ fn proxies(mesh: &Mesh, snapshot: &Snapshot, facts: &Facts, now_ms: u64) -> Chec
         Outcome::Warn,
         findings,
         "see whether the pod runs and its proxy reaches the operator: its log says what it waits for",
+    )
+}
+
+fn unmeshed(facts: &Facts) -> Check {
+    check(
+        "data plane",
+        "every Pod that should have a proxy has one",
+        Outcome::Warn,
+        facts.unmeshed.iter().map(ToString::to_string).collect(),
+        "restart the named workloads, or let the operator do it: mesh.dev/reconcile: restart on their Namespace",
     )
 }
 

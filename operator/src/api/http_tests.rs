@@ -3,6 +3,7 @@
 use super::{Config, Dashboard, Login, State, login, serve};
 use crate::{
     ca::{Authority, Keys},
+    cluster::reconcile::Unmeshed,
     telemetry::{Limits, Store, fixture::Report, now_ms},
 };
 use mesh_policy::{Settings, Tables, World};
@@ -385,6 +386,12 @@ async fn a_user_sees_their_own_namespaces_and_nothing_of_others() {
         endpoint_slices: Arc::new(vec![Arc::new(serde_json::from_value(slice).unwrap())]),
         ..World::default()
     };
+    let unmeshed = |namespace: &str, name: &str| {
+        let [namespace, kind, name] = [namespace, "Deployment", name].map(str::to_owned);
+        Unmeshed { namespace, kind, name, pods: 1, restart: false }.finding()
+    };
+    let world =
+        World { unmeshed: Arc::new(vec![unmeshed("shop", "late"), unmeshed("bank", "vault")]), ..world };
     let login = Login::cluster(login::tests::server().client());
     let server = Server::with(Dashboard::Embedded, login, world).await;
     let report = |namespace: &str, pod: &str| {
@@ -415,6 +422,7 @@ async fn a_user_sees_their_own_namespaces_and_nothing_of_others() {
         let all = server.get(path, &[("authorization", "Bearer admin")]).await;
         assert_eq!(all.status, 200, "{path}: {}", all.body);
     }
+    assert!(server.get("/api/v1/checks", &alice).await.body.contains("Deployment shop/late"));
     for path in ["/api/v1/authz?to=shop/web", "/api/v1/endpoints?authority=far.shop:80"] {
         let whole = server.get(path, &[("authorization", "Bearer admin")]).await.body;
         assert!(whole.contains("bank/vault"), "{path}: {whole}");

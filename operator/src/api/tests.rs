@@ -8,11 +8,15 @@ use super::{
     mesh::Mesh,
     workloads,
 };
-use crate::telemetry::{
-    Limits, Snapshot, Store,
-    fixture::{EPOCH_MS, Report},
+use crate::{
+    cluster::reconcile::Unmeshed,
+    telemetry::{
+        Limits, Snapshot, Store,
+        fixture::{EPOCH_MS, Report},
+    },
 };
 use mesh_api::{
+    check::Outcome,
     graph::{EdgeMetrics, Graph, NodeMetrics},
     health::Health,
     route,
@@ -388,6 +392,13 @@ fn checks_call_things_as_people_do() {
     let mesh = bookinfo();
     let snapshot = reports.snapshot(300);
     let flows = Flows::read(&snapshot, &mesh.directory);
+    let unmeshed = Unmeshed {
+        namespace: "bookinfo".into(),
+        kind: "Deployment".into(),
+        name: "late".into(),
+        pods: 2,
+        restart: false,
+    };
     let facts = checks::Facts {
         usage: reports.0.usage(),
         refused_streams: 9_000,
@@ -395,15 +406,20 @@ fn checks_call_things_as_people_do() {
         issuer_s: 1,
         leaf_s: 3_600,
         version: "0.1.0".into(),
+        unmeshed: vec![unmeshed.finding()],
         half_opaque: vec!["Service a/b port 1: Pod a/c forwards it unread".into()],
         uptime_s: 100,
     };
     let all = checks::checks(&mesh, &[], &snapshot, &flows, &facts, NOW_MS).checks;
+    let missing = all.iter().find(|check| check.name.contains("should have a proxy")).unwrap();
+    assert_eq!((missing.group.as_str(), missing.outcome), ("data plane", Outcome::Warn));
     let findings: Vec<String> = all.into_iter().flat_map(|check| check.findings).collect();
     assert_eq!(
         findings,
         [
             "the issuer ends in 0 h, before the certificates that it is to sign",
+            "Deployment bookinfo/late: should be meshed, and 2 of its Pods run without a proxy \
+                (kubectl rollout restart -n bookinfo deployment/late)",
             "9000 streams were refused since the operator started",
             "Service a/b port 1: Pod a/c forwards it unread",
             "bookinfo/curl-debug to bookinfo/details-v1: 100 % in plaintext",

@@ -49,7 +49,11 @@ async fn metrics(State(admin): State<Admin>) -> String {
         ),
         ("mesh_operator_pods", "Pods with an address.", tables.pods().len()),
         ("mesh_operator_meshed_pods", "Pods that run a proxy of this mesh.", meshed),
-        ("mesh_operator_findings", "What is wrong with the configuration.", tables.diagnostics().len()),
+        (
+            "mesh_operator_findings",
+            "What is wrong with the configuration.",
+            tables.diagnostics().len() + tables.unmeshed().len(),
+        ),
     ];
     let rows = rows.map(|(name, help, value)| gauge(name, help, value as u64));
     let ends = admin.authority.get().map(|authority| ends(&authority.borrow())).unwrap_or_default();

@@ -115,8 +115,10 @@ async fn a_young_pod_without_a_proxy_is_looked_at_again() {
     }
     assert!(start.elapsed() >= Unmeshed::AGAIN * 3, "{:?}", start.elapsed());
     shop.send(namespace_and_pod(Timestamp::UNIX_EPOCH)).await;
-    let shown = shop.tables.wait_for(|tables| !tables.diagnostics().is_empty());
-    time::timeout(Unmeshed::AGAIN * 2, shown).await.expect("in time").unwrap();
+    let shown = shop.tables.wait_for(|tables| !tables.unmeshed().is_empty());
+    let shown = time::timeout(Unmeshed::AGAIN * 2, shown).await.expect("in time").unwrap();
+    assert!(shown.diagnostics().is_empty(), "there is nothing wrong with what people wrote");
+    drop(shown);
     shop.tables.borrow_and_update();
     assert!(
         time::timeout(Unmeshed::AGAIN * 4, shop.tables.changed()).await.is_err(),

@@ -27,10 +27,10 @@ mod workloads;
 pub use assets::Dashboard;
 pub use login::Login;
 
-use crate::{ca::Authority, grpc::Streams, listen, telemetry::Store};
+use crate::{ca::Authority, grpc::Streams, listen, rate::Peer, telemetry::Store};
 use app::App;
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     extract::{Query, Request, State as Shared},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -105,21 +105,26 @@ async fn guarded(Shared(hosts): Shared<Arc<Hosts>>, request: Request, next: Next
     response
 }
 
-async fn answer(Shared(hub): Shared<Arc<Hub>>, uri: Uri, headers: HeaderMap) -> Response {
+async fn answer(
+    Shared(hub): Shared<Arc<Hub>>,
+    Extension(peer): Extension<Peer>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
     let path = uri.path();
     if path == "/api" || path.starts_with("/api/") {
-        return api(hub, &uri, &headers).await.unwrap_or_else(IntoResponse::into_response);
+        return api(hub, &uri, &headers, peer).await.unwrap_or_else(IntoResponse::into_response);
     }
     hub.dashboard().serve(path, &headers).await
 }
 
-async fn api(hub: Arc<Hub>, uri: &Uri, headers: &HeaderMap) -> Result<Response, Refusal> {
+async fn api(hub: Arc<Hub>, uri: &Uri, headers: &HeaderMap, peer: Peer) -> Result<Response, Refusal> {
     let path = uri.path();
     let Some(path) = path.strip_prefix("/api/v1/") else {
         return Err(Refusal::not_found("the API is at /api/v1"));
     };
     view::check_length(uri.query())?;
-    let seen = hub.app().seen(headers).await?;
+    let seen = hub.app().seen(headers, peer).await?;
     if let Some((namespace, name)) = path.strip_prefix("identities/").and_then(|pod| pod.split_once('/')) {
         seen.sight.check(namespace)?;
         let served = hub.app().served(namespace, name).await?;

@@ -6,7 +6,12 @@ use crate::{
 };
 use anyhow::Context;
 use axum::Router;
-use hyper::server::conn::http1;
+use hyper::{
+    Request,
+    body::Incoming,
+    server::conn::http1,
+    service::{Service, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -65,16 +70,20 @@ pub async fn accept(listener: &TcpListener, held: &Arc<Held<Peer>>) -> (TcpStrea
     }
 }
 
-/// Serves HTTP/1.1 until it is dropped, and drops every connection with itself.
+/// Serves HTTP/1.1 until it is dropped, and drops every connection with itself. Each request carries its `Peer`.
 pub async fn serve(listener: TcpListener, routes: Router) -> io::Result<()> {
     let service = TowerToHyperService::new(routes);
     let (slots, held) = (Arc::new(Semaphore::new(MAX_CONNECTIONS)), Held::new(CONNECTIONS_PER_HOST));
     let mut connections = JoinSet::new();
     loop {
         let slot = slots.clone().acquire_owned().await.map_err(io::Error::other)?;
-        let (connection, _, place) = accept(&listener, &held).await;
+        let (connection, addr, place) = accept(&listener, &held).await;
         while connections.try_join_next().is_some() {}
-        let service = service.clone();
+        let (service, peer) = (service.clone(), Peer::at(addr));
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(peer);
+            service.call(request)
+        });
         connections.spawn(async move {
             let _held = (slot, place);
             let mut http = http1::Builder::new();
@@ -106,6 +115,20 @@ mod tests {
         let mut answer = String::new();
         client.read_to_string(&mut answer).await.unwrap();
         assert!(answer.ends_with("here"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_request_says_whose_it_is() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let peer = async |axum::Extension(peer): axum::Extension<Peer>| format!("{peer:?}");
+        tokio::spawn(serve(listener, Router::new().route("/", axum::routing::get(peer))));
+        let mut client = TcpStream::connect(addr).await.unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        let own = format!("{:?}", Peer::Connection(client.local_addr().unwrap()));
+        assert!(answer.ends_with(&own), "{answer}");
     }
 
     #[tokio::test]

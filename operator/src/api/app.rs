@@ -20,6 +20,7 @@ use super::{
 use crate::{
     ca::Authority,
     grpc::Streams,
+    rate::Peer,
     telemetry::{self, Label, Snapshot, Store, Trace},
 };
 use axum::body::Bytes;
@@ -125,10 +126,10 @@ impl App {
     }
 
     /// What whoever sent these headers may see.
-    pub async fn seen(&self, headers: &HeaderMap) -> Result<Seen, Refusal> {
+    pub async fn seen(&self, headers: &HeaderMap, peer: Peer) -> Result<Seen, Refusal> {
         let tables = self.tables.borrow().clone();
         let namespaces: BTreeSet<&str> = tables.pods().iter().map(|pod| pod.namespace.as_str()).collect();
-        self.login.seen(headers, namespaces.into_iter().map(str::to_owned).collect()).await
+        self.login.seen(headers, namespaces.into_iter().map(str::to_owned).collect(), peer).await
     }
 
     pub fn answer(&self, view: &View, sight: &Sight, now_ms: u64) -> Result<Answer, Refusal> {

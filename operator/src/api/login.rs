@@ -1,7 +1,9 @@
 //! Who asks, and what they may see. On a cluster everybody shows a token and sees the namespaces whose Pods they may get: the API
-//! server is asked both, and its answers are believed for a minute. Standalone, who reaches the port may see everything.
+//! server is asked both, and its answers are believed for a minute, those that refuse for some seconds. Standalone, who reaches the
+//! port may see everything.
 
 use super::{refusal::Refusal, sight::Sight};
+use crate::rate::{Limiter, Peer};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use http::{HeaderMap, StatusCode, header};
 use k8s_openapi::api::{
@@ -13,7 +15,7 @@ use mesh_api::names;
 use sha2::{Digest, Sha256};
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 use tokio::{sync::Semaphore, time};
@@ -34,23 +36,58 @@ pub struct Seen {
 
 /// An answer of the API server is believed for this long.
 const BELIEVED: Duration = Duration::from_secs(60);
+/// A refusal is believed for a shorter time: a right that was just given is waited for.
+const REFUSED: Duration = Duration::from_secs(5);
 /// A stream goes on for so long after somebody has lost a right.
 const STREAM: Duration = Duration::from_secs(600);
 /// All questions about one token together.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Anybody can make us ask; no flood of rubbish becomes one on the API server. Who waits longer than `TIMEOUT` asks again.
 const LOGINS_AT_ONCE: usize = 8;
+/// How often one host may show a token that is not remembered: each is questions to the API server. An ingress brings all of its users
+/// from one address, and each of them is asked about once a minute.
+const KNOCKS: u32 = 100;
+const KNOCKS_PER_SECOND: u32 = 20;
 /// Namespaces that are asked about at the same time.
 const QUESTIONS_AT_ONCE: usize = 16;
-/// Tokens whose sight is remembered.
+/// Tokens whose sight is remembered, and as many of which nothing is to be seen.
 const MAX_KNOWN: usize = 1_000;
 
 pub struct Reviews {
     tokens: Api<TokenReview>,
     accesses: Api<SubjectAccessReview>,
     under_way: Semaphore,
-    /// By the token's digest: a token is nothing to keep.
-    known: Mutex<HashMap<[u8; 32], (Sight, Instant)>>,
+    knocks: Limiter<Peer>,
+    known: Remembered<Sight>,
+    /// Apart, so that no flood of rubbish takes the places of those who see something.
+    refused: Remembered<Refusal>,
+}
+
+type Digest = [u8; 32];
+
+/// Answers and until when they are believed, by the token's digest: a token is nothing to keep.
+struct Remembered<T>(Mutex<HashMap<Digest, (T, Instant)>>);
+
+impl<T: Clone> Remembered<T> {
+    fn new() -> Remembered<T> {
+        Remembered(Mutex::default())
+    }
+
+    fn get(&self, digest: &Digest, now: Instant) -> Option<T> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(digest).filter(|(_, until)| *until > now).map(|(answer, _)| answer.clone())
+    }
+
+    /// Where there is no room, the API server is asked again.
+    fn put(&self, digest: Digest, answer: T, now: Instant, believed: Duration) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MAX_KNOWN {
+            known.retain(|_, (_, until)| *until > now);
+        }
+        if known.len() < MAX_KNOWN {
+            known.insert(digest, (answer, now + believed));
+        }
+    }
 }
 
 impl std::fmt::Debug for Reviews {
@@ -65,16 +102,23 @@ impl Login {
             tokens: Api::all(client.clone()),
             accesses: Api::all(client),
             under_way: Semaphore::new(LOGINS_AT_ONCE),
-            known: Mutex::default(),
+            knocks: Limiter::new(KNOCKS, KNOCKS_PER_SECOND),
+            known: Remembered::new(),
+            refused: Remembered::new(),
         }))
     }
 
     /// `namespaces` are all that there is to see.
-    pub async fn seen(&self, headers: &HeaderMap, namespaces: BTreeSet<String>) -> Result<Seen, Refusal> {
+    pub async fn seen(
+        &self,
+        headers: &HeaderMap,
+        namespaces: BTreeSet<String>,
+        peer: Peer,
+    ) -> Result<Seen, Refusal> {
         match self {
             Login::Open => Ok(Seen { sight: Sight::All, until: None }),
             Login::Cluster(reviews) => {
-                let sight = reviews.sight(bearer(headers)?, namespaces).await?;
+                let sight = reviews.sight(bearer(headers)?, namespaces, peer).await?;
                 Ok(Seen { sight, until: Some(Instant::now() + STREAM) })
             }
         }
@@ -82,27 +126,30 @@ impl Login {
 }
 
 impl Reviews {
-    async fn sight(&self, token: &str, namespaces: BTreeSet<String>) -> Result<Sight, Refusal> {
-        let digest: [u8; 32] = Sha256::digest(token).into();
+    async fn sight(&self, token: &str, namespaces: BTreeSet<String>, peer: Peer) -> Result<Sight, Refusal> {
+        let digest: Digest = Sha256::digest(token).into();
         let now = Instant::now();
-        if let Some((sight, until)) = self.known().get(&digest)
-            && *until > now
-        {
-            return Ok(sight.clone());
+        if let Some(sight) = self.known.get(&digest, now) {
+            return Ok(sight);
+        }
+        if let Some(refusal) = self.refused.get(&digest, now) {
+            return Err(refusal);
+        }
+        if !self.knocks.allow(peer, now) {
+            return Err(Refusal::too_many("too many new tokens from there: try again in a second"));
         }
         let asked = time::timeout(TIMEOUT, async {
             let _permit = self.under_way.acquire().await.expect("it is never closed");
             self.ask(token, namespaces).await
         });
-        let sight = asked.await.map_err(|_| Refusal::busy("the API server is slow: try again"))??;
-        let mut known = self.known();
-        if known.len() >= MAX_KNOWN {
-            known.retain(|_, (_, until)| *until > now);
+        let answer = asked.await.map_err(|_| Refusal::busy("the API server is slow: try again"))?;
+        match &answer {
+            Ok(sight) => self.known.put(digest, sight.clone(), now, BELIEVED),
+            // That it could not be asked says nothing of the token.
+            Err(refusal) if refusal.status == StatusCode::SERVICE_UNAVAILABLE => {}
+            Err(refusal) => self.refused.put(digest, refusal.clone(), now, REFUSED),
         }
-        if known.len() < MAX_KNOWN {
-            known.insert(digest, (sight.clone(), now + BELIEVED));
-        }
-        Ok(sight)
+        answer
     }
 
     async fn ask(&self, token: &str, namespaces: BTreeSet<String>) -> Result<Sight, Refusal> {
@@ -167,10 +214,6 @@ impl Reviews {
         };
         let answer = self.accesses.create(&PostParams::default(), &review).await.map_err(unavailable)?;
         Ok(answer.status.is_some_and(|status| status.allowed))
-    }
-
-    fn known(&self) -> MutexGuard<'_, HashMap<[u8; 32], (Sight, Instant)>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -26,6 +26,10 @@ impl Refusal {
         Refusal { status: StatusCode::FORBIDDEN, error: error.into() }
     }
 
+    pub fn too_many(error: impl Into<String>) -> Refusal {
+        Refusal { status: StatusCode::TOO_MANY_REQUESTS, error: error.into() }
+    }
+
     pub fn busy(error: impl Into<String>) -> Refusal {
         Refusal { status: StatusCode::SERVICE_UNAVAILABLE, error: error.into() }
     }

@@ -1,10 +1,16 @@
 //! Tokens and rights, as an API server by script judges them.
 
 use super::{Login, Seen};
-use crate::{api::sight::Sight, cluster::testing::ApiServer};
+use crate::{api::sight::Sight, cluster::testing::ApiServer, rate::Peer};
 use http::{HeaderMap, StatusCode, header};
 use serde_json::{Value, json};
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
 
 const TOKENS: &str = "/apis/authentication.k8s.io/v1/tokenreviews";
 const ACCESSES: &str = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
@@ -42,12 +48,16 @@ fn answered(review: &Value, status: Value) -> Value {
 }
 
 async fn seen(login: &Login, authorization: &[&str]) -> Result<Sight, StatusCode> {
+    seen_from(Peer::Unknown, login, authorization).await
+}
+
+async fn seen_from(peer: Peer, login: &Login, authorization: &[&str]) -> Result<Sight, StatusCode> {
     let mut headers = HeaderMap::new();
     for value in authorization {
         headers.append(header::AUTHORIZATION, value.parse().unwrap());
     }
     let namespaces = ["bank", "shop", "till"].map(str::to_owned).into();
-    let seen = login.seen(&headers, namespaces).await;
+    let seen = login.seen(&headers, namespaces, peer).await;
     seen.map(|Seen { sight, .. }| sight).map_err(|refusal| refusal.status)
 }
 
@@ -92,4 +102,54 @@ async fn an_answer_is_believed_for_a_while_and_without_one_nobody_sees_anything(
     server.away(Some(503));
     assert_eq!(seen(&login, &["Bearer alice"]).await, Ok(only(&["shop", "till"])));
     assert_eq!(seen(&login, &["Bearer admin"]).await, Err(StatusCode::SERVICE_UNAVAILABLE));
+}
+
+/// Whatever token is shown, the API server is asked twice before it is refused.
+fn who_counts() -> (Login, Arc<AtomicUsize>) {
+    let (server, asked) = (server(), Arc::new(AtomicUsize::new(0)));
+    let count = asked.clone();
+    server.decide(TOKENS, move |review| {
+        count.fetch_add(1, Relaxed);
+        let known = review["spec"]["audiences"].is_null() && review["spec"]["token"] == "admin";
+        answered(review, json!({"authenticated": known, "user": {"username": "admin", "groups": ["people"]}}))
+    });
+    (Login::cluster(server.client()), asked)
+}
+
+#[tokio::test]
+async fn a_flood_of_rubbish_is_no_flood_of_questions_and_harms_nobody_who_is_known() {
+    let (login, asked) = who_counts();
+    let [flood, other] = ["10.0.0.1", "10.0.0.2"].map(|ip| Peer::Host(ip.parse().unwrap()));
+    assert_eq!(seen_from(flood, &login, &["Bearer admin"]).await, Ok(Sight::All));
+    asked.store(0, Relaxed);
+    let mut refused = 0;
+    for i in 0..1_000 {
+        match seen_from(flood, &login, &[&format!("Bearer rubbish-{i}")]).await {
+            Err(StatusCode::UNAUTHORIZED) => refused += 1,
+            answer => assert_eq!(answer, Err(StatusCode::TOO_MANY_REQUESTS)),
+        }
+    }
+    assert!(refused < 900, "{refused} were asked about");
+    assert_eq!(asked.load(Relaxed), 2 * refused);
+    assert_eq!(seen_from(flood, &login, &["Bearer admin"]).await, Ok(Sight::All), "is remembered");
+    assert_eq!(
+        seen_from(other, &login, &["Bearer new"]).await,
+        Err(StatusCode::UNAUTHORIZED),
+        "is asked about"
+    );
+}
+
+#[tokio::test]
+async fn a_refusal_is_believed_too_and_no_answer_is_none() {
+    let (login, asked) = who_counts();
+    for _ in 0..3 {
+        assert_eq!(seen(&login, &["Bearer rubbish"]).await, Err(StatusCode::UNAUTHORIZED));
+    }
+    assert_eq!(asked.load(Relaxed), 2);
+    let server = server();
+    let login = Login::cluster(server.client());
+    server.away(Some(503));
+    assert_eq!(seen(&login, &["Bearer admin"]).await, Err(StatusCode::SERVICE_UNAVAILABLE));
+    server.away(None);
+    assert_eq!(seen(&login, &["Bearer admin"]).await, Ok(Sight::All));
 }

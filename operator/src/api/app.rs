@@ -302,7 +302,7 @@ impl App {
     /// What is asked by name is told only to who sees its namespace. All else is made of what one sees.
     fn check_names(&self, view: &View, sight: &Sight) -> Result<(), Refusal> {
         if *sight == Sight::All {
-            return Ok(());
+            return self.check_namespaces(view);
         }
         let authority = |authority: &str| {
             let namespace = self.tables.borrow().namespace_of(authority);
@@ -316,6 +316,7 @@ impl App {
             View::OutboundPolicy { authority: of, from } => authority(of).and_then(|()| object(from)),
             View::InboundPolicy { namespace, .. } => sight.check(namespace),
             View::Authz { to, from } => object(to).and_then(|()| from.as_deref().map_or(Ok(()), object)),
+            View::Checks { ns } => ns.iter().try_for_each(|namespace| sight.check(namespace)),
             View::Overview { .. }
             | View::Graph { .. }
             | View::Workloads { .. }
@@ -324,9 +325,18 @@ impl App {
             | View::Series { .. }
             | View::Traces { .. }
             | View::Trace { .. }
-            | View::Checks { .. }
             | View::Identities { .. }
             | View::Version => Ok(()),
+        }
+    }
+
+    /// All is well in a namespace that there is not, so that nobody would find what they have misspelt.
+    fn check_namespaces(&self, view: &View) -> Result<(), Refusal> {
+        let View::Checks { ns } = view else { return Ok(()) };
+        let tables = self.tables.borrow().clone();
+        match ns.iter().find(|namespace| !tables.has_namespace(namespace)) {
+            Some(unknown) => Err(Refusal::not_found(format!("no namespace {}", quoted(unknown)))),
+            None => Ok(()),
         }
     }
 
@@ -408,5 +418,15 @@ mod tests {
         let most = (0..100).map(|i| ask(&format!("n{i}"), 3_500)).max();
         assert_eq!(most, Some(MAX_FRAMES));
         assert_eq!(ask("shop", 5_000), 1);
+    }
+
+    #[test]
+    fn what_is_left_of_a_namespace_is_not_kept() {
+        let namespace = serde_json::json!({"metadata": {"name": "shop"}});
+        let namespaces = Arc::new(vec![Arc::new(serde_json::from_value(namespace).unwrap())]);
+        let world = World { namespaces, ..World::default() };
+        let app = App::new(http_tests::state(Dashboard::Embedded, Login::Open, &world));
+        app.answer(&View::Checks { ns: vec!["shop".into()] }, &Sight::All, 1_000).unwrap();
+        assert_eq!(frames(&app), [(Window::Min5, Sight::All)]);
     }
 }

@@ -411,7 +411,6 @@ async fn a_user_sees_their_own_namespaces_and_nothing_of_others() {
         "/api/v1/series?of=all",
         "/api/v1/traces",
         "/api/v1/checks",
-        "/api/v1/checks?ns=bank",
         "/api/v1/identities",
         "/api/v1/identities?ns=bank",
         "/api/v1/version",
@@ -451,8 +450,16 @@ async fn a_user_sees_their_own_namespaces_and_nothing_of_others() {
         ("/api/v1/authz?to=shop/web&from=bank/vault", 403),
         ("/api/v1/authz?to=shop/web", 200),
         ("/api/v1/identities/bank/vault", 403),
+        ("/api/v1/checks?ns=shop", 200),
+        ("/api/v1/checks?ns=bank", 403),
+        ("/api/v1/checks?ns=shop,nowhere", 403),
+        ("/api/v1/checks/stream?ns=bank", 403),
     ] {
         assert_eq!(server.get(path, &alice).await.status, status, "{path}");
+    }
+    for (namespace, status, says) in [("bank", 200, "vault"), ("nowhere", 404, "no namespace \\\"nowhere")] {
+        let answer = server.get(&format!("/api/v1/checks?ns={namespace}"), &admin).await;
+        assert_eq!((answer.status, answer.body.contains(says)), (status, true), "{}", answer.body);
     }
     for path in ["/api/v1/graph", "/api/v1/graph/stream", "/api/v1/version", "/api/v1/identities/shop/web"] {
         let answer = server.get(path, &[]).await;

@@ -51,12 +51,11 @@ pub async fn checks(operator: &Operator, api: &Client, options: &CheckOptions) -
         Ok(list) => {
             checks.extend(list.checks.into_iter().filter(|check| !options.proxy || is_of_proxies(check)));
         }
-        Err(e) => checks.push(fail(
-            CONTROL_PLANE,
-            "the operator answers",
-            vec![format!("{e:#}")],
-            &format!("its log says more: kubectl logs -n {namespace} deploy/{}", names::OPERATOR),
-        )),
+        Err(e) => {
+            let answers = api.get::<Value>("/api/v1/version", &[]).await.is_ok();
+            let named = options.namespace.as_deref().filter(|_| answers);
+            checks.push(unanswered(&format!("{e:#}"), named, namespace));
+        }
     }
     checks.push(skipped(cluster, options.namespace.as_deref()).await);
     // What belongs together stands together; within a group the order stays.
@@ -72,6 +71,21 @@ pub async fn checks(operator: &Operator, api: &Client, options: &CheckOptions) -
 
 pub async fn of_the_operator(api: &Client, options: &CheckOptions) -> anyhow::Result<CheckList> {
     api.get("/api/v1/checks", &[("ns", options.namespace.as_deref())]).await
+}
+
+/// Who answers else, and not about the namespace that was `named`, has something against that one.
+fn unanswered(why: &str, named: Option<&str>, mesh_namespace: &str) -> Check {
+    let (name, remedy) = match named {
+        Some(named) => (
+            format!("the operator knows namespace {named}"),
+            "name one that there is, and whose Pods you may get".to_owned(),
+        ),
+        None => (
+            "the operator answers".to_owned(),
+            format!("its log says more: kubectl logs -n {mesh_namespace} deploy/{}", names::OPERATOR),
+        ),
+    };
+    fail(CONTROL_PLANE, &name, vec![why.to_owned()], &remedy)
 }
 
 pub fn is_of_proxies(check: &Check) -> bool {
@@ -249,6 +263,18 @@ mod tests {
             (Outcome::Fail, &["Pod o: ImagePullBackOff of r/o:1".to_owned()][..])
         );
         assert!(check.remedy.contains("images.registry"), "{}", check.remedy);
+    }
+
+    #[test]
+    fn a_namespace_that_is_refused_is_no_operator_that_does_not_answer() {
+        let check = unanswered("no namespace \"shopp\"", Some("shopp"), "mesh-system");
+        assert_eq!(
+            (check.outcome, check.name.as_str()),
+            (Outcome::Fail, "the operator knows namespace shopp")
+        );
+        assert_eq!(check.findings, ["no namespace \"shopp\""]);
+        let check = unanswered("connection refused", None, "mesh-system");
+        assert!(check.remedy.contains("logs -n mesh-system"), "{}", check.remedy);
     }
 
     #[test]

@@ -100,6 +100,16 @@ impl Tables {
         })
     }
 
+    /// Whether there is a Namespace of this name. Manifests need not have one: there, anything in it will do.
+    pub fn has_namespace(&self, name: &str) -> bool {
+        let mut policies = self.world.authorization_policies.iter();
+        self.world.namespaces.iter().any(|own| own.metadata.name.as_deref() == Some(name))
+            || self.service_accounts.iter().any(|(namespace, _)| namespace == name)
+            || self.services.services.keys().any(|(namespace, _)| namespace == name)
+            || self.routes.routes.iter().any(|route| route.namespace == name)
+            || policies.any(|own| own.metadata.namespace.as_deref().unwrap_or("default") == name)
+    }
+
     /// The namespace of the Service that an authority names; `None` for an address, and for what is no name.
     pub fn namespace_of(&self, authority: &str) -> Option<String> {
         self.authority(authority).ok().map(|authority| authority.namespace)

@@ -13,6 +13,7 @@ pub mod names;
 pub mod overview;
 pub mod route;
 pub mod series;
+pub mod service_link;
 pub mod stream;
 pub mod trace;
 pub mod workload;

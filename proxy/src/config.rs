@@ -197,7 +197,7 @@ impl Config {
     /// Reads settings by name; `names` are all variables there are, to find misspelled ones.
     pub fn from_env(get: &dyn Fn(&str) -> Option<String>, names: &[String]) -> Result<Config, Errors> {
         let env = &mut Env::new(get);
-        env.bad.extend(suggest::unknown(names));
+        env.bad.extend(suggest::unknown(get, names));
         let workload = env.required(&knobs::POLICY_WORKLOAD, workload);
         let identity = identity(env);
         let control = control(env, workload.as_ref());

@@ -3,6 +3,7 @@
 use super::{Config, ENVIRONMENT};
 use crate::spelling::alike;
 use clap::{Arg, Command, CommandFactory, error::ErrorKind};
+use mesh_api::service_link::is_service_link;
 use std::error::Error as _;
 
 /// One sentence for each variable of ours that has a wrong value or is none of ours.
@@ -52,18 +53,6 @@ pub(super) fn wrong_value(arg: &Arg, value: &str) -> Option<String> {
         }
         _ => None,
     }
-}
-
-/// Kubernetes tells every Pod of the Services in its namespace by variables that are made of their names, such as ours.
-fn is_service_link(name: &str, value: &str) -> bool {
-    let numbered = || {
-        let parts = name.split("_PORT_").skip(1);
-        parts.into_iter().any(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
-    };
-    name.ends_with("_SERVICE_HOST")
-        || name.contains("_SERVICE_PORT")
-        || (name.ends_with("_PORT") && value.contains("://"))
-        || numbered()
 }
 
 #[cfg(test)]

@@ -1,16 +1,18 @@
-//! Finds misspelled settings: an unknown `MESH_PROXY_*` name is an error, an unknown `LINKERD2_PROXY_*` is somebody else's.
+//! Finds misspelled settings: an unknown `MESH_PROXY_*` name is an error, an unknown `LINKERD2_PROXY_*` is somebody else's, and so is
+//! what kubelet says of a Service that is called `mesh-proxy`.
 
 use super::{knobs, parse::OURS};
+use mesh_api::service_link::is_service_link;
 
 /// Below this, a suggestion would be a guess.
 const LIKENESS: f64 = 0.85;
 
 /// One sentence for each unknown name.
-pub fn unknown(names: &[String]) -> impl Iterator<Item = String> {
-    names.iter().filter_map(|variable| {
+pub fn unknown(get: &dyn Fn(&str) -> Option<String>, names: &[String]) -> impl Iterator<Item = String> {
+    names.iter().filter_map(move |variable| {
         let name = variable.strip_prefix(OURS)?;
         let nearest = known().max_by(|a, b| likeness(a, name).total_cmp(&likeness(b, name)))?;
-        if nearest == name {
+        if nearest == name || is_service_link(variable, &get(variable).unwrap_or_default()) {
             return None;
         }
         Some(if likeness(nearest, name) > LIKENESS {

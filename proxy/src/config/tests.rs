@@ -69,6 +69,26 @@ fn all_errors_are_told_at_once() {
     "#);
 }
 
+/// Of a Service `mesh-proxy`, and of one whose name only begins so.
+#[test]
+fn what_kubernetes_says_of_a_service_is_no_setting() {
+    let links = [
+        ("MESH_PROXY_PORT", "tcp://10.96.0.7:80"),
+        ("MESH_PROXY_PORT_4191_TCP", "tcp://10.96.0.7:4191"),
+        ("MESH_PROXY_PORT_4191_TCP_ADDR", "10.96.0.7"),
+        ("MESH_PROXY_PORT_4191_TCP_PORT", "4191"),
+        ("MESH_PROXY_PORT_4191_TCP_PROTO", "tcp"),
+        ("MESH_PROXY_SERVICE_HOST", "10.96.0.7"),
+        ("MESH_PROXY_SERVICE_PORT", "80"),
+        ("MESH_PROXY_SERVICE_PORT_HTTP", "80"),
+        ("MESH_PROXY_ADMIN_SERVICE_HOST", "10.96.0.8"),
+    ];
+    with(&links).unwrap();
+    let errors = with(&[links[0], ("MESH_PROXY_ADMIN_PORT", "4191")]).unwrap_err();
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert!(errors[0].starts_with("MESH_PROXY_ADMIN_PORT is not a setting"), "{errors:?}");
+}
+
 #[test]
 fn nothing_is_set() {
     let errors = read(&BTreeMap::new()).unwrap_err();

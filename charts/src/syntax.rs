@@ -30,9 +30,40 @@ pub fn is_time(text: &str) -> bool {
 }
 
 pub fn is_quantity(text: &str) -> bool {
+    quantity(text).is_some()
+}
+
+/// What a quantity of Kubernetes comes to: `0.5`, `500m`, `64Mi`, `1e3`.
+pub fn quantity(text: &str) -> Option<f64> {
     let unit = text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
     let number = &text[..text.len() - unit.len()];
-    number.parse::<f64>().is_ok() && ["", "m", "k", "Ki", "M", "Mi", "G", "Gi"].contains(&unit)
+    let (exponent, power_of_1024) = match unit {
+        "n" => (-9, 0),
+        "u" => (-6, 0),
+        "m" => (-3, 0),
+        "" => (0, 0),
+        "k" => (3, 0),
+        "M" => (6, 0),
+        "G" => (9, 0),
+        "T" => (12, 0),
+        "P" => (15, 0),
+        "E" => (18, 0),
+        "Ki" => (0, 1),
+        "Mi" => (0, 2),
+        "Gi" => (0, 3),
+        "Ti" => (0, 4),
+        "Pi" => (0, 5),
+        "Ei" => (0, 6),
+        _ => (unit.strip_prefix(['e', 'E'])?.parse::<i32>().ok()?, 0),
+    };
+    // Read as one number, so that 100m and 0.1 are the same.
+    let number: f64 = format!("{number}e{exponent}").parse().ok()?;
+    Some(number * 1024_f64.powi(power_of_1024)).filter(|number| number.is_finite())
+}
+
+/// Whether a request is above its limit, for which the API server refuses the Pod.
+pub fn is_above(request: &str, limit: &str) -> bool {
+    quantity(request).zip(quantity(limit)).is_some_and(|(request, limit)| request > limit)
 }
 
 pub fn is_ratio(number: f64) -> bool {
@@ -60,4 +91,58 @@ pub fn is_label(text: &str) -> bool {
         && text.chars().all(inner)
         && !text.starts_with('-')
         && !text.ends_with('-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantities_are_read_as_kubernetes_reads_them() {
+        for (text, number) in [
+            ("0", 0.0),
+            ("2", 2.0),
+            (".5", 0.5),
+            ("1.", 1.0),
+            ("100m", 0.1),
+            ("2500u", 0.0025),
+            ("1n", 1e-9),
+            ("1.5k", 1500.0),
+            ("128M", 128e6),
+            ("2G", 2e9),
+            ("1T", 1e12),
+            ("1E", 1e18),
+            ("1Ki", 1024.0),
+            ("64Mi", 67_108_864.0),
+            ("1.5Gi", 1_610_612_736.0),
+            ("1Ti", 1_099_511_627_776.0),
+            ("1e3", 1000.0),
+            ("5E-1", 0.5),
+            ("1e+3", 1000.0),
+        ] {
+            assert_eq!(quantity(text), Some(number), "{text}");
+        }
+        for text in
+            ["", "m", "Mi", ".", "1.2.3", "-1", "1 Mi", "1mi", "1K", "1e", "1e1.5", "inf", "NaN", "1e9999"]
+        {
+            assert_eq!(quantity(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_request_may_be_all_of_its_limit() {
+        for (request, limit, above) in [
+            ("512Mi", "256Mi", true),
+            ("10m", "5m", true),
+            ("1", "999m", true),
+            ("1Gi", "1G", true),
+            ("256Mi", "268435456", false),
+            ("0.1", "100m", false),
+            ("300m", "0.3", false),
+            ("1k", "1e3", false),
+            ("900Mi", "1Gi", false),
+        ] {
+            assert_eq!(is_above(request, limit), above, "{request} of {limit}");
+        }
+    }
 }

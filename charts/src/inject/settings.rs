@@ -4,7 +4,7 @@
 use super::{Injection, Skip};
 use crate::{
     syntax::{
-        CORES, DURATION, FILTER, NETWORKS, PORTS, QUANTITY, RATIO, TIME, are_networks, are_ports,
+        CORES, DURATION, FILTER, NETWORKS, PORTS, QUANTITY, RATIO, TIME, are_networks, are_ports, is_above,
         is_duration, is_image, is_quantity, is_ratio, is_text, is_time,
     },
     values::{LogFormat, Proxy, Redirection, Sidecar},
@@ -55,6 +55,16 @@ impl Settings {
         }
         resources.requests.retain(|_, quantity| !quantity.is_empty());
         resources.limits.retain(|_, quantity| !quantity.is_empty());
+        // Each may be right by itself and come from another place.
+        for (resource, request) in &resources.requests {
+            if let Some(limit) = resources.limits.get(resource).filter(|limit| is_above(request, limit)) {
+                return Err(Skip::AboveLimit {
+                    resource: resource.clone(),
+                    request: request.clone(),
+                    limit: limit.clone(),
+                });
+            }
+        }
         Ok(Settings { image, proxy })
     }
 }

@@ -31,6 +31,12 @@ pub enum Skip {
         value: String,
         want: &'static str,
     },
+    /// The proxy would ask for more than it may use, and the API server refuse the Pod.
+    AboveLimit {
+        resource: String,
+        request: String,
+        limit: String,
+    },
 }
 
 impl Skip {
@@ -67,6 +73,9 @@ impl fmt::Display for Skip {
                 )
             }
             Skip::Invalid { annotation, value, want } => write!(f, "{annotation}={value:?}: want {want}"),
+            Skip::AboveLimit { resource, request, limit } => {
+                write!(f, "the proxy's {resource} request {request} is above its limit {limit}")
+            }
         }
     }
 }

@@ -325,6 +325,29 @@ fn annotations_reach_the_proxy_or_are_refused_by_name() {
     }
 }
 
+/// The API server would refuse every such Pod. What is not annotated is the chart's: 10m and 16Mi, 256Mi at most.
+#[test]
+fn a_request_above_its_limit_is_refused() {
+    let above = |resource: &str, request: &str, limit: &str| {
+        format!("the proxy's {resource} request {request} is above its limit {limit}")
+    };
+    let memory = "/resources/requests/memory";
+    let none: &[(&str, &str)] = &[];
+    for (own, namespace, expected) in [
+        (&[(names::PROXY_MEMORY_REQUEST, "512Mi")][..], none, above("memory", "512Mi", "256Mi")),
+        (&[(names::PROXY_MEMORY_LIMIT, "15M")], none, above("memory", "16Mi", "15M")),
+        (&[(names::PROXY_CPU_LIMIT, "5m")], none, above("cpu", "10m", "5m")),
+        (&[(names::PROXY_CPU_LIMIT, "5m")], &[(names::PROXY_CPU_REQUEST, "0.004")], "\"16Mi\"".into()),
+        (
+            &[(names::PROXY_MEMORY_REQUEST, "0.5Gi")],
+            &[(names::PROXY_MEMORY_LIMIT, "512Mi")],
+            "\"0.5Gi\"".into(),
+        ),
+    ] {
+        assert_eq!(variable(own, namespace, memory), expected, "{own:?} in {namespace:?}");
+    }
+}
+
 #[test]
 fn the_proxy_knows_who_it_is_and_whom_to_ask() {
     for (name, expected) in [

@@ -3,8 +3,8 @@
 
 use super::{Invalid, Proxy, Resources, Values};
 use crate::syntax::{
-    CORES, DURATION, FILTER, NETWORKS, PORTS, QUANTITY, RATIO, TIME, are_networks, are_ports, is_duration,
-    is_label, is_quantity, is_ratio, is_text, is_time,
+    CORES, DURATION, FILTER, NETWORKS, PORTS, QUANTITY, RATIO, TIME, are_networks, are_ports, is_above,
+    is_duration, is_label, is_quantity, is_ratio, is_text, is_time,
 };
 use std::fmt::Debug;
 
@@ -59,6 +59,11 @@ fn quantities(path: &str, resources: &Resources) -> Result<(), Invalid> {
             want(is_quantity(quantity), &format!("{path}.{field}.{name}"), quantity, QUANTITY)?;
         }
     }
+    for (name, request) in &resources.requests {
+        let Some(limit) = resources.limits.get(name) else { continue };
+        let most = format!("at most {limit:?}, which is {path}.limits.{name}");
+        want(!is_above(request, limit), &format!("{path}.requests.{name}"), request, &most)?;
+    }
     Ok(())
 }
 
@@ -86,6 +91,12 @@ mod tests {
             ("proxy.skipNetworks=10.0.0.0/99", "proxy.skipNetworks: \"10.0.0.0/99\": want networks"),
             ("proxy.shutdownGracePeriod=5x", "want a whole number and ms, s, m, h or d"),
             ("proxy.resources.limits.memory=abc", "proxy.resources.limits.memory: \"abc\": want a quantity"),
+            (
+                "proxy.resources.requests.memory=512Mi",
+                "proxy.resources.requests.memory: \"512Mi\": want at most \"256Mi\", which is proxy.resources.limits.memory",
+            ),
+            ("proxy.resources.limits.cpu=5m", "proxy.resources.requests.cpu: \"10m\": want at most \"5m\""),
+            ("operator.resources.limits.memory=32Mi", "operator.resources.requests.memory: \"64Mi\""),
             ("proxy.log=", "proxy.log: \"\": want a tracing filter"),
             ("operator.resources.requests.cpu=x", "operator.resources.requests.cpu"),
             ("identity.leafLifetime=day", "identity.leafLifetime: \"day\""),
@@ -96,7 +107,13 @@ mod tests {
             let said = refused(set).unwrap_or_default();
             assert!(said.contains(wanted), "{set}: {said:?}");
         }
-        for set in ["proxy.skipInboundPorts=22", "proxy.opaquePorts=", "images.tag=1"] {
+        for set in [
+            "proxy.skipInboundPorts=22",
+            "proxy.opaquePorts=",
+            "images.tag=1",
+            "proxy.resources.requests.memory=256Mi",
+            "proxy.resources.limits.cpu=10m",
+        ] {
             assert_eq!(refused(set), None, "{set}");
         }
     }

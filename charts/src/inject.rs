@@ -141,7 +141,7 @@ fn with_proxy(
     let volumes = sidecar::volumes().into_iter().map(|volume| json!(volume)).collect();
     patch.append("volumes", spec.volumes.is_some(), volumes);
     let redirection = redirection(spec, settings);
-    let init = (redirection == Redirection::Init).then(|| json!(sidecar::init(settings, injection)));
+    let init = (redirection == Redirection::Init).then(|| json!(sidecar::init(spec, settings, injection)));
     let proxy = json!(sidecar::proxy(spec, settings, sidecar, redirection, injection));
     let has_init = spec.init_containers.is_some();
     match sidecar {

@@ -53,14 +53,14 @@ pub fn volumes() -> Vec<Volume> {
 }
 
 /// Redirects the Pod's connections to the proxy, and ends.
-pub fn init(settings: &Settings, injection: &Injection) -> Container {
+pub fn init(spec: &PodSpec, settings: &Settings, injection: &Injection) -> Container {
     Container {
         name: names::INIT_CONTAINER.into(),
         image: Some(settings.image.clone()),
         image_pull_policy: Some(pull_policy(injection.pull_policy).into()),
         command: Some(vec![PROGRAM.into()]),
         args: Some(redirecting("init", settings)),
-        resources: Some(resources(settings)),
+        resources: resources(spec, settings),
         security_context: Some(SecurityContext { run_as_group: Some(0), ..root(&["NET_ADMIN"]) }),
         termination_message_policy: Some("FallbackToLogsOnError".into()),
         ..Default::default()
@@ -140,7 +140,7 @@ pub fn proxy(
             initial_delay_seconds: Some(10),
             ..Default::default()
         }),
-        resources: Some(resources(settings)),
+        resources: resources(spec, settings),
         restart_policy: (sidecar == Sidecar::Native).then(|| "Always".into()),
         security_context: Some(SecurityContext { run_as_group: Some(names::PROXY_UID), ..user }),
         termination_message_policy: Some("FallbackToLogsOnError".into()),
@@ -230,18 +230,23 @@ fn mount(volume: &str, path: &str) -> VolumeMount {
     VolumeMount { name: volume.into(), mount_path: path.into(), read_only: Some(true), ..Default::default() }
 }
 
-fn resources(settings: &Settings) -> ResourceRequirements {
+/// None where the Pod has resources of its own: these are for all of its containers, ours too. What ours asked for would count against
+/// them, and a Pod whose containers ask for more than it does is refused, as one is of which a container may use more.
+fn resources(spec: &PodSpec, settings: &Settings) -> Option<ResourceRequirements> {
+    if spec.resources.is_some() {
+        return None;
+    }
     let quantities = |map: &BTreeMap<String, String>| {
         let map: BTreeMap<String, Quantity> =
             map.iter().map(|(name, value)| (name.clone(), Quantity(value.clone()))).collect();
         Some(map).filter(|map| !map.is_empty())
     };
     let resources = &settings.proxy.resources;
-    ResourceRequirements {
+    Some(ResourceRequirements {
         requests: quantities(&resources.requests),
         limits: quantities(&resources.limits),
         ..Default::default()
-    }
+    })
 }
 
 /// Root inside its container with these capabilities and nothing else: the kernel gives one that is not in the image to root only.

@@ -129,6 +129,25 @@ fn redirection_is_the_proxys_or_a_container_of_its_own() {
     assert_eq!(order(&old), (vec!["migrate", "mesh-init"], vec!["mesh-proxy", "web"]));
 }
 
+/// Its containers may not ask for more than it does, nor one of them be allowed more than it is.
+#[test]
+fn a_pods_own_resources_are_the_proxys_too() {
+    let resources = |of_pod: Value, asked: &[(&str, &str)]| {
+        let mut web = pod(WEB);
+        web["spec"]["resources"] = of_pod;
+        let after = patched(&web, &decide(&web, asked, NATIVE).patch);
+        let init = after["spec"]["initContainers"].as_array().unwrap();
+        let ours = init.iter().filter(|container| container["name"] != "migrate");
+        ours.map(|container| container["resources"].clone()).collect::<Vec<_>>()
+    };
+    let init = &[ENABLED[0], (names::REDIRECTION, "init"), (names::PROXY_CPU_LIMIT, "2")];
+    let budget = json!({ "requests": { "cpu": "1", "memory": "1Gi" } });
+    assert_eq!(resources(budget.clone(), ENABLED), [Value::Null]);
+    assert_eq!(resources(budget, init), [Value::Null, Value::Null]);
+    let own = resources(Value::Null, init);
+    assert!(own.iter().all(|own| own["requests"]["cpu"] == "10m" && own["limits"]["cpu"] == "2"), "{own:?}");
+}
+
 /// Kubelet gives the token to one user alone where all containers are that user's.
 #[test]
 fn where_all_are_root_the_proxy_is_not() {

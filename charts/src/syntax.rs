@@ -9,7 +9,8 @@ pub const TIME: &str = "a whole number above 0 and ms, s, m, h or d, as in 3s";
 pub const QUANTITY: &str = "a quantity, as in 100m or 20Mi";
 pub const RATIO: &str = "a number from 0 to 1";
 pub const CORES: &str = "a whole number above 0";
-pub const FILTER: &str = "a tracing filter";
+pub const FILTER: &str = "a tracing filter, as in warn,mesh_proxy=debug";
+pub const DOMAIN: &str = "a domain in lower case, as in cluster.local";
 
 pub fn is_image(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-/:@".contains(c))
@@ -17,6 +18,20 @@ pub fn is_image(text: &str) -> bool {
 
 pub fn is_text(text: &str) -> bool {
     !text.is_empty() && !text.chars().any(char::is_control)
+}
+
+/// As the proxy reads it: levels, `target=level` and bare targets, separated by commas. It passes over what is said of spans.
+pub fn is_filter(text: &str) -> bool {
+    const LEVELS: [&str; 7] = ["", "off", "error", "warn", "info", "debug", "trace"];
+    let is_level = |text: &str| {
+        text.parse::<usize>().is_ok_and(|number| number <= 5)
+            || LEVELS.iter().any(|level| text.eq_ignore_ascii_case(level))
+    };
+    let is_directive = |text: &str| match text.split_once('=') {
+        Some((_, level)) => is_level(level),
+        None => true,
+    };
+    is_text(text) && text.split(',').map(str::trim).all(|one| one.contains('[') || is_directive(one))
 }
 
 pub fn is_duration(text: &str) -> bool {
@@ -93,6 +108,12 @@ pub fn is_label(text: &str) -> bool {
         && !text.ends_with('-')
 }
 
+/// A name that DNS can carry and a certificate prove. The last label has more than digits, or it would be an address.
+pub fn is_domain(text: &str) -> bool {
+    let last = text.rsplit('.').next().unwrap_or_default();
+    text.len() <= 253 && text.split('.').all(is_label) && !last.chars().all(|c| c.is_ascii_digit())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,6 +147,50 @@ mod tests {
             ["", "m", "Mi", ".", "1.2.3", "-1", "1 Mi", "1mi", "1K", "1e", "1e1.5", "inf", "NaN", "1e9999"]
         {
             assert_eq!(quantity(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn filters_are_those_that_the_proxy_starts_with() {
+        for text in [
+            "warn",
+            "WARN,mesh_proxy=Debug",
+            "warn, mesh_proxy=info ,hickory=off",
+            "warn,linkerd=info,[{request}]=off",
+            "mesh_proxy",
+            "mesh_proxy::identity=5",
+            "warn,",
+        ] {
+            assert!(is_filter(text), "{text}");
+        }
+        for text in
+            ["", "mesh_proxy=verbose", "info,h2=loud", "mesh_proxy= info", "a=b=info", "a=6", "in\nfo"]
+        {
+            assert!(!is_filter(text), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn domains_are_what_a_certificate_can_prove() {
+        let long = |label: usize| format!("{}.local", "a".repeat(label));
+        for text in ["cluster.local", "prod-1.example.com", "mesh", "1.a", &long(63)] {
+            assert!(is_domain(text), "{text}");
+        }
+        let parts = ["abcdefghi"; 26].join(".");
+        for text in [
+            "",
+            "Prod.Example.com",
+            "prod_eu",
+            ".local",
+            "local.",
+            "a..b",
+            "-a.b",
+            "a-.b",
+            "10.0.0.1",
+            &long(64),
+            &parts,
+        ] {
+            assert!(!is_domain(text), "{text:?}");
         }
     }
 

@@ -71,6 +71,9 @@ pub struct Images {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Identity {
     /// The end of every identity.
+    #[schemars(regex(
+        pattern = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$"
+    ))]
     pub trust_domain: String,
     /// How long a proxy's certificate is valid; it is renewed at 70 % of that, and after a day at the latest.
     #[schemars(regex(pattern = r"^[0-9]{1,9}(ms|s|m|h|d)$"))]

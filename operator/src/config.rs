@@ -6,7 +6,9 @@ pub mod reference;
 
 use clap::{ArgGroup, Parser};
 use ipnet::IpNet;
+use mesh_api::identity::Identity;
 use mesh_policy::{Authority, DefaultPolicy, PortSet, Settings};
+use rustls_pki_types::DnsName;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// How all of our variables begin.
@@ -63,7 +65,7 @@ pub struct Config {
     pub no_restarts: bool,
 
     /// End of every identity.
-    #[arg(long, value_name = "DOMAIN", default_value = mesh_api::names::TRUST_DOMAIN, env = "MESH_OPERATOR_TRUST_DOMAIN")]
+    #[arg(long, value_name = "DOMAIN", default_value = mesh_api::names::TRUST_DOMAIN, value_parser = trust_domain, env = "MESH_OPERATOR_TRUST_DOMAIN")]
     pub trust_domain: String,
 
     /// DNS domain of the cluster's Services, as kubelet has it.
@@ -132,6 +134,15 @@ fn leaf_lifetime(text: &str) -> Result<Duration, String> {
     if lifetime < SHORTEST_LEAF { Err("want at least 10s".into()) } else { Ok(lifetime) }
 }
 
+/// One whose identities a proxy takes and a certificate can prove.
+fn trust_domain(text: &str) -> Result<String, String> {
+    let identity = format!("name.namespace.serviceaccount.identity.mesh.{text}");
+    if identity.parse::<Identity>().is_ok() && DnsName::try_from(identity.as_str()).is_ok() {
+        return Ok(text.to_owned());
+    }
+    Err("want a domain in lower case without a dot at its end, such as cluster.local".into())
+}
+
 /// One in which a Service's name can be read.
 fn cluster_domain(text: &str) -> Result<String, String> {
     match Authority::parse(&format!("name.namespace.svc.{text}"), text) {
@@ -175,6 +186,10 @@ mod tests {
             ("--cluster-domain", "Example.org"),
             ("--cluster-domain", "example.org."),
             ("--cluster-domain", ""),
+            ("--trust-domain", "Prod.Example.com"),
+            ("--trust-domain", "prod_eu"),
+            ("--trust-domain", "prod.-eu"),
+            ("--trust-domain", ""),
             ("--leaf-lifetime", "a day"),
         ] {
             let base = ["mesh-operator", "--manifests", "m", "--state-dir", "s", flag, value];

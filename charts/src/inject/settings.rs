@@ -5,7 +5,7 @@ use super::{Injection, Skip};
 use crate::{
     syntax::{
         CORES, DURATION, FILTER, NETWORKS, PORTS, QUANTITY, RATIO, TIME, are_networks, are_ports, is_above,
-        is_duration, is_image, is_quantity, is_ratio, is_text, is_time,
+        is_duration, is_filter, is_image, is_quantity, is_ratio, is_time,
     },
     values::{LogFormat, Proxy, Redirection, Sidecar},
 };
@@ -30,7 +30,7 @@ impl Settings {
         read.parsed(names::SIDECAR, &mut proxy.sidecar, sidecar, "native or classic")?;
         read.parsed(names::REDIRECTION, &mut proxy.redirection, redirection, "sidecar or init")?;
         read.parsed(names::PROXY_CORES, &mut proxy.cores, cores, CORES)?;
-        read.text(names::PROXY_LOG, &mut proxy.log, is_text, FILTER)?;
+        read.text(names::PROXY_LOG, &mut proxy.log, is_filter, FILTER)?;
         read.parsed(names::PROXY_LOG_FORMAT, &mut proxy.log_format, log_format, "plain or json")?;
         read.parsed(names::PROXY_ACCESS_LOG, &mut proxy.access_log, access_log, "json")?;
         read.parsed(names::TRACE_SAMPLE_RATIO, &mut proxy.trace_sample_ratio, ratio, RATIO)?;

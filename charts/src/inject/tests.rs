@@ -310,6 +310,13 @@ fn annotations_reach_the_proxy_or_are_refused_by_name() {
             "/image",
             refused(names::PROXY_CPU_LIMIT, "much", "a quantity, as in 100m or 20Mi"),
         ),
+        (names::PROXY_LOG, "warn,mesh_proxy=debug", "MESH_PROXY_LOG", "\"warn,mesh_proxy=debug\"".into()),
+        (
+            names::PROXY_LOG,
+            "mesh_proxy=verbose",
+            "",
+            refused(names::PROXY_LOG, "mesh_proxy=verbose", "a tracing filter, as in warn,mesh_proxy=debug"),
+        ),
         (names::PROXY_CORES, "2", "MESH_PROXY_CORES", "\"2\"".into()),
         (names::PROXY_CORES, "0", "", refused(names::PROXY_CORES, "0", "a whole number above 0")),
         (names::PROXY_ACCESS_LOG, "json", "MESH_PROXY_ACCESS_LOG", "\"json\"".into()),

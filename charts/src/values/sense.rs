@@ -3,8 +3,8 @@
 
 use super::{Invalid, Proxy, Resources, Values};
 use crate::syntax::{
-    CORES, DURATION, FILTER, NETWORKS, PORTS, QUANTITY, RATIO, TIME, are_networks, are_ports, is_above,
-    is_duration, is_label, is_quantity, is_ratio, is_text, is_time,
+    CORES, DOMAIN, DURATION, FILTER, NETWORKS, PORTS, QUANTITY, RATIO, TIME, are_networks, are_ports,
+    is_above, is_domain, is_duration, is_filter, is_label, is_quantity, is_ratio, is_time,
 };
 use std::fmt::Debug;
 
@@ -14,6 +14,8 @@ impl Values {
         let name = "a namespace's name, such as mesh-system";
         want(is_label(&namespace.name), "namespace.name", &namespace.name, name)?;
         want(are_networks(probe_networks), "probeNetworks", probe_networks, NETWORKS)?;
+        let trust = &identity.trust_domain;
+        want(is_domain(trust), "identity.trustDomain", trust, DOMAIN)?;
         let life = &identity.leaf_lifetime;
         want(is_duration(life), "identity.leafLifetime", life, DURATION)?;
         quantities("operator.resources", &operator.resources)?;
@@ -26,7 +28,7 @@ impl Values {
 impl Proxy {
     pub fn makes_sense(&self) -> Result<(), Invalid> {
         want(self.cores > 0, "proxy.cores", &self.cores, CORES)?;
-        want(is_text(&self.log), "proxy.log", &self.log, FILTER)?;
+        want(is_filter(&self.log), "proxy.log", &self.log, FILTER)?;
         let ratio = self.trace_sample_ratio;
         want(is_ratio(ratio), "proxy.traceSampleRatio", &ratio, RATIO)?;
         let connect = &self.outbound_connect_timeout;
@@ -98,6 +100,10 @@ mod tests {
             ("proxy.resources.limits.cpu=5m", "proxy.resources.requests.cpu: \"10m\": want at most \"5m\""),
             ("operator.resources.limits.memory=32Mi", "operator.resources.requests.memory: \"64Mi\""),
             ("proxy.log=", "proxy.log: \"\": want a tracing filter"),
+            ("proxy.log=mesh_proxy=verbose", "proxy.log: \"mesh_proxy=verbose\": want a tracing filter"),
+            ("identity.trustDomain=", "identity.trustDomain: \"\": want a domain in lower case"),
+            ("identity.trustDomain=Prod.Example.com", "identity.trustDomain: \"Prod.Example.com\""),
+            ("identity.trustDomain=prod_eu", "identity.trustDomain: \"prod_eu\""),
             ("operator.resources.requests.cpu=x", "operator.resources.requests.cpu"),
             ("identity.leafLifetime=day", "identity.leafLifetime: \"day\""),
             ("probeNetworks=here", "probeNetworks: \"here\": want networks"),
@@ -111,6 +117,8 @@ mod tests {
             "proxy.skipInboundPorts=22",
             "proxy.opaquePorts=",
             "images.tag=1",
+            "identity.trustDomain=prod-1.example.com",
+            r"proxy.log=warn\,mesh_proxy=debug",
             "proxy.resources.requests.memory=256Mi",
             "proxy.resources.limits.cpu=10m",
         ] {

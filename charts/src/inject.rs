@@ -110,7 +110,8 @@ pub fn inject(
     if has_proxy(spec) {
         return Decision { outcome: Outcome::Already, patch: Patch::default() };
     }
-    if let Some(skip) = skip::wish(annotation(names::INJECT)).or_else(|| skip::obstacle(spec)) {
+    if let Some(skip) = skip::wish(annotation(names::INJECT)).or_else(|| skip::obstacle(pod, spec, injection))
+    {
         return skipped(pod, skip);
     }
     let settings = match Settings::read(annotation, injection) {

@@ -1,7 +1,9 @@
 //! Why a Pod gets no proxy.
 
-use k8s_openapi::api::core::v1::{Container, PodSpec};
-use mesh_api::names;
+use super::Injection;
+use crate::syntax::is_domain;
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use mesh_api::{identity::Identity, names};
 use std::fmt;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +16,10 @@ pub enum Skip {
     LeftOut(String),
     NoContainer,
     HostNetwork,
+    /// It asks the node's DNS, so its proxy would not find the operator and never get a certificate.
+    NodeDns,
+    /// No certificate can be made for its ServiceAccount.
+    NoIdentity(String),
     Windows,
     /// The container that another mesh left.
     OtherMesh(String),
@@ -56,6 +62,13 @@ impl fmt::Display for Skip {
             Skip::HostNetwork => {
                 write!(f, "hostNetwork: redirecting its connections would redirect the node's")
             }
+            Skip::NodeDns => {
+                write!(f, "dnsPolicy: Default: the node's DNS does not know the operator's name")
+            }
+            Skip::NoIdentity(account) => write!(
+                f,
+                "ServiceAccount {account}: its identity is no DNS name, of at most 63 characters from dot to dot and 253 in all"
+            ),
             Skip::Windows => write!(f, "the Pod is for Windows nodes"),
             Skip::OtherMesh(container) => write!(f, "container {container} is another mesh's proxy"),
             Skip::PortTaken { container, port } => {
@@ -95,7 +108,7 @@ pub fn wish(inject: Option<&str>) -> Option<Skip> {
 }
 
 /// What keeps a proxy away from this Pod.
-pub fn obstacle(spec: &PodSpec) -> Option<Skip> {
+pub fn obstacle(pod: &Pod, spec: &PodSpec, injection: &Injection) -> Option<Skip> {
     const OTHERS: [&str; 5] = ["istio-proxy", "istio-init", "linkerd-proxy", "linkerd-init", "kuma-sidecar"];
     if spec.containers.is_empty() {
         return Some(Skip::NoContainer);
@@ -107,6 +120,14 @@ pub fn obstacle(spec: &PodSpec) -> Option<Skip> {
     let selected = spec.node_selector.as_ref().and_then(|labels| labels.get("kubernetes.io/os"));
     if os.or(selected.map(String::as_str)) == Some("windows") {
         return Some(Skip::Windows);
+    }
+    // With `None`, the Pod itself says whom to ask.
+    if spec.dns_policy.as_deref() == Some("Default") {
+        return Some(Skip::NodeDns);
+    }
+    let account = spec.service_account_name.as_deref().filter(|name| !name.is_empty()).unwrap_or("default");
+    if !is_domain(&identity(pod, account, injection)) {
+        return Some(Skip::NoIdentity(account.to_owned()));
     }
     if let Some(other) = containers(spec).find(|container| OTHERS.contains(&container.name.as_str())) {
         return Some(Skip::OtherMesh(other.name.clone()));
@@ -122,6 +143,17 @@ pub fn obstacle(spec: &PodSpec) -> Option<Skip> {
         }
     }
     None
+}
+
+/// As the proxy will have it. A file may not say which namespace its Pod comes to.
+fn identity(pod: &Pod, account: &str, injection: &Injection) -> String {
+    let identity = Identity {
+        service_account: account.to_owned(),
+        namespace: pod.metadata.namespace.clone().unwrap_or_else(|| "default".into()),
+        control_namespace: injection.control_namespace.clone(),
+        trust_domain: injection.trust_domain.clone(),
+    };
+    identity.to_string()
 }
 
 /// Whether the Pod is to end by itself, as a Job's.

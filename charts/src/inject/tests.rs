@@ -203,6 +203,17 @@ fn who_gets_a_proxy() {
             "hostNetwork: redirecting its connections would redirect the node's",
         ),
         (
+            "spec: { dnsPolicy: Default, containers: [{ name: web }] }",
+            ENABLED,
+            "dnsPolicy: Default: the node's DNS does not know the operator's name",
+        ),
+        (
+            "spec: { dnsPolicy: None, dnsConfig: { nameservers: [10.96.0.10] }, containers: [{ name: web }] }",
+            ENABLED,
+            "injected",
+        ),
+        ("spec: { dnsPolicy: ClusterFirst, containers: [{ name: web }] }", ENABLED, "injected"),
+        (
             "spec: { os: { name: windows }, containers: [{ name: web }] }",
             ENABLED,
             "the Pod is for Windows nodes",
@@ -244,6 +255,26 @@ fn who_gets_a_proxy() {
             Outcome::Skipped(skip) => skip.to_string(),
         };
         assert_eq!(outcome, expected, "{pod_yaml} in {namespace:?}");
+    }
+}
+
+/// Kubernetes takes longer names for a ServiceAccount than DNS does between two dots.
+#[test]
+fn who_can_have_no_certificate_gets_no_proxy() {
+    let (label, long) = ("a".repeat(63), "a".repeat(64));
+    for (account, namespace, injected) in [
+        (label.clone(), "shop", true),
+        (format!("{label}.{label}"), "shop", true),
+        (long.clone(), "shop", false),
+        (format!("web.{long}"), "shop", false),
+        (format!("{label}.{label}.{label}"), "shop", true),
+        (format!("{label}.{label}.{label}"), &label, false),
+    ] {
+        let yaml = format!(
+            "metadata: {{ namespace: {namespace} }}\nspec: {{ serviceAccountName: {account}, containers: [{{ name: web }}] }}"
+        );
+        let expected = if injected { Outcome::Injected } else { Outcome::Skipped(Skip::NoIdentity(account)) };
+        assert_eq!(decide(&pod(&yaml), ENABLED, NATIVE).outcome, expected, "{yaml}");
     }
 }
 

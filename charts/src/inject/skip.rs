@@ -6,6 +6,10 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use mesh_api::{identity::Identity, names};
 use std::fmt;
 
+/// What kubelet puts on the Pod by which it shows one that it runs from a file. With a token's volume in it, as a proxy needs, the API
+/// server would refuse it.
+const MIRROR: &str = "kubernetes.io/config.mirror";
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Skip {
     /// Neither Pod nor Namespace is annotated.
@@ -14,6 +18,8 @@ pub enum Skip {
     Disabled,
     /// Its namespace is the cluster's own or the operator's.
     LeftOut(String),
+    /// What the API server shows of a Pod that kubelet runs from a file, in which nobody can put a proxy.
+    Static,
     NoContainer,
     HostNetwork,
     /// It asks the node's DNS, so its proxy would not find the operator and never get a certificate.
@@ -58,6 +64,7 @@ impl fmt::Display for Skip {
             Skip::NotAsked => write!(f, "neither Pod nor Namespace is annotated {}: enabled", names::INJECT),
             Skip::Disabled => write!(f, "annotated {}: disabled", names::INJECT),
             Skip::LeftOut(namespace) => write!(f, "no Pod of namespace {namespace} gets a proxy"),
+            Skip::Static => write!(f, "a static Pod: its node runs it from a file, which has no proxy in it"),
             Skip::NoContainer => write!(f, "the Pod has no container"),
             Skip::HostNetwork => {
                 write!(f, "hostNetwork: redirecting its connections would redirect the node's")
@@ -110,6 +117,9 @@ pub fn wish(inject: Option<&str>) -> Option<Skip> {
 /// What keeps a proxy away from this Pod.
 pub fn obstacle(pod: &Pod, spec: &PodSpec, injection: &Injection) -> Option<Skip> {
     const OTHERS: [&str; 5] = ["istio-proxy", "istio-init", "linkerd-proxy", "linkerd-init", "kuma-sidecar"];
+    if pod.metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(MIRROR)) {
+        return Some(Skip::Static);
+    }
     if spec.containers.is_empty() {
         return Some(Skip::NoContainer);
     }

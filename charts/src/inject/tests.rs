@@ -243,6 +243,11 @@ fn who_gets_a_proxy() {
             ENABLED,
             "injected",
         ),
+        (
+            "metadata: { annotations: { kubernetes.io/config.mirror: 5f3 } }\nspec: { containers: [{ name: web }] }",
+            ENABLED,
+            "a static Pod: its node runs it from a file, which has no proxy in it",
+        ),
         ("spec: { containers: [{ name: web }, { name: mesh-proxy }] }", ENABLED, "already"),
         ("spec: { initContainers: [{ name: mesh-proxy }], containers: [{ name: web }] }", ENABLED, "already"),
         ("spec: { automountServiceAccountToken: false, containers: [{ name: web }] }", ENABLED, "injected"),

@@ -100,8 +100,8 @@ pub struct Config {
     #[arg(long, value_name = "HOST", env = "MESH_OPERATOR_DASHBOARD_ALLOWED_HOST", value_delimiter = ',')]
     pub dashboard_allowed_host: Vec<String>,
 
-    /// Pass all telemetry on to this OTLP/gRPC collector.
-    #[arg(long, value_name = "URL", env = "MESH_OPERATOR_OTLP_FORWARD")]
+    /// Pass all telemetry on to this OTLP/gRPC collector, in plaintext.
+    #[arg(long, value_name = "URL", value_parser = collector, env = "MESH_OPERATOR_OTLP_FORWARD")]
     pub otlp_forward: Option<String>,
 
     /// What to log: error, warn, info, debug, or a list of target=level.
@@ -132,6 +132,14 @@ const SHORTEST_LEAF: Duration = Duration::from_secs(10);
 fn leaf_lifetime(text: &str) -> Result<Duration, String> {
     let lifetime = mesh_policy::parse_duration(text)?;
     if lifetime < SHORTEST_LEAF { Err("want at least 10s".into()) } else { Ok(lifetime) }
+}
+
+/// TLS is not spoken to it, and who asks for it is not to believe that it is.
+fn collector(text: &str) -> Result<String, String> {
+    match text.starts_with("https:") {
+        true => Err("want an address such as http://collector:4317, as TLS is not spoken".into()),
+        false => Ok(text.to_owned()),
+    }
 }
 
 /// One whose identities a proxy takes and a certificate can prove.
@@ -191,6 +199,7 @@ mod tests {
             ("--trust-domain", "prod.-eu"),
             ("--trust-domain", ""),
             ("--leaf-lifetime", "a day"),
+            ("--otlp-forward", "https://collector:4317"),
         ] {
             let base = ["mesh-operator", "--manifests", "m", "--state-dir", "s", flag, value];
             let error = Config::try_parse_from(base).expect_err(flag).to_string();

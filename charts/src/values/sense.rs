@@ -18,6 +18,10 @@ impl Values {
         want(is_domain(trust), "identity.trustDomain", trust, DOMAIN)?;
         let life = &identity.leaf_lifetime;
         want(is_duration(life), "identity.leafLifetime", life, DURATION)?;
+        let collector = &operator.otlp_forward;
+        // Who writes it believes that nobody on the way can read what is sent.
+        let plain = "an address such as http://collector.observability:4317, as TLS is not spoken";
+        want(!collector.starts_with("https:"), "operator.otlpForward", collector, plain)?;
         quantities("operator.resources", &operator.resources)?;
         let timeout = webhook.timeout_seconds;
         want((1..=30).contains(&timeout), "webhook.timeoutSeconds", &timeout, "1 to 30")?;
@@ -101,6 +105,10 @@ mod tests {
             ("operator.resources.limits.memory=32Mi", "operator.resources.requests.memory: \"64Mi\""),
             ("proxy.log=", "proxy.log: \"\": want a tracing filter"),
             ("proxy.log=mesh_proxy=verbose", "proxy.log: \"mesh_proxy=verbose\": want a tracing filter"),
+            (
+                "operator.otlpForward=https://collector:4317",
+                "operator.otlpForward: \"https://collector:4317\"",
+            ),
             ("identity.trustDomain=", "identity.trustDomain: \"\": want a domain in lower case"),
             ("identity.trustDomain=Prod.Example.com", "identity.trustDomain: \"Prod.Example.com\""),
             ("identity.trustDomain=prod_eu", "identity.trustDomain: \"prod_eu\""),

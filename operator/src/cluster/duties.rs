@@ -1,13 +1,15 @@
 //! What exactly one replica does for all: it writes. Rounds follow changes, a burst of them makes one round, and what failed is
 //! tried again in the next.
 
+mod restarting;
+
 use super::{
     bundle::{self, Bundle},
-    events::{self, Saying},
+    events::Saying,
     leader,
     maps::Maps,
     mirror,
-    reconcile::{self, Restart, Restarts, Unmeshed},
+    reconcile::{self, restarts::Restarts},
     secret,
     served::Served,
     settled::Settled,
@@ -106,6 +108,11 @@ impl Duties {
         let mut waited_for = vec![];
         let mut unchanged = (self.authority.borrow().clone(), Instant::now());
         loop {
+            if !*self.holding.borrow() {
+                // Who leads then says what there is to say.
+                restarts = Restarts::default();
+                self.say_what_holds_restarts(&restarts);
+            }
             if self.holding.wait_for(|holding| *holding).await.is_err() {
                 return;
             }
@@ -113,20 +120,21 @@ impl Duties {
             let authority = self.authority.borrow_and_update().clone();
             maps_changed.borrow_and_update();
             let touched = self.store.touched();
+            // Before any Pod is made anew: without, nobody would ask us for its proxy.
+            // Nothing tells us when somebody else has changed these.
+            if trusted.as_ref().is_none_or(|(by, at)| *by != authority || at.elapsed() >= AGAIN) {
+                let told = self.trust_webhooks(&authority).await;
+                trusted = told.then(|| (authority.clone(), Instant::now()));
+            }
             self.lead().await;
             self.mirror().await;
             owner.look(&self.client).await;
             let without = self.bundle(&owner).await;
             self.routes(&mut settled).await;
             self.policies().await;
-            let mut sayings = self.reconcile(&mut restarts).await;
+            let mut sayings = self.reconcile(&mut restarts, trusted.is_some()).await;
             sayings.extend(self.restore().await);
             self.tell(&recorder, &mut said, sayings).await;
-            // Nothing tells us when somebody else has changed these.
-            if trusted.as_ref().is_none_or(|(by, at)| *by != authority || at.elapsed() >= AGAIN) {
-                let told = self.trust_webhooks(&authority).await;
-                trusted = told.then(|| (authority.clone(), Instant::now()));
-            }
             if *unchanged.0 != *authority {
                 unchanged = (authority.clone(), Instant::now());
             }
@@ -249,57 +257,6 @@ impl Duties {
     async fn all(&self, writes: Vec<Write>) -> bool {
         let writes = writes.into_iter().map(|write| ((), write)).collect();
         writes::together(&self.holding, writes).await.is_empty()
-    }
-
-    /// Restarts one workload that should be meshed and is not, where its Namespace asks for it. One at a time, and none in a loop.
-    /// What there is to say of them, and of Pods that were skipped, is returned.
-    async fn reconcile(&self, restarts: &mut Restarts) -> Vec<Saying> {
-        let (now, pods) = (Timestamp::now(), self.readers.pods.state());
-        let namespaces = self.readers.namespaces.state();
-        let unmeshed = reconcile::unmeshed(&namespaces, &pods, &self.terms, now).unmeshed;
-        let mut sayings = events::sayings(&unmeshed, &pods, now);
-        if let Some((workload, plural)) = restarts.next(&unmeshed, Instant::now()) {
-            let became = self.restart(&workload, plural, now).await;
-            restarts.note(&workload, became, Instant::now());
-            sayings.extend((became == Restart::Done).then(|| Saying::restart(&workload)));
-        }
-        sayings
-    }
-
-    /// Makes the Pods of a workload anew, as `kubectl rollout restart` does, unless that was tried lately by whoever held the Lease.
-    async fn restart(&self, workload: &Unmeshed, plural: &str, now: Timestamp) -> Restart {
-        let Unmeshed { namespace, kind, name, .. } = workload;
-        let resource = ApiResource {
-            group: "apps".into(),
-            version: "v1".into(),
-            api_version: "apps/v1".into(),
-            kind: kind.clone(),
-            plural: plural.into(),
-        };
-        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &resource);
-        let kept = match time::timeout(TIMEOUT, api.get(name)).await {
-            Ok(Ok(kept)) => kept,
-            Ok(Err(error)) => {
-                tracing::warn!(namespace, kind, name, %error, "a workload that is to be restarted was not read");
-                return Restart::Failed;
-            }
-            Err(_) => return Restart::Failed,
-        };
-        if let Some(elapsed) = reconcile::restarted_before(&kept.data, now) {
-            return Restart::Before(elapsed);
-        }
-        tracing::info!(namespace, kind, name, "restarting a workload whose Pods run without a proxy");
-        let annotations = json!({names::RESTARTED_AT: now.to_string()});
-        let patch = json!({
-            // What was decided of this version holds for no other.
-            "metadata": {"resourceVersion": kept.metadata.resource_version},
-            "spec": {"template": {"metadata": {"annotations": annotations}}},
-        });
-        let (object, name) = (format!("{kind} {namespace}/{name}"), name.clone());
-        let restart = write(object, async move {
-            api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop)
-        });
-        if self.all(vec![restart]).await { Restart::Done } else { Restart::Failed }
     }
 
     /// Publishes what was not said lately, some at a time. `said` holds until when each is not said again.

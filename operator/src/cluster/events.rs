@@ -1,7 +1,7 @@
 //! What people find with `kubectl describe` and `kubectl get events`: why a Pod has no proxy, which workloads should be meshed and are
-//! not, and that we restart one. A pure plan, carried out by `duties`, which says each thing once an hour.
+//! not, that we restart one, and why we do not. A pure plan, carried out by `duties`, which says each thing once an hour.
 
-use super::reconcile::Unmeshed;
+use super::reconcile::{Unmeshed, restarts::Held};
 use k8s_openapi::jiff::Timestamp;
 use mesh_api::names;
 use mesh_policy::Pod;
@@ -69,6 +69,12 @@ impl Saying {
         }
     }
 
+    pub fn held(held: &Held) -> Saying {
+        let Unmeshed { namespace, kind, name, .. } = held.workload.clone();
+        let note = format!("{} ({})", held.finding.message, held.finding.remedy);
+        Saying { kind, namespace, name, reason: held.reason, note, warning: true }
+    }
+
     pub fn restored(namespace: &str, name: &str) -> Saying {
         Saying {
             kind: "Secret".into(),
@@ -127,6 +133,7 @@ mod tests {
             name: "web".into(),
             pods,
             restart: false,
+            in_vain: false,
         };
         let now = "2026-01-01T00:04:00Z".parse().unwrap();
         let one = sayings(&[found(1)], &[], now);

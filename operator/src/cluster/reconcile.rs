@@ -1,5 +1,7 @@
 //! Pods that should be meshed and are not: made while no injector answered, or before their Namespace was annotated. Found by
-//! comparing, shown to people, and restarted through their owner where the Namespace says so. Pure functions.
+//! comparing, shown to people, and restarted through their owner where the Namespace says so: when, `restarts` knows. Pure functions.
+
+pub mod restarts;
 
 use k8s_openapi::{api::core::v1::Namespace, jiff::Timestamp};
 use mesh_api::names;
@@ -8,24 +10,25 @@ use mesh_policy::{
     Diagnostic, Pod, Severity,
     namespaces::{is_meshed, refusing_level},
 };
-use serde_json::Value;
 use std::{
-    collections::{BTreeMap, HashMap},
+    cell::LazyCell,
+    collections::{BTreeMap, HashSet},
     sync::Arc,
     time::Duration,
 };
-use tokio::time::Instant;
 
 /// A workload with such Pods.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Unmeshed {
     pub namespace: String,
     /// `Deployment`, `StatefulSet`, `DaemonSet`: what can be restarted; else the kind of the Pods' owner, or `Pod`.
     pub kind: String,
     pub name: String,
     pub pods: usize,
-    /// Whether its Namespace asks us to restart it.
+    /// Whether we are to restart it: its Namespace asks for that, and it has not been in vain.
     pub restart: bool,
+    /// Whether we have restarted it and none of the Pods that were made then has a proxy.
+    pub in_vain: bool,
 }
 
 /// Pods younger than this may be on their way.
@@ -52,7 +55,8 @@ pub fn unmeshed(namespaces: &[Arc<Namespace>], pods: &[Arc<Pod>], terms: &Terms,
     let by_name: BTreeMap<&str, &Arc<Namespace>> =
         namespaces.iter().filter_map(|own| Some((own.metadata.name.as_deref()?, own))).collect();
     let left_out = |name: &&str| inject::is_left_out(name, &terms.control_namespace);
-    let mut found: BTreeMap<(String, String, String), (usize, bool)> = BTreeMap::new();
+    let helped = LazyCell::new(|| helped(pods));
+    let mut found: BTreeMap<(String, String, String), Unmeshed> = BTreeMap::new();
     for pod in pods {
         let name = pod.metadata.namespace.as_deref().filter(|name| !left_out(name));
         let Some(namespace) = name.and_then(|name| by_name.get(name)) else { continue };
@@ -64,17 +68,53 @@ pub fn unmeshed(namespaces: &[Arc<Namespace>], pods: &[Arc<Pod>], terms: &Terms,
             continue;
         }
         let (kind, name) = owner(pod);
-        let annotations = namespace.metadata.annotations.as_ref();
-        let restart =
-            annotations.and_then(|all| all.get(names::RECONCILE)).is_some_and(|own| own == "restart");
-        // Where its Pods would be refused, a rollout would stand still.
-        let restart = restart && terms.restarts && refusing_level(namespace).is_none();
-        let key = (pod.metadata.namespace.clone().unwrap_or_default(), kind, name);
-        let entry = found.entry(key).or_insert((0, restart));
-        entry.0 += 1;
+        let restart = terms.restarts && asks_for_restarts(namespace);
+        let in_vain = made_by_restart(pod).is_some_and(|at| !helped.contains(at));
+        let namespace = pod.metadata.namespace.clone().unwrap_or_default();
+        let key = (namespace.clone(), kind.clone(), name.clone());
+        let first = Unmeshed { namespace, kind, name, pods: 0, restart, in_vain };
+        let own = found.entry(key).or_insert(first);
+        own.pods += 1;
+        own.in_vain |= in_vain;
+        own.restart &= !own.in_vain;
     }
-    let row = |((namespace, kind, name), (pods, restart))| Unmeshed { namespace, kind, name, pods, restart };
-    Found { unmeshed: found.into_iter().map(row).collect(), young }
+    Found { unmeshed: found.into_values().collect(), young }
+}
+
+/// Where its Pods would be refused, a rollout would stand still.
+fn asks_for_restarts(namespace: &Namespace) -> bool {
+    let annotations = namespace.metadata.annotations.as_ref();
+    let asks = annotations.and_then(|all| all.get(names::RECONCILE)).is_some_and(|own| own == "restart");
+    asks && refusing_level(namespace).is_none()
+}
+
+/// A restart has made its Pods after this long, or something is wrong. One that is made of the same template later on has another reason
+/// to be there.
+const MADE: Duration = Duration::from_secs(300);
+
+/// Which restart of ours has made this Pod.
+fn made_by_restart(pod: &Pod) -> Option<&str> {
+    let written = pod.template.annotations.get(names::RESTARTED_AT)?;
+    let at: Timestamp = written.parse().ok()?;
+    let created = pod.metadata.creation_timestamp.as_ref()?.0;
+    // Our clock may be ahead of the API server's: then the difference is negative.
+    let is_later = Duration::try_from(created.duration_since(at)).is_ok_and(|later| later >= MADE);
+    (!is_later).then_some(written.as_str())
+}
+
+/// The restarts of which some Pod has a proxy.
+fn helped(pods: &[Arc<Pod>]) -> HashSet<&str> {
+    let meshed = pods.iter().filter(|pod| is_with_proxy(pod));
+    meshed.filter_map(|pod| pod.template.annotations.get(names::RESTARTED_AT)).map(String::as_str).collect()
+}
+
+fn is_with_proxy(pod: &Pod) -> bool {
+    pod.template.labels.contains_key(names::CONTROL_NAMESPACE_LABEL)
+}
+
+fn is_over(pod: &Pod) -> bool {
+    matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed"))
+        || pod.metadata.deletion_timestamp.is_some()
 }
 
 fn is_young(pod: &Pod, now: Timestamp) -> bool {
@@ -88,11 +128,8 @@ fn is_missing(pod: &Pod, namespace: &Namespace) -> bool {
         Some(own) => own == "enabled",
         None => is_meshed(namespace),
     };
-    let meshed = pod.template.labels.contains_key(names::CONTROL_NAMESPACE_LABEL);
     let skipped = annotation(names::INJECT_STATUS).is_some_and(|status| status.starts_with("skipped"));
-    let over = matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed"))
-        || pod.metadata.deletion_timestamp.is_some();
-    wanted && !meshed && !skipped && !pod.template.host_network && !over
+    wanted && !is_with_proxy(pod) && !skipped && !pod.template.host_network && !is_over(pod)
 }
 
 /// Kind and name of what makes the Pod anew; a ReplicaSet's Deployment is found by the hash in its name.
@@ -125,93 +162,44 @@ impl Unmeshed {
         }
     }
 
+    /// As `kubectl` takes it.
+    fn argument(&self) -> String {
+        format!("-n {} {}/{}", self.namespace, self.kind.to_lowercase(), self.name)
+    }
+
     pub fn finding(&self) -> Diagnostic {
-        let Unmeshed { namespace, kind, name, pods, .. } = self;
         let remedy = match self.plural() {
-            Some(_) if self.restart => "it is being restarted".into(),
-            Some(_) => format!("kubectl rollout restart -n {namespace} {}/{name}", kind.to_lowercase()),
+            Some(_) if self.in_vain => format!(
+                "restarting it did not help, as if nobody had asked the webhook: when that can be reached, kubectl rollout restart {}",
+                self.argument()
+            ),
+            Some(_) if self.restart => {
+                "the operator restarts it in its turn: its events say when, or why not".into()
+            }
+            Some(_) => format!("kubectl rollout restart {}", self.argument()),
             None => "make its Pods anew".into(),
         };
+        let message = format!("should be meshed, and {} of its Pods run without a proxy", self.pods);
+        self.warning(message, remedy)
+    }
+
+    fn warning(&self, message: String, remedy: String) -> Diagnostic {
         Diagnostic {
             severity: Severity::Warning,
             path: String::new(),
             document: 0,
             line: 0,
-            object: format!("{kind} {namespace}/{name}"),
-            message: format!("should be meshed, and {pods} of its Pods run without a proxy"),
+            object: format!("{} {}/{}", self.kind, self.namespace, self.name),
+            message,
             remedy,
         }
     }
 }
 
-/// Workloads are restarted no faster than this, so that a cluster is not rolled at once …
-const BETWEEN: Duration = Duration::from_secs(10);
-/// … and each no more often than this: what does not help once will not help at once. Written on its Pods' template, so that another
-/// replica knows.
-const RESTARTED: Duration = Duration::from_secs(6 * 3600);
-/// One that could not be restarted keeps no other waiting.
-const AFTER_ALL: Duration = Duration::from_secs(60);
-
-/// Which workloads were restarted, as far as this replica knows.
-#[derive(Debug, Default)]
-pub struct Restarts {
-    /// Until when each is left alone.
-    resting: HashMap<Unmeshed, Instant>,
-    last: Option<Instant>,
-}
-
-/// What became of a restart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Restart {
-    Done,
-    /// Its Pods were made anew so long ago, by us or another replica.
-    Before(Duration),
-    Failed,
-}
-
-impl Restarts {
-    /// The workload that is to be restarted now, with its collection.
-    pub fn next(&mut self, unmeshed: &[Unmeshed], now: Instant) -> Option<(Unmeshed, &'static str)> {
-        self.resting.retain(|_, until| now < *until);
-        if self.pause(now).is_some_and(|pause| !pause.is_zero()) {
-            return None;
-        }
-        let due = |own: &Unmeshed| own.restart && !self.resting.contains_key(&own.whole());
-        let due = unmeshed.iter().filter(|own| due(own));
-        due.filter_map(|own| Some((own.clone(), own.plural()?))).next()
-    }
-
-    /// How long until the next may be restarted, where that is still to come.
-    pub fn pause(&self, now: Instant) -> Option<Duration> {
-        BETWEEN.checked_sub(now.saturating_duration_since(self.last?))
-    }
-
-    pub fn note(&mut self, workload: &Unmeshed, became: Restart, now: Instant) {
-        let rest = match became {
-            Restart::Done => RESTARTED,
-            Restart::Before(elapsed) => RESTARTED.saturating_sub(elapsed),
-            Restart::Failed => AFTER_ALL,
-        };
-        self.resting.insert(workload.whole(), now + rest);
-        if became == Restart::Done {
-            self.last = Some(now);
-        }
-    }
-}
-
-/// How long ago a workload was restarted for this reason, where that is not so long that it may be again.
-pub fn restarted_before(workload: &Value, now: Timestamp) -> Option<Duration> {
-    let annotations = &workload["spec"]["template"]["metadata"]["annotations"];
-    let at: Timestamp = annotations[names::RESTARTED_AT].as_str()?.parse().ok()?;
-    // One from the future was written by a clock that is ahead.
-    let elapsed = Duration::try_from(now.duration_since(at)).unwrap_or_default();
-    (elapsed < RESTARTED).then_some(elapsed)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     fn found(annotations: Value, change: impl FnOnce(&mut Value)) -> Vec<Unmeshed> {
         look("shop", annotations, change).unmeshed
@@ -285,6 +273,44 @@ mod tests {
         assert_eq!(found[0].finding().remedy, "kubectl rollout restart -n shop deployment/web");
     }
 
+    /// What is found of Pods of one workload: what they were restarted at, when they were made, and whether they have a proxy.
+    fn restarted(pods: &[(&str, &str, bool)]) -> Unmeshed {
+        let annotations = json!({"mesh.dev/inject": "enabled", "mesh.dev/reconcile": "restart"});
+        let namespace = json!({"metadata": {"name": "shop", "annotations": annotations}});
+        let pods = pods.iter().map(|(at, created, meshed)| {
+            let labels = if *meshed { json!({"mesh.dev/control-plane-ns": "mesh"}) } else { json!({}) };
+            let owner = json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "web", "uid": "u", "controller": true});
+            let pod = json!({
+                "metadata": {
+                    "name": "web-0", "namespace": "shop", "creationTimestamp": created, "labels": labels,
+                    "annotations": {"mesh.dev/restarted-at": at}, "ownerReferences": [owner],
+                },
+                "spec": {"containers": []},
+            });
+            Arc::new(serde_json::from_value(pod).unwrap())
+        });
+        let terms = Terms { control_namespace: "mesh-system".into(), restarts: true };
+        let pods: Vec<Arc<Pod>> = pods.collect();
+        let namespace = Arc::new(serde_json::from_value(namespace).unwrap());
+        unmeshed(&[namespace], &pods, &terms, "2026-01-02T00:00:00Z".parse().unwrap()).unmeshed.remove(0)
+    }
+
+    #[test]
+    fn what_a_restart_did_not_help_is_not_restarted_again() {
+        let (at, soon, later) = ("2026-01-01T00:00:00.5Z", "2026-01-01T00:00:00Z", "2026-01-01T00:10:00Z");
+        let found = restarted(&[("", soon, false), (at, soon, false)]);
+        assert_eq!((found.pods, found.restart, found.in_vain), (2, false, true));
+        let remedy = found.finding().remedy;
+        assert!(
+            remedy.starts_with("restarting it did not help") && remedy.contains("statefulset/web"),
+            "{remedy}"
+        );
+        let due = |pods: &[(&str, &str, bool)]| restarted(pods).restart;
+        assert!(due(&[(at, later, false)]), "somebody else has made it, when nobody answered");
+        assert!(due(&[(at, soon, false), (at, soon, true)]), "it helped another one");
+        assert!(due(&[("yesterday", soon, false)]));
+    }
+
     #[test]
     fn a_young_pod_is_looked_at_again() {
         let enabled = json!({"mesh.dev/inject": "enabled"});
@@ -301,69 +327,6 @@ mod tests {
         for (namespace, pods) in [("shop", 1), ("kube-system", 0), ("mesh-system", 0)] {
             assert_eq!(look(namespace, all.clone(), |_| {}).unmeshed.len(), pods, "{namespace}");
         }
-    }
-
-    #[test]
-    fn workloads_are_restarted_one_by_one_and_each_seldom() {
-        let unmeshed = |name: &str, pods: usize| Unmeshed {
-            namespace: "shop".into(),
-            kind: "Deployment".into(),
-            name: name.into(),
-            pods,
-            restart: true,
-        };
-        let start = Instant::now();
-        let after = |seconds| start + Duration::from_secs(seconds);
-        let mut restarts = Restarts::default();
-        let mut next = |at, became| {
-            let (found, _) = restarts.next(&[unmeshed("a", at as usize), unmeshed("b", 1)], after(at))?;
-            restarts.note(&found, became, after(at));
-            Some(found.name)
-        };
-        assert_eq!(next(0, Restart::Failed).as_deref(), Some("a"));
-        assert_eq!(next(1, Restart::Done).as_deref(), Some("b"), "it does not wait for one that fails");
-        assert_eq!(next(5, Restart::Done), None, "b is being restarted");
-        assert_eq!(next(70, Restart::Done).as_deref(), Some("a"), "it is tried again");
-        assert_eq!(next(3_600, Restart::Done), None);
-        let six_hours = 6 * 3_600;
-        assert_eq!(next(1 + six_hours, Restart::Before(Duration::from_secs(3_600))).as_deref(), Some("b"));
-        assert_eq!(next(70 + six_hours, Restart::Done).as_deref(), Some("a"));
-        assert_eq!(next(90 + six_hours, Restart::Done), None);
-        assert_eq!(
-            next(1 + six_hours + 5 * 3_600, Restart::Done).as_deref(),
-            Some("b"),
-            "six hours after that"
-        );
-    }
-
-    #[test]
-    fn whoever_waits_for_the_next_knows_how_long() {
-        let (start, mut restarts) = (Instant::now(), Restarts::default());
-        assert_eq!(restarts.pause(start), None);
-        let own = Unmeshed {
-            namespace: "shop".into(),
-            kind: "Deployment".into(),
-            name: "web".into(),
-            pods: 1,
-            restart: true,
-        };
-        restarts.note(&own, Restart::Done, start);
-        assert_eq!(restarts.pause(start + Duration::from_secs(4)), Some(Duration::from_secs(6)));
-        assert_eq!(restarts.pause(start + Duration::from_secs(11)), None);
-    }
-
-    #[test]
-    fn a_restart_is_known_by_the_template() {
-        let workload = |at: &str| {
-            let annotations = json!({"mesh.dev/restarted-at": at});
-            json!({"spec": {"template": {"metadata": {"annotations": annotations}}}})
-        };
-        let before = |at| restarted_before(&workload(at), "2026-01-01T12:00:00Z".parse().unwrap());
-        assert_eq!(before("2026-01-01T11:00:00.5Z"), Some(Duration::from_millis(3_599_500)));
-        assert_eq!(before("2026-01-01T12:00:09Z"), Some(Duration::ZERO));
-        assert_eq!(before("2026-01-01T05:59:00Z"), None);
-        assert_eq!(before("yesterday"), None);
-        assert_eq!(restarted_before(&json!({"spec": {}}), Timestamp::now()), None);
     }
 
     #[test]

@@ -9,7 +9,8 @@ use crate::{
 };
 use kube::runtime::watcher;
 use mesh_policy::{Settings, World};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, pin::pin};
+use tokio::sync::mpsc;
 
 const SECRETS: &str = "/api/v1/namespaces/mesh/secrets";
 const BUNDLE: &str = "/api/v1/namespaces/shop/configmaps/mesh-trust-anchors";
@@ -23,12 +24,36 @@ fn meshed(namespace: &str, name: &str, ip: &str) -> Value {
     })
 }
 
+/// The operator's Service with one replica.
+fn replica(is_ready: bool) -> Change {
+    let labels = json!({"kubernetes.io/service-name": "mesh-operator"});
+    let slice = json!({
+        "metadata": {"name": "mesh-operator-a", "namespace": "mesh", "labels": labels}, "addressType": "IPv4",
+        "endpoints": [{"addresses": ["10.0.0.9"], "conditions": {"ready": is_ready}}],
+    });
+    Change::EndpointSlice(watcher::Event::Apply(serde_json::from_value(slice).unwrap()))
+}
+
+/// A Pod of a Deployment in `shop`, from before the mesh.
+fn missed(deployment: &str) -> Value {
+    let owner = json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": format!("{deployment}-5"), "uid": "u", "controller": true});
+    json!({
+        "metadata": {
+            "name": format!("{deployment}-5-x"), "namespace": "shop", "creationTimestamp": "2026-01-01T00:00:00Z",
+            "labels": {"pod-template-hash": "5"}, "ownerReferences": [owner],
+        },
+        "spec": {"containers": []},
+        "status": {"phase": "Running"},
+    })
+}
+
 /// An API server with the Secret, and a replica that holds the Lease, in a cluster of some Pods.
 struct Cluster {
     server: ApiServer,
     authority: watch::Receiver<Arc<Authority>>,
     telemetry: Arc<telemetry::Store>,
     troubles: Troubles,
+    changes: mpsc::UnboundedSender<Change>,
     _holding: watch::Sender<bool>,
     _tables: watch::Sender<Arc<Tables>>,
 }
@@ -58,6 +83,7 @@ impl Cluster {
         }});
         let shop = serde_json::from_value(shop).unwrap();
         stores.apply(&Change::Namespace(watcher::Event::Apply(shop)));
+        stores.apply(&replica(true));
         let pods: Vec<Arc<mesh_policy::Pod>> =
             pods.iter().map(|pod| Arc::new(serde_json::from_value(pod.clone()).unwrap())).collect();
         for pod in &pods {
@@ -83,11 +109,30 @@ impl Cluster {
             me: "operator-1".into(),
             holding,
         };
+        let (changes, mut changed) = mpsc::unbounded_channel();
         tokio::spawn(async move {
-            let _stores = stores;
-            duties.run().await;
+            let mut duties = pin!(duties.run());
+            loop {
+                tokio::select! {
+                    () = &mut duties => return,
+                    Some(change) = changed.recv() => stores.apply(&change),
+                }
+            }
         });
-        Cluster { server, authority, telemetry, troubles, _holding: hold, _tables: publish_tables }
+        Cluster { server, authority, telemetry, troubles, changes, _holding: hold, _tables: publish_tables }
+    }
+
+    /// Makes or changes a Pod, for who watches and who asks.
+    fn put_pod(&self, pod: &Value) {
+        let namespace = pod["metadata"]["namespace"].as_str().unwrap();
+        self.server.put(&format!("/api/v1/namespaces/{namespace}/pods"), pod.clone());
+        let pod = serde_json::from_value(pod.clone()).unwrap();
+        self.changes.send(Change::Pod(watcher::Event::Apply(pod))).unwrap();
+    }
+
+    /// What it says of its own work.
+    fn told(&self) -> Vec<String> {
+        self.troubles.watch().borrow().values().flatten().map(ToString::to_string).collect()
     }
 
     /// A proxy that reports each second what `has` says.
@@ -169,37 +214,118 @@ async fn a_namespace_that_cannot_be_told_holds_the_change_and_no_other_namespace
     cluster.proxy("bad", has);
     cluster.bundles_until(2).await;
     cluster.stays(Phase::Spreading).await;
-    let told: Vec<String> =
-        cluster.troubles.watch().borrow().values().flatten().map(ToString::to_string).collect();
+    let told = cluster.told();
     assert!(told.len() == 1 && told[0].starts_with("ConfigMap bad/"), "{told:?}");
     cluster.server.refuse(&refused, false);
     cluster.until(Phase::Idle).await;
 }
 
+const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/shop/deployments";
+
+impl Cluster {
+    fn put_deployment(&self, name: &str, spec: Value) {
+        self.server.put(DEPLOYMENTS, json!({"metadata": {"name": name, "namespace": "shop"}, "spec": spec}));
+    }
+
+    /// What was written to a Deployment.
+    fn written(&self, name: &str) -> Vec<Value> {
+        self.server.written(&format!("{DEPLOYMENTS}/{name}"))
+    }
+}
+
 /// By the replica that holds the Lease and by one that takes it over.
 #[tokio::test(start_paused = true)]
 async fn a_workload_is_restarted_once_whoever_leads() {
-    const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/shop/deployments";
-    let owner = json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-5", "uid": "u", "controller": true});
-    let pod = json!({
-        "metadata": {
-            "name": "web-5-x", "namespace": "shop", "creationTimestamp": "2026-01-01T00:00:00Z",
-            "labels": {"pod-template-hash": "5"}, "ownerReferences": [owner],
-        },
-        "spec": {"containers": []},
-        "status": {"phase": "Running"},
-    });
     let restarts = async |template: Value| {
-        let cluster = Cluster::start(std::slice::from_ref(&pod)).await;
-        let deployment =
-            json!({"metadata": {"name": "web", "namespace": "shop"}, "spec": {"template": template}});
-        cluster.server.put(DEPLOYMENTS, deployment);
+        let cluster = Cluster::start(&[missed("web")]).await;
+        cluster.put_deployment("web", json!({"template": template}));
         time::sleep(Duration::from_secs(300)).await;
-        cluster.server.written(&format!("{DEPLOYMENTS}/web"))
+        cluster.written("web")
     };
     let first = restarts(json!({})).await;
     assert_eq!(first.len(), 1, "{first:?}");
     assert_eq!(restarts(first[0]["spec"]["template"].clone()).await, [] as [Value; 0]);
+}
+
+/// Or its Pods would be made without proxies once more.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_restarted_before_the_webhook_can_be_asked() {
+    const WEBHOOKS: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
+    let cluster = Cluster::start(&[missed("web")]).await;
+    let some_time = Duration::from_secs(120);
+    cluster.changes.send(replica(false)).unwrap();
+    let webhook = json!({"name": "namespace.inject.mesh.dev", "clientConfig": {}, "sideEffects": "None", "admissionReviewVersions": ["v1"]});
+    cluster.server.put(WEBHOOKS, json!({"metadata": {"name": "mesh-operator"}, "webhooks": [webhook]}));
+    cluster.server.refuse(&format!("{WEBHOOKS}/mesh-operator"), true);
+    cluster.put_deployment("web", json!({}));
+    time::sleep(some_time).await;
+    assert_eq!(cluster.written("web"), [] as [Value; 0], "no replica is ready, and none is trusted");
+    cluster.changes.send(replica(true)).unwrap();
+    time::sleep(some_time).await;
+    assert_eq!(cluster.written("web"), [] as [Value; 0], "it is not trusted");
+    cluster.changes.send(replica(false)).unwrap();
+    cluster.server.refuse(&format!("{WEBHOOKS}/mesh-operator"), false);
+    time::sleep(some_time).await;
+    assert_eq!(cluster.written("web"), [] as [Value; 0], "no replica is ready");
+    cluster.changes.send(replica(true)).unwrap();
+    time::sleep(some_time).await;
+    assert_eq!(cluster.written("web").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_that_does_not_help_is_the_last_until_it_does() {
+    let cluster = Cluster::start(&[missed("a"), missed("b")]).await;
+    for name in ["a", "b"] {
+        cluster.put_deployment(name, json!({"replicas": 1}));
+    }
+    let written = async |name: &str| {
+        while cluster.written(name).is_empty() {
+            time::sleep(PAUSE).await;
+        }
+        cluster.written(name).remove(0)["spec"]["template"].take()
+    };
+    let template = time::timeout(HOUR, written("a")).await.expect("in time");
+    cluster.put_deployment("a", json!({"replicas": 1, "template": template}));
+    let mut new = missed("a");
+    new["metadata"]["name"] = "a-6-x".into();
+    new["metadata"]["annotations"] = template["metadata"]["annotations"].clone();
+    cluster.put_pod(&new);
+    time::sleep(HOUR).await;
+    let told = cluster.told();
+    assert!(
+        told.len() == 1 && told[0].contains("after the restart of Deployment shop/a its Pods have no proxy"),
+        "{told:?}"
+    );
+    assert_eq!((cluster.written("a").len(), cluster.written("b").len()), (1, 0));
+    new["metadata"]["labels"][names::CONTROL_NAMESPACE_LABEL] = "mesh".into();
+    new["spec"]["nodeName"] = "n1".into();
+    cluster.put_pod(&new);
+    time::sleep(Duration::from_secs(120)).await;
+    assert_eq!(cluster.written("b").len(), 0, "it is not ready");
+    new["status"]["conditions"] = json!([{"type": "Ready", "status": "True"}]);
+    cluster.put_pod(&new);
+    time::timeout(HOUR, written("b")).await.expect("in time");
+    assert_eq!(cluster.told(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn why_a_workload_is_not_restarted_is_told_and_said_once() {
+    const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/shop/events";
+    let cluster = Cluster::start(&[missed("web")]).await;
+    cluster.put_deployment("web", json!({"paused": true}));
+    time::sleep(HOUR / 2).await;
+    assert_eq!(cluster.written("web"), [] as [Value; 0]);
+    let told = cluster.told();
+    assert!(
+        told.len() == 1
+            && told[0].contains("its rollouts are paused (kubectl rollout resume -n shop deployment/web)"),
+        "{told:?}"
+    );
+    let said = cluster.server.written(EVENTS);
+    assert_eq!(said.iter().filter(|event| event["reason"] == "NotRestarted").count(), 1, "{said:?}");
+    cluster.put_deployment("web", json!({}));
+    time::sleep(HOUR / 2).await;
+    assert_eq!((cluster.written("web").len(), cluster.told()), (1, vec![]));
 }
 
 #[tokio::test(start_paused = true)]

@@ -63,29 +63,30 @@ pub struct Reviews {
     refused: Remembered<Refusal>,
 }
 
-type Digest = [u8; 32];
+/// Of a token: the token itself is nothing to keep.
+type Key = [u8; 32];
 
-/// Answers and until when they are believed, by the token's digest: a token is nothing to keep.
-struct Remembered<T>(Mutex<HashMap<Digest, (T, Instant)>>);
+/// Answers, and until when they are believed.
+struct Remembered<T>(Mutex<HashMap<Key, (T, Instant)>>);
 
 impl<T: Clone> Remembered<T> {
     fn new() -> Remembered<T> {
         Remembered(Mutex::default())
     }
 
-    fn get(&self, digest: &Digest, now: Instant) -> Option<T> {
+    fn get(&self, key: &Key, now: Instant) -> Option<T> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(digest).filter(|(_, until)| *until > now).map(|(answer, _)| answer.clone())
+        known.get(key).filter(|(_, until)| *until > now).map(|(answer, _)| answer.clone())
     }
 
     /// Where there is no room, the API server is asked again.
-    fn put(&self, digest: Digest, answer: T, now: Instant, believed: Duration) {
+    fn put(&self, key: Key, answer: T, now: Instant, believed: Duration) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MAX_KNOWN {
             known.retain(|_, (_, until)| *until > now);
         }
         if known.len() < MAX_KNOWN {
-            known.insert(digest, (answer, now + believed));
+            known.insert(key, (answer, now + believed));
         }
     }
 }
@@ -127,12 +128,12 @@ impl Login {
 
 impl Reviews {
     async fn sight(&self, token: &str, namespaces: BTreeSet<String>, peer: Peer) -> Result<Sight, Refusal> {
-        let digest: Digest = Sha256::digest(token).into();
+        let key: Key = Sha256::digest(token).into();
         let now = Instant::now();
-        if let Some(sight) = self.known.get(&digest, now) {
+        if let Some(sight) = self.known.get(&key, now) {
             return Ok(sight);
         }
-        if let Some(refusal) = self.refused.get(&digest, now) {
+        if let Some(refusal) = self.refused.get(&key, now) {
             return Err(refusal);
         }
         if !self.knocks.allow(peer, now) {
@@ -144,10 +145,10 @@ impl Reviews {
         });
         let answer = asked.await.map_err(|_| Refusal::busy("the API server is slow: try again"))?;
         match &answer {
-            Ok(sight) => self.known.put(digest, sight.clone(), now, BELIEVED),
+            Ok(sight) => self.known.put(key, sight.clone(), now, BELIEVED),
             // That it could not be asked says nothing of the token.
             Err(refusal) if refusal.status == StatusCode::SERVICE_UNAVAILABLE => {}
-            Err(refusal) => self.refused.put(digest, refusal.clone(), now, REFUSED),
+            Err(refusal) => self.refused.put(key, refusal.clone(), now, REFUSED),
         }
         answer
     }

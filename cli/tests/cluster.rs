@@ -347,3 +347,20 @@ fn a_mesh_that_does_not_work_says_what_is_broken() {
     assert_eq!(made.findings, ["Service mesh-system/mesh-telemetry is missing"]);
     assert!(made.outcome == Outcome::Warn && made.remedy.contains("mesh upgrade --apply"), "{made:?}");
 }
+
+/// With `webhook.failurePolicy=Fail`: the API server makes no Pod, and says which webhook it was.
+#[test]
+fn a_webhook_that_nobody_answers_fails_the_check() {
+    let server = installed(&["--set", "webhook.failurePolicy=Fail"]);
+    let name = "a new Pod that asks for a proxy gets one";
+    let unanswered = |webhook: &str| {
+        let why = format!(
+            "Internal error occurred: failed calling webhook \"{webhook}\": failed to call webhook: Post \
+             \"https://mesh-operator.mesh-system.svc:8443/inject/pod?timeout=5s\": context deadline exceeded"
+        );
+        server.change(|state| state.unanswered = Some(why));
+        checked(&server, &[])
+    };
+    fails(&unanswered("pod.inject.mesh.dev"), name, "context deadline exceeded", "port 8443");
+    assert_eq!(find(&unanswered("mutate.example.com"), name).outcome, Outcome::Warn);
+}

@@ -32,6 +32,8 @@ pub struct State {
     pub ahead: Duration,
     /// Annotations that somebody puts on new Pods.
     pub injected: Value,
+    /// Why no Pod can be made: a webhook that has to answer does not.
+    pub unanswered: Option<String>,
 }
 
 impl ApiServer {
@@ -43,6 +45,7 @@ impl ApiServer {
             refuses: false,
             ahead: Duration::ZERO,
             injected: json!({ "mesh.dev/inject-status": "injected" }),
+            unanswered: None,
         };
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let dir = TempDir::new().unwrap();
@@ -155,6 +158,9 @@ impl State {
                 return (201, review);
             }
             ("POST", _) => {
+                if let Some(why) = self.unanswered.as_ref().filter(|_| last == "pods") {
+                    return status(500, why);
+                }
                 let mut made = body;
                 for (key, value) in self.injected.as_object().unwrap() {
                     made["metadata"]["annotations"][key] = value.clone();

@@ -12,6 +12,8 @@ const GROUP: &str = "webhook";
 const NAME: &str = "a new Pod that asks for a proxy gets one";
 /// Every cluster has it, and no mesh leaves it out.
 const NAMESPACE: &str = "default";
+const REMEDY: &str = "the API server has to reach port 8443 of the operator's Pods (firewall, NetworkPolicy), and the caBundle in \
+     MutatingWebhookConfiguration mesh-operator has to be the mesh's root: the operator writes it within 30 s";
 
 pub async fn check(cluster: &Cluster) -> Check {
     let pod = json!({
@@ -41,6 +43,7 @@ pub async fn check(cluster: &Cluster) -> Check {
         Ok(made) => verdict(&made),
         // Pod Security refuses the proxy there, which it can only where there is one.
         Err(e) if is_forbidden(&e) && format!("{e:#}").contains(names::PROXY_CONTAINER) => pass(GROUP, NAME),
+        Err(e) if is_unanswered(&format!("{e:#}")) => fail(GROUP, NAME, vec![format!("{e:#}")], REMEDY),
         Err(e) => warn(
             GROUP,
             NAME,
@@ -60,9 +63,13 @@ fn verdict(made: &Pod) -> Check {
         GROUP,
         NAME,
         vec!["the API server made a Pod without asking the operator, or without an answer".into()],
-        "the API server has to reach port 8443 of the operator's Pods (firewall, NetworkPolicy), and the caBundle in \
-         MutatingWebhookConfiguration mesh-operator has to be the mesh's root: the operator writes it within 30 s",
+        REMEDY,
     )
+}
+
+/// With `failurePolicy: Fail` there is no Pod without an answer. Other webhooks may fail as well, which says nothing of ours.
+fn is_unanswered(error: &str) -> bool {
+    error.contains("failed calling webhook") && error.contains(".inject.mesh.dev\"")
 }
 
 #[cfg(test)]
@@ -79,5 +86,17 @@ mod tests {
         assert_eq!(outcome(json!({ "mesh.dev/inject-status": "injected" })), Outcome::Pass);
         assert_eq!(outcome(json!({ "mesh.dev/inject-status": "skipped: hostNetwork" })), Outcome::Pass);
         assert_eq!(outcome(json!({ "mesh.dev/inject": "enabled" })), Outcome::Fail);
+    }
+
+    #[test]
+    fn only_our_own_webhook_is_ours_to_answer() {
+        let failed =
+            |name: &str| format!("failed calling webhook \"{name}\": failed to call webhook: Post: EOF");
+        assert!(
+            is_unanswered(&failed("pod.inject.mesh.dev"))
+                && is_unanswered(&failed("namespace.inject.mesh.dev"))
+        );
+        assert!(!is_unanswered(&failed("validate.kyverno.svc")));
+        assert!(!is_unanswered("admission webhook \"pod.inject.mesh.dev\" denied the request"));
     }
 }

@@ -1,6 +1,8 @@
 //! A cluster's API server, found as kubectl finds it. What goes wrong is said in a sentence.
 
 mod credential;
+mod http_proxy;
+pub mod kubeconfig;
 mod object;
 mod operator;
 
@@ -8,13 +10,10 @@ pub use object::{Applied, subject};
 pub use operator::Operator;
 
 use crate::arguments::ClusterOptions;
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use k8s_openapi::api::core::v1::Pod;
-use kube::{
-    Api, Client, Config,
-    config::{KubeConfigOptions, Kubeconfig},
-};
-use std::{fmt, sync::Arc, time::Duration};
+use kube::{Api, Client, Config, config::KubeConfigOptions};
+use std::{env, fmt, sync::Arc, time::Duration};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// A server that has not accepted a connection by then is not there.
@@ -43,14 +42,23 @@ impl fmt::Display for Cluster {
 impl Cluster {
     /// Reads the configuration and checks nothing: the first request says whether somebody is there.
     pub async fn find(options: &ClusterOptions) -> anyhow::Result<Cluster> {
-        let context = KubeConfigOptions { context: options.context.clone(), ..Default::default() };
-        let mut config = match (&options.kubeconfig, &options.context) {
-            (Some(file), _) => {
-                let kubeconfig = Kubeconfig::read_from(file)?;
-                Config::from_custom_kubeconfig(kubeconfig, &context).await?
+        let context = options.context.as_deref();
+        let mut config = match (kubeconfig::read(options.kubeconfig.as_deref())?, context) {
+            (Some(found), None) if found.current_context.as_deref().unwrap_or_default().is_empty() => {
+                bail!("the kubeconfig has no current context: name one with --context")
             }
-            (None, Some(_)) => Config::from_kubeconfig(&context).await?,
-            (None, None) => Config::infer().await.map_err(|e| {
+            (Some(found), _) => {
+                let meant = KubeConfigOptions { context: context.map(str::to_owned), ..Default::default() };
+                let mut config = Config::from_custom_kubeconfig(found.clone(), &meant).await?;
+                // Kube holds NO_PROXY against the proxy instead of the server.
+                let server = &config.cluster_url;
+                config.proxy_url = http_proxy::find(&found, context, server, |name| env::var(name).ok())?;
+                config
+            }
+            (None, Some(context)) => {
+                bail!("there is no kubeconfig to have a context {context} (try --kubeconfig)")
+            }
+            (None, None) => Config::incluster().map_err(|e| {
                 anyhow!("no cluster is configured (kubectl would not find one either; try --kubeconfig): {e}")
             })?,
         };

@@ -3,10 +3,9 @@
 use crate::{
     api::Client,
     arguments::ClusterOptions,
-    cluster::{Cluster, Operator},
+    cluster::{Cluster, Operator, kubeconfig},
 };
 use anyhow::anyhow;
-use kube::config::Kubeconfig;
 use mesh_api::names;
 
 pub struct Reach {
@@ -28,7 +27,8 @@ impl Reach {
         }
         let demo = Client::new(&format!("http://127.0.0.1:{}", names::OPERATOR_HTTP_PORT))?;
         if !self.options.names_one() && demo.answers("/api/v1/version").await {
-            if Kubeconfig::read().is_ok_and(|config| config.current_context.is_some()) {
+            let other = kubeconfig::read(None).ok().flatten();
+            if other.is_some_and(|config| config.current_context.is_some()) {
                 eprintln!("mesh: asking `mesh demo` at {}; --context NAME asks a cluster", demo.base);
             }
             return Ok(demo);

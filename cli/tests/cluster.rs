@@ -17,10 +17,18 @@ struct Said {
 }
 
 fn mesh(server: &ApiServer, args: &[&str]) -> Said {
+    // Named, so that no `mesh demo` of this machine is asked.
+    said(program().args(args).arg("--kubeconfig").arg(server.kubeconfig()))
+}
+
+fn program() -> Command {
     let mut mesh = Command::new(assert_cmd::cargo::cargo_bin!("mesh"));
     mesh.env_remove("MESH_OPERATOR").env_remove("MESH_NAMESPACE");
-    // Named, so that no `mesh demo` of this machine is asked.
-    let output = mesh.args(args).arg("--kubeconfig").arg(server.kubeconfig()).output().unwrap();
+    mesh
+}
+
+fn said(mesh: &mut Command) -> Said {
+    let output = mesh.output().unwrap();
     let [out, err] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
     Said { out, err, ok: output.status.success() }
 }
@@ -363,4 +371,38 @@ fn a_webhook_that_nobody_answers_fails_the_check() {
     };
     fails(&unanswered("pod.inject.mesh.dev"), name, "context deadline exceeded", "port 8443");
     assert_eq!(find(&unanswered("mutate.example.com"), name).outcome, Outcome::Warn);
+}
+
+#[test]
+fn a_cluster_behind_a_proxy_is_reached_by_the_kubeconfigs_or_the_environments() {
+    let server = ApiServer::with(&[]);
+    let asked = || server.change(|state| std::mem::take(&mut state.tunnels));
+    server.is_reached_by(json!({ "server": "http://api.invalid:6443", "proxy-url": server.url }));
+    checked(&server, &["--pre"]);
+    assert!(asked().iter().any(|target| target == "api.invalid:6443"));
+
+    server.is_reached_by(json!({ "server": "http://api.invalid:6443" }));
+    let check = |no_proxy: &str| {
+        let mut mesh = program();
+        mesh.env("HTTP_PROXY", &server.url).env("NO_PROXY", no_proxy);
+        said(mesh.args(["check", "--pre", "--kubeconfig"]).arg(server.kubeconfig()))
+    };
+    assert!(check("other.invalid").ok && !asked().is_empty());
+    assert!(!check(".invalid").ok && asked().is_empty());
+}
+
+#[test]
+fn of_several_kubeconfigs_those_that_are_there_count() {
+    let server = ApiServer::with(&[]);
+    let check = |first: &str| {
+        let files = std::env::join_paths([first.as_ref(), server.kubeconfig().as_os_str()]).unwrap();
+        said(program().args(["check", "--pre"]).env("KUBECONFIG", files))
+    };
+    let found = check("/nowhere/config");
+    assert!(found.ok, "{}", found.err);
+    let nowhere = said(program().args(["check", "--pre"]).env("KUBECONFIG", "/nowhere/config"));
+    assert!(!nowhere.ok && nowhere.err.contains("no cluster is configured"), "{}", nowhere.err);
+    let named =
+        said(program().args(["check", "--pre", "--context", "c"]).env("KUBECONFIG", "/nowhere/config"));
+    assert!(!named.ok && named.err.contains("there is no kubeconfig"), "{}", named.err);
 }

@@ -18,6 +18,7 @@ use tempfile::TempDir;
 pub struct ApiServer {
     state: Arc<Mutex<State>>,
     dir: TempDir,
+    pub url: String,
 }
 
 pub struct State {
@@ -34,6 +35,8 @@ pub struct State {
     pub injected: Value,
     /// Why no Pod can be made: a webhook that has to answer does not.
     pub unanswered: Option<String>,
+    /// What it was asked for as an HTTP proxy; everything is itself.
+    pub tunnels: Vec<String>,
 }
 
 impl ApiServer {
@@ -46,17 +49,13 @@ impl ApiServer {
             ahead: Duration::ZERO,
             injected: json!({ "mesh.dev/inject-status": "injected" }),
             unanswered: None,
+            tunnels: vec![],
         };
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let dir = TempDir::new().unwrap();
-        let config = json!({
-            "clusters": [{ "name": "c", "cluster": { "server": format!("http://{}", listener.local_addr().unwrap()) } }],
-            "contexts": [{ "name": "c", "context": { "cluster": "c", "user": "u" } }],
-            "users": [{ "name": "u", "user": { "token": "t" } }],
-            "current-context": "c",
-        });
-        fs::write(dir.path().join("config"), config.to_string()).unwrap();
-        let server = ApiServer { state: Arc::new(Mutex::new(state)), dir };
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let server = ApiServer { state: Arc::new(Mutex::new(state)), dir, url };
+        server.is_reached_by(json!({ "server": server.url }));
         let state = server.state.clone();
         // Ends with the test's process.
         thread::spawn(move || {
@@ -72,8 +71,19 @@ impl ApiServer {
         self.dir.path().join("config")
     }
 
-    pub fn change(&self, change: impl FnOnce(&mut State)) {
-        change(&mut self.state.lock().unwrap());
+    /// Writes the kubeconfig, with this for its cluster.
+    pub fn is_reached_by(&self, cluster: Value) {
+        let config = json!({
+            "clusters": [{ "name": "c", "cluster": cluster }],
+            "contexts": [{ "name": "c", "context": { "cluster": "c", "user": "u" } }],
+            "users": [{ "name": "u", "user": { "token": "t" } }],
+            "current-context": "c",
+        });
+        fs::write(self.kubeconfig(), config.to_string()).unwrap();
+    }
+
+    pub fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        change(&mut self.state.lock().unwrap())
     }
 
     pub fn has(&self, object: &Value) -> bool {
@@ -111,6 +121,12 @@ fn serve(stream: &TcpStream, state: &Mutex<State>) {
         let (method, target) = (words.next().unwrap(), words.next().unwrap());
         let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
         let mut state = state.lock().unwrap();
+        if method == "CONNECT" {
+            state.tunnels.push(target.to_owned());
+            drop(state);
+            writer.write_all(b"HTTP/1.1 200 X\r\n\r\n").unwrap();
+            continue;
+        }
         let (status, answer) = state.answer(method, target, body);
         let date = httpdate::fmt_http_date(SystemTime::now() + state.ahead);
         drop(state);

@@ -14,14 +14,17 @@ use k8s_openapi::api::{
 use kube::{
     Api,
     api::PostParams,
-    client::{Body, ConfigExt},
+    client::{Body, ConfigExt, middleware::AuthLayer},
 };
 use mesh_api::names;
 use std::{
     pin::Pin,
     time::{Duration, Instant},
 };
-use tokio::sync::Mutex;
+use tokio::{
+    sync::{Mutex, OnceCell},
+    task::spawn_blocking,
+};
 use tower::{BoxError, Layer, ServiceExt, service_fn};
 
 /// The shortest that the API server gives …
@@ -32,12 +35,14 @@ const FRESH: Duration = Duration::from_secs(300);
 pub struct Credential {
     cluster: Cluster,
     namespace: String,
+    /// Where the kubeconfig's token comes from, if it has one. Made once: that may run a program, or ask a person.
+    own: OnceCell<Option<AuthLayer>>,
     made: Mutex<Option<(HeaderValue, Instant)>>,
 }
 
 impl Credential {
     pub fn new(cluster: Cluster, namespace: &str) -> Credential {
-        Credential { cluster, namespace: namespace.to_owned(), made: Mutex::default() }
+        Credential { cluster, namespace: namespace.to_owned(), own: OnceCell::new(), made: Mutex::default() }
     }
 
     pub async fn authorization(&self) -> anyhow::Result<HeaderValue> {
@@ -58,7 +63,10 @@ impl Credential {
 
     /// What a request to the API server would carry.
     async fn own(&self) -> anyhow::Result<Option<HeaderValue>> {
-        let Some(layer) = self.cluster.config.auth_layer()? else { return Ok(None) };
+        let config = self.cluster.config.clone();
+        // A program that is run for it is waited for on another thread; the layer runs it again before its token ends.
+        let make = || async move { anyhow::Ok(spawn_blocking(move || config.auth_layer()).await??) };
+        let Some(layer) = self.own.get_or_try_init(make).await? else { return Ok(None) };
         // Kubeconfigs have many sources of tokens, and kube shows what it got only to who takes the API server's place.
         let shown = layer.layer(service_fn(|request: Request<Body>| async move {
             let mut seen = Response::new(());
@@ -99,5 +107,46 @@ impl Credential {
         let mut header: HeaderValue = format!("Bearer {token}").parse().context("the token that was made")?;
         header.set_sensitive(true);
         Ok(header)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arguments::ClusterOptions;
+    use serde_json::json;
+    use std::fs;
+    use tempfile::TempDir;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_program_that_makes_tokens_is_not_run_for_every_request() {
+        let dir = TempDir::new().unwrap();
+        let (file, runs) = (dir.path().join("config"), dir.path().join("runs"));
+        let token = json!({
+            "apiVersion": "client.authentication.k8s.io/v1",
+            "kind": "ExecCredential",
+            "status": { "token": "t" },
+        });
+        let program = json!({
+            "apiVersion": "client.authentication.k8s.io/v1",
+            "command": "sh",
+            "args": ["-c", "echo >> \"$0\"; echo \"$1\"", runs, token.to_string()],
+            "interactiveMode": "Never",
+        });
+        let config = json!({
+            "clusters": [{ "name": "c", "cluster": { "server": "http://127.0.0.1:9" } }],
+            "contexts": [{ "name": "c", "context": { "cluster": "c", "user": "u" } }],
+            "users": [{ "name": "u", "user": { "exec": program } }],
+            "current-context": "c",
+        });
+        fs::write(&file, config.to_string()).unwrap();
+        let options = ClusterOptions { kubeconfig: Some(file), context: None, mesh_namespace: None };
+        let credential = Credential::new(Cluster::find(&options).await.unwrap(), "mesh-system");
+        let mut counts = vec![];
+        for _ in 0..3 {
+            assert_eq!(credential.authorization().await.unwrap(), "Bearer t");
+            counts.push(fs::read_to_string(&runs).unwrap().lines().count());
+        }
+        assert_eq!(counts, [counts[0]; 3]);
     }
 }

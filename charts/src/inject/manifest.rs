@@ -86,7 +86,10 @@ fn rewrite(text: &str, decide: &Decide) -> Result<(String, Vec<Entry>), Error> {
     let mut documents = vec![];
     for (index, document) in split(text).into_iter().enumerate() {
         let broken = |reason: String| Error::Yaml { document: index + 1, reason };
-        let before: Value = serde_saphyr::from_str(&document).map_err(|e| broken(e.to_string()))?;
+        // As kubectl reads it: file modes are written so (`defaultMode: 0400`).
+        let options = serde_saphyr::options! { legacy_octal_numbers: true };
+        let before: Value =
+            serde_saphyr::from_str_with_options(&document, options).map_err(|e| broken(e.to_string()))?;
         let mut after = before.clone();
         object(&mut after, decide, &mut entries).map_err(|(subject, reason)| Error::Pod {
             document: index + 1,

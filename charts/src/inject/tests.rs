@@ -600,6 +600,18 @@ items:
         assert_eq!(again, text);
     }
 
+    /// YAML 1.1 has numbers that 1.2 reads as others or as text; kubectl reads both.
+    #[test]
+    fn file_modes_may_be_octal_and_text_stays_text() {
+        let file = "kind: Pod\nmetadata: { name: web, labels: { build: \"0644\" } }\nspec:\n  containers: [{ name: web }]\n  volumes:\n\
+                    \x20 - { name: a, secret: { secretName: a, defaultMode: 0400 } }\n\
+                    \x20 - { name: b, configMap: { name: b, defaultMode: 0o644 } }\n";
+        let (text, entries) = inject_all(file, &injection(), NATIVE).unwrap();
+        assert_eq!(report(&entries), ["Pod web: injected"]);
+        assert!(text.contains("defaultMode: 256\n") && text.contains("defaultMode: 420\n"), "{text}");
+        assert!(["build: \"0644\"", "build: '0644'"].iter().any(|label| text.contains(label)), "{text}");
+    }
+
     #[test]
     fn and_back() {
         let (meshed, _) = inject_all(FILE, &injection(), NATIVE).unwrap();

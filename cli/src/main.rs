@@ -50,7 +50,7 @@ async fn run(Arguments { operator, cluster, command }: Arguments) -> anyhow::Res
         Command::Install(options) => commands::install::run(&reach, options).await?,
         Command::Upgrade(options) => commands::upgrade::run(&reach, options).await?,
         Command::Uninstall(options) => commands::uninstall::run(&reach, options).await?,
-        Command::Inject(options) => commands::inject::run(options)?,
+        Command::Inject(options) => commands::inject::run(&reach, options)?,
         Command::Uninject(options) => commands::uninject::run(options)?,
         Command::Dashboard(options) => commands::dashboard::run(&reach.operator().await?, options).await?,
         Command::Stat(options) => commands::stat::run(&reach.operator().await?, options).await?,

@@ -140,6 +140,9 @@ fn the_namespace_of_the_mesh_can_be_named_once_for_all_commands() {
     assert!(server.has(&operator("net")) && !server.has(&operator("mesh-system")));
     let upgraded = done(&server, &[&["upgrade"], &named[..]].concat());
     assert!(upgraded.contains("namespace: net\n") && !upgraded.contains("namespace: mesh-system\n"));
+    let pod = "kind: Pod\nmetadata: { name: web }\nspec: { containers: [{ name: web }] }\n";
+    let injected = said(program().args(["inject", "-"]).args(named).write_stdin(pod)).out;
+    assert!(injected.contains(".net.svc.") && !injected.contains("mesh-system"), "{injected}");
 }
 
 #[test]

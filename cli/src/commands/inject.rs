@@ -4,14 +4,16 @@
 use super::values;
 use crate::{
     arguments::{FilesOptions, InjectOptions},
+    reach::Reach,
     say::say,
 };
 use anyhow::Context;
 use mesh_charts::inject::{Cluster, Injection, manifest};
 use std::{fs, io, path::Path};
 
-pub fn run(InjectOptions { files, values }: InjectOptions) -> anyhow::Result<()> {
-    let injection = Injection::of(&values::read(&values, None, None)?)?;
+pub fn run(reach: &Reach, InjectOptions { files, values }: InjectOptions) -> anyhow::Result<()> {
+    let namespace = reach.options.mesh_namespace.as_deref();
+    let injection = Injection::of(&values::read(&values, namespace, None)?)?;
     // Files do not know their cluster; `--set proxy.sidecar=classic` is for old ones.
     let cluster = Cluster { native_sidecars: true };
     rewrite(&files, |text| manifest::inject_all(text, &injection, cluster))

@@ -409,3 +409,21 @@ fn of_several_kubeconfigs_those_that_are_there_count() {
         said(program().args(["check", "--pre", "--context", "c"]).env("KUBECONFIG", "/nowhere/config"));
     assert!(!named.ok && named.err.contains("there is no kubeconfig"), "{}", named.err);
 }
+
+#[test]
+fn an_older_program_leaves_out_what_a_later_one_has_kept() {
+    let server = installed(&[]);
+    let mut kept = server.get(&object("v1", "ConfigMap", Some("mesh-system"), "mesh-values")).unwrap();
+    let mut values: Value = serde_json::from_str(kept["data"]["values.yaml"].as_str().unwrap()).unwrap();
+    values["proxy"]["warmth"] = 3.into();
+    kept["data"]["values.yaml"] = values.to_string().into();
+    let server = ApiServer::with(&[kept]);
+    let upgraded = mesh(&server, &["upgrade", "--set", "ha=true"]);
+    assert!(upgraded.ok && upgraded.out.contains("kind: PodDisruptionBudget"), "{}", upgraded.err);
+    assert!(
+        !upgraded.out.contains("warmth") && upgraded.err.contains("proxy.warmth is left out"),
+        "{}",
+        upgraded.err
+    );
+    assert!(!mesh(&server, &["upgrade", "--set", "proxy.warmth=4"]).ok, "who gives it now is told");
+}

@@ -2,6 +2,7 @@
 
 use super::Values;
 use serde_json::{Map, Value};
+use serde_path_to_error::{Path, Segment};
 
 /// Given values, not yet checked. Later ones win.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +27,28 @@ impl Given {
             serde_saphyr::from_str(yaml).map_err(|e| Invalid::Yaml(e.to_string()))?;
         lay_over(&mut self.0, file.unwrap_or_default());
         Ok(())
+    }
+
+    /// The text of a values file that a mesh was installed with, perhaps by a later version: what this one does not know is left out.
+    /// Returns the paths of that.
+    pub fn kept(&mut self, yaml: &str) -> Result<Vec<String>, Invalid> {
+        let mut kept = Given::default();
+        kept.file(yaml)?;
+        let mut unknown = vec![];
+        // Of this copy goes whatever is wrong, so that the next is found; `check` says what is wrong with what is known.
+        let mut rest = kept.0.clone();
+        while let Err(e) = serde_path_to_error::deserialize::<_, Values>(Value::Object(rest.clone())) {
+            let path = keys(e.path());
+            if e.inner().to_string().starts_with("unknown field") {
+                remove(&mut kept.0, &path);
+                unknown.push(path.join("."));
+            }
+            if remove(&mut rest, &path).is_none() {
+                break;
+            }
+        }
+        lay_over(&mut self.0, kept.0);
+        Ok(unknown)
     }
 
     /// `a.b=1,c={x,y}`: as Helm's `--set`, without indexes into lists.
@@ -76,6 +99,23 @@ fn lay_over(base: &mut Map<String, Value>, over: Map<String, Value>) {
                 base.insert(key, value);
             }
         }
+    }
+}
+
+/// Down to where lists begin.
+fn keys(path: &Path) -> Vec<String> {
+    let key = |segment: &Segment| match segment {
+        Segment::Map { key } => Some(key.clone()),
+        Segment::Seq { .. } | Segment::Enum { .. } | Segment::Unknown => None,
+    };
+    path.iter().map_while(key).collect()
+}
+
+fn remove(map: &mut Map<String, Value>, path: &[String]) -> Option<Value> {
+    match path {
+        [] => None,
+        [last] => map.remove(last),
+        [first, rest @ ..] => remove(map.get_mut(first)?.as_object_mut()?, rest),
     }
 }
 

@@ -53,6 +53,25 @@ fn what_is_wrong_is_named() {
     );
 }
 
+/// By a later version, whose mesh somebody takes back to ours.
+#[test]
+fn of_kept_values_only_what_is_known_counts() {
+    let kept = "proxy: { log: debug, warmth: 3, cores: many, resources: { limits: { gpu: '1' } } }\n\
+                weather: { wind: 4 }\noperator: { podAnnotations: { any: thing } }\n";
+    let mut given = Given::default();
+    let mut unknown = given.kept(kept).unwrap();
+    unknown.sort();
+    assert_eq!(unknown, ["proxy.warmth", "weather"]);
+    let wrong = given.clone().check().unwrap_err().to_string();
+    assert!(wrong.starts_with("values: proxy.cores: "), "what is known has to be right: {wrong}");
+    given.set("proxy.cores=2").unwrap();
+    let values = given.clone().check().unwrap();
+    assert_eq!((values.proxy.log.as_str(), values.proxy.resources.limits["gpu"].as_str()), ("debug", "1"));
+    assert_eq!(values.operator.pod_annotations["any"], "thing");
+    given.set("proxy.warmth=3").unwrap();
+    assert!(given.check().is_err(), "who gives it now is told");
+}
+
 /// Both are written by `cargo xtask docs`.
 #[test]
 fn the_charts_files_are_what_the_types_say() {

@@ -11,7 +11,7 @@ use crate::{
 };
 use anyhow::{Context, bail};
 use mesh_api::names;
-use mesh_charts::chart;
+use mesh_charts::{chart, values::Given};
 use serde_json::json;
 
 pub async fn run(reach: &Reach, options: InstallOptions) -> anyhow::Result<()> {
@@ -20,6 +20,9 @@ pub async fn run(reach: &Reach, options: InstallOptions) -> anyhow::Result<()> {
     let namespace = named.unwrap_or(names::OPERATOR_NAMESPACE);
     let kept = kept(&cluster, namespace).await?;
     let values = values::read(&options.values, named, Some(&kept))?;
+    for path in Given::default().kept(&kept)? {
+        eprintln!("‼ value {path} is left out: this version does not know it");
+    }
     let objects = chart::render(&values)?;
     install::say_images(&values, &objects)?;
     if !options.apply.apply {

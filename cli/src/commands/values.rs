@@ -5,11 +5,11 @@ use anyhow::Context;
 use mesh_charts::values::{Given, Values};
 use std::fs;
 
-/// Laid over `kept`, the text of a values file.
+/// Laid over `kept`, the values that a mesh was installed with: what a later version has among them is left out.
 pub fn read(options: &ValuesOptions, namespace: Option<&str>, kept: Option<&str>) -> anyhow::Result<Values> {
     let mut given = Given::default();
     if let Some(kept) = kept {
-        given.file(kept)?;
+        given.kept(kept)?;
     }
     for file in &options.values {
         let text = fs::read_to_string(file).with_context(|| format!("values file {}", file.display()))?;

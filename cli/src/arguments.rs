@@ -288,7 +288,7 @@ pub enum IdentityAction {
     Rotate(RotateOptions),
     /// Meshed Pods, what is left of their certificates, and whether they are of the current issuer.
     List(IdentityListOptions),
-    /// The certificates that a Pod's proxy shows, as the operator sees them when it connects.
+    /// The certificates that a Pod's proxy shows, as the operator sees them when it connects; exits 1 when the mesh does not believe them.
     Show(IdentityShowOptions),
 }
 
@@ -369,18 +369,30 @@ fn window(text: &str) -> Result<Window, String> {
 
 /// A namespace may stand before the command, as kubectl has it: it is moved behind, where the command takes it or says that it does not.
 pub fn in_order(program: &clap::Command, mut words: Vec<OsString>) -> Vec<OsString> {
+    let (mut at, mut namespace) = (1, None);
+    while let Some(word) =
+        words.get(at).map(|word| word.to_string_lossy()).filter(|word| word.starts_with('-'))
+    {
+        // `-nshop` and `--namespace=shop` hold their value; a value may be called as a command is.
+        let is_whole =
+            word.contains('=') || (word.len() > 2 && !word.starts_with("--")) || VALUELESS.contains(&&*word);
+        let end = words.len().min(at + if is_whole { 1 } else { 2 });
+        if word.starts_with("-n") || word.starts_with("--namespace") {
+            namespace = Some(at..end);
+        }
+        at = end;
+    }
     let is_command =
         |word: &OsString| word.to_str().is_some_and(|word| program.find_subcommand(word).is_some());
-    let Some(at) = words.iter().skip(1).position(is_command).map(|at| at + 1) else { return words };
-    let own = |word: &OsString| word == "-n" || word.to_string_lossy().starts_with("--namespace");
-    let mut before: Vec<OsString> = words.drain(1..at).collect();
-    if let Some(at) = before.iter().position(own) {
-        let is_whole = before[at].to_string_lossy().contains('=');
-        words.extend(before.drain(at..before.len().min(at + if is_whole { 1 } else { 2 })));
+    if let Some(namespace) = namespace.filter(|_| words.get(at).is_some_and(is_command)) {
+        let moved: Vec<OsString> = words.drain(namespace).collect();
+        words.extend(moved);
     }
-    words.splice(1..1, before);
     words
 }
+
+/// What may stand before a command and is whole by itself.
+const VALUELESS: [&str; 4] = ["-h", "--help", "-V", "--version"];
 
 /// A duration that ends.
 fn timeout(text: &str) -> Result<Duration, String> {
@@ -425,6 +437,10 @@ mod tests {
             ("mesh -n shop stat", "mesh stat -n shop"),
             ("mesh --context c --namespace shop authz web", "mesh --context c authz web --namespace shop"),
             ("mesh --namespace=shop stat", "mesh stat --namespace=shop"),
+            ("mesh -nshop --context c stat", "mesh --context c stat -nshop"),
+            ("mesh -n demo stat", "mesh stat -n demo"),
+            ("mesh --context demo stat", "mesh --context demo stat"),
+            ("mesh -n shop stta", "mesh -n shop stta"),
             ("mesh stat -n shop", "mesh stat -n shop"),
             ("mesh -n shop", "mesh -n shop"),
             ("mesh", "mesh"),

@@ -26,6 +26,8 @@ fn main() -> ExitCode {
     let arguments =
         Arguments::from_arg_matches(&matches.unwrap_or_else(|mistakes| mistakes::tell(&mistakes)));
     match run(arguments.unwrap_or_else(|e| e.exit())) {
+        // What, and why, was said where it happened.
+        Ok(_) if say::is_lost() => ExitCode::FAILURE,
         Ok(code) => code,
         Err(e) => {
             eprintln!("mesh: {e:#}");
@@ -59,7 +61,7 @@ async fn run(Arguments { operator, cluster, command }: Arguments) -> anyhow::Res
         Command::Endpoints(options) => commands::endpoints::run(&reach.operator().await?, options).await?,
         Command::Policy(options) => commands::policy::run(&reach.operator().await?, options).await?,
         Command::Authz(options) => commands::authz::run(&reach.operator().await?, options).await?,
-        Command::Identity(options) => commands::identity::run(&reach, options).await?,
+        Command::Identity(options) => return commands::identity::run(&reach, options).await,
         Command::Version(options) => commands::version::run(&reach, options).await?,
         Command::Completion { shell } => {
             let mut script = vec![];

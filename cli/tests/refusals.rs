@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)] // A test that cannot go on should say so at once.
 
 use assert_cmd::Command;
-use std::{fs, net::TcpListener, path::Path};
+use std::{fs, net::TcpListener, path::Path, process::Stdio};
 use tempfile::TempDir;
 
 /// Tests run in their package's folder.
@@ -75,6 +75,25 @@ fn programs_that_were_not_built() {
         said.contains("mesh-operator does not exist: build it with `cargo build -p mesh-operator`"),
         "{said}"
     );
+}
+
+/// `/dev/full` is a disk that is. Who reads no further has asked for no more.
+#[test]
+fn what_cannot_be_written_is_a_failure_unless_its_reader_has_gone() {
+    let install = |out: Stdio| {
+        let mut mesh = std::process::Command::new(assert_cmd::cargo::cargo_bin!("mesh"));
+        mesh.args(["install", "--set", "images.registry=r/"])
+            .stdout(out)
+            .stderr(Stdio::piped())
+            .output()
+            .unwrap()
+    };
+    let full = install(fs::File::options().write(true).open("/dev/full").unwrap().into());
+    let said = String::from_utf8(full.stderr).unwrap();
+    assert!(!full.status.success() && said.contains("writing to standard output"), "{said}");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    assert!(install(writer.into()).status.success());
 }
 
 #[test]

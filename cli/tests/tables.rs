@@ -326,6 +326,16 @@ fn identity_show() {
 }
 
 #[test]
+fn a_certificate_that_the_mesh_does_not_believe_is_a_failure() {
+    let served = |problem: &str| Served { chain: vec![], problem: problem.into() };
+    for args in [&["identity", "show", "shop/web"][..], &["identity", "show", "shop/web", "-o", "json"]] {
+        assert!(ask(200, &served(""), args).2);
+        let (_, text, succeeded) = ask(200, &served("it has ended"), args);
+        assert!(!succeeded && text.contains("it has ended"), "{text}");
+    }
+}
+
+#[test]
 fn a_namespace_may_stand_before_a_name_or_behind_minus_n() {
     for (args, request) in [
         (&["identity", "show", "web", "-n", "shop"][..], "/api/v1/identities/shop/web"),

@@ -12,14 +12,16 @@ use crate::{
     table::{Table, dash},
 };
 use mesh_api::identities::{IdentityList, Served, Standing};
+use std::process::ExitCode;
 
-pub async fn run(reach: &Reach, IdentityOptions { action }: IdentityOptions) -> anyhow::Result<()> {
+pub async fn run(reach: &Reach, IdentityOptions { action }: IdentityOptions) -> anyhow::Result<ExitCode> {
     let api = reach.operator().await?;
     match action {
-        IdentityAction::Rotate(options) => rotate::run(reach, &api, options).await,
-        IdentityAction::List(options) => list(&api, options).await,
-        IdentityAction::Show(options) => show(&api, options).await,
+        IdentityAction::Rotate(options) => rotate::run(reach, &api, options).await?,
+        IdentityAction::List(options) => list(&api, options).await?,
+        IdentityAction::Show(options) => return show(&api, options).await,
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn list(api: &Client, options: IdentityListOptions) -> anyhow::Result<()> {
@@ -47,11 +49,13 @@ async fn list(api: &Client, options: IdentityListOptions) -> anyhow::Result<()> 
     Ok(())
 }
 
-async fn show(api: &Client, options: IdentityShowOptions) -> anyhow::Result<()> {
+async fn show(api: &Client, options: IdentityShowOptions) -> anyhow::Result<ExitCode> {
     let pod = place::full("Pod", &options.pod, options.namespace.as_deref(), api)?;
     let served: Served = api.get(&format!("/api/v1/identities/{pod}"), &[]).await?;
+    let code = if served.problem.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     if options.output == Output::Json {
-        return print_json(&served);
+        print_json(&served)?;
+        return Ok(code);
     }
     for (at, certificate) in served.chain.iter().enumerate() {
         let title = if at == 0 { "certificate" } else { "signed by" };
@@ -75,7 +79,7 @@ async fn show(api: &Client, options: IdentityShowOptions) -> anyhow::Result<()> 
         "" => say("√ the mesh believes it\n"),
         problem => say(&format!("× the mesh does not believe it: {problem}\n")),
     }
-    Ok(())
+    Ok(code)
 }
 
 fn standing(standing: Standing) -> &'static str {

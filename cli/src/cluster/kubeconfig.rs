@@ -45,8 +45,8 @@ mod tests {
 
     #[test]
     fn the_variable_wins_over_home_unless_it_names_nothing() {
-        let places = |variable: Option<&str>| places(variable.map(OsStr::new), Some(Path::new("/home/me")));
-        let home = [PathBuf::from("/home/me/.kube/config")];
+        let places = |variable: Option<&str>| places(variable.map(OsStr::new), Some(Path::new("/users/me")));
+        let home = [PathBuf::from("/users/me/.kube/config")];
         assert_eq!(places(None), home);
         assert_eq!(places(Some("")), home);
         assert_eq!(places(Some("/a::b")), [PathBuf::from("/a"), PathBuf::from("b")]);

@@ -388,7 +388,7 @@ async fn a_user_sees_their_own_namespaces_and_nothing_of_others() {
     };
     let unmeshed = |namespace: &str, name: &str| {
         let [namespace, kind, name] = [namespace, "Deployment", name].map(str::to_owned);
-        Unmeshed { namespace, kind, name, pods: 1, restart: false }.finding()
+        Unmeshed { namespace, kind, name, pods: 1, restart: false, in_vain: false }.finding()
     };
     let world =
         World { unmeshed: Arc::new(vec![unmeshed("shop", "late"), unmeshed("bank", "vault")]), ..world };

@@ -398,6 +398,7 @@ fn checks_call_things_as_people_do() {
         name: "late".into(),
         pods: 2,
         restart: false,
+        in_vain: false,
     };
     let facts = checks::Facts {
         usage: reports.0.usage(),

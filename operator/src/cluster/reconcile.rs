@@ -129,7 +129,9 @@ fn is_missing(pod: &Pod, namespace: &Namespace) -> bool {
         None => is_meshed(namespace),
     };
     let skipped = annotation(names::INJECT_STATUS).is_some_and(|status| status.starts_with("skipped"));
-    wanted && !is_with_proxy(pod) && !skipped && !pod.template.host_network && !is_over(pod)
+    // Kubelet runs it from a file, and shows it as its Node's.
+    let is_static = pod.template.owners.iter().any(|owner| owner.kind == "Node");
+    wanted && !is_with_proxy(pod) && !skipped && !is_static && !pod.template.host_network && !is_over(pod)
 }
 
 /// Kind and name of what makes the Pod anew; a ReplicaSet's Deployment is found by the hash in its name.
@@ -334,7 +336,9 @@ mod tests {
         let enabled = json!({"mesh.dev/inject": "enabled"});
         let set =
             |path: &'static str, value: Value| move |pod: &mut Value| *pod.pointer_mut(path).unwrap() = value;
-        let rows: [(&str, Vec<Unmeshed>); 7] = [
+        let node = json!([{"apiVersion": "v1", "kind": "Node", "name": "n", "uid": "u", "controller": true}]);
+        let rows: [(&str, Vec<Unmeshed>); 8] = [
+            ("static", found(enabled.clone(), set("/metadata/ownerReferences", node))),
             ("not annotated", found(json!({}), |_| {})),
             (
                 "opted out",

@@ -431,7 +431,8 @@ async fn change(
 ) -> Result<(), watch::error::RecvError> {
     loop {
         tables.changed().await?;
-        if !tables.borrow_and_update().differs_in_endpoints_only(seen) {
+        let now = tables.borrow_and_update();
+        if !now.differs_in_endpoints_only(seen) || now.unmeshed() != seen.unmeshed() {
             return Ok(());
         }
     }

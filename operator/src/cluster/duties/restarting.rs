@@ -42,7 +42,7 @@ impl Duties {
         }
         if let Some((workload, plural)) = restarts.next(&unmeshed, Instant::now()) {
             let became = self.restart(&workload, plural, now).await;
-            sayings.extend(matches!(became, Restart::Done(_)).then(|| Saying::restart(&workload)));
+            sayings.extend(matches!(became, Restart::Done { .. }).then(|| Saying::restart(&workload)));
             restarts.note(&workload, plural, became, Instant::now());
         }
         sayings.extend(self.say_what_holds_restarts(restarts));
@@ -77,7 +77,7 @@ impl Duties {
             return Restart::Before(elapsed);
         }
         tracing::info!(namespace, kind, name, "restarting a workload whose Pods run without a proxy");
-        let at = now.to_string();
+        let (at, was_ready) = (now.to_string(), restarts::is_ready(&kept.data));
         let annotations = json!({names::RESTARTED_AT: at});
         let patch = json!({
             // What was decided of this version holds for no other.
@@ -88,7 +88,7 @@ impl Duties {
         let restart = write(object, async move {
             api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop)
         });
-        if self.all(vec![restart]).await { Restart::Done(at) } else { Restart::Failed }
+        if self.all(vec![restart]).await { Restart::Done { at, was_ready } } else { Restart::Failed }
     }
 
     /// What became of a restart. `None` where that could not be read.

@@ -224,7 +224,7 @@ const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/shop/deployments";
 
 impl Cluster {
     fn put_deployment(&self, name: &str, spec: Value) {
-        self.server.put(DEPLOYMENTS, json!({"metadata": {"name": name, "namespace": "shop"}, "spec": spec}));
+        self.server.put(DEPLOYMENTS, json!({"metadata": {"name": name, "namespace": "shop"}, "spec": spec, "status": {"readyReplicas": 1}}));
     }
 
     /// What was written to a Deployment.

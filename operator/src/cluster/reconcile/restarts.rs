@@ -59,6 +59,7 @@ pub struct Awaited {
     pub plural: &'static str,
     /// As it is written on the Pods' template.
     at: String,
+    was_ready: bool,
     since: Instant,
     look_at: Instant,
     /// Why nothing else is restarted any more.
@@ -68,8 +69,12 @@ pub struct Awaited {
 /// What became of the wish to restart a workload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Restart {
-    /// With what was written on its Pods' template.
-    Done(String),
+    Done {
+        /// What was written on its Pods' template.
+        at: String,
+        /// Whether some Pod of it was ready before. Of one that was not, nobody can tell by that whether proxies work.
+        was_ready: bool,
+    },
     /// Its Pods were made anew so long ago, by us or another replica.
     Before(Duration),
     LeftAlone(Obstacle),
@@ -131,6 +136,10 @@ impl Restarts {
         let Some(awaited) = &mut self.awaited else { return };
         match outcome {
             Outcome::Over => self.awaited = None,
+            Outcome::NotReady(_) if !awaited.was_ready => self.awaited = None,
+            Outcome::NoPods if !awaited.was_ready && now.duration_since(awaited.since) >= MADE => {
+                self.awaited = None;
+            }
             // What is said first stays: people are not told the same in other words again and again.
             Outcome::NoPods | Outcome::NoProxy | Outcome::NotReady(_) => {
                 if now.duration_since(awaited.since) >= MADE {
@@ -163,9 +172,10 @@ impl Restarts {
         self.resting.insert(workload.clone(), now + rest);
         self.obstacles.remove(&workload);
         match became {
-            Restart::Done(at) => {
-                let look_at = now + BETWEEN;
-                self.awaited = Some(Awaited { workload, plural, at, since: now, look_at, stopped: None });
+            Restart::Done { at, was_ready } => {
+                let (since, look_at) = (now, now + BETWEEN);
+                self.awaited =
+                    Some(Awaited { workload, plural, at, was_ready, since, look_at, stopped: None });
             }
             Restart::LeftAlone(obstacle) => drop(self.obstacles.insert(workload, obstacle)),
             Restart::Before(_) | Restart::Failed => {}
@@ -198,7 +208,7 @@ impl Restart {
     /// How long the workload is left alone then.
     fn rest(&self) -> Duration {
         match self {
-            Restart::Done(_) => RESTARTED,
+            Restart::Done { .. } => RESTARTED,
             Restart::Before(elapsed) => RESTARTED.saturating_sub(*elapsed),
             Restart::LeftAlone(_) => OBSTACLE,
             Restart::Failed => AFTER_ALL,
@@ -361,6 +371,12 @@ pub fn is_webhook_ready(slices: &[Arc<EndpointSlice>], control_namespace: &str) 
         .filter(is_ours)
         .flat_map(|slice| &slice.endpoints)
         .any(|endpoint| endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true))
+}
+
+/// Whether some Pod of a workload is ready.
+pub fn is_ready(workload: &Value) -> bool {
+    let count = |field: &str| workload["status"][field].as_i64().unwrap_or(0);
+    count("readyReplicas") > 0 || count("numberReady") > 0
 }
 
 /// When a workload was restarted for the mesh, as its Pods' template has it.

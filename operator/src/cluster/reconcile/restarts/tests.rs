@@ -56,7 +56,25 @@ impl Story {
 }
 
 fn done() -> Restart {
-    Restart::Done(AT.into())
+    Restart::Done { at: AT.into(), was_ready: true }
+}
+
+/// Somebody's sandbox that has been broken for months stops nothing.
+#[test]
+fn what_was_not_ready_before_need_not_become_so() {
+    let begin = |outcome: Outcome| {
+        let mut story = Story::begin();
+        story.next(0, Restart::Done { at: AT.into(), was_ready: false });
+        assert!(story.look(10, outcome));
+        story
+    };
+    assert_eq!(begin(Outcome::NotReady(None)).next(10, done()).as_deref(), Some("b"), "it has a proxy");
+    let mut story = begin(Outcome::NoPods);
+    assert!(story.next(10, done()).is_none() && story.look(300, Outcome::NoPods));
+    assert_eq!((story.next(300, done()).as_deref(), story.says()), (Some("b"), vec![]));
+    let mut story = begin(Outcome::NoProxy);
+    assert!(story.look(300, Outcome::NoProxy));
+    assert_eq!((story.next(300, done()), story.says().len()), (None, 1));
 }
 
 #[test]

@@ -131,8 +131,9 @@ pub fn obstacle(pod: &Pod, spec: &PodSpec, injection: &Injection) -> Option<Skip
     if os.or(selected.map(String::as_str)) == Some("windows") {
         return Some(Skip::Windows);
     }
-    // With `None`, the Pod itself says whom to ask.
-    if spec.dns_policy.as_deref() == Some("Default") {
+    // Whoever names a server of its own may have meant the cluster's.
+    let has_own = spec.dns_config.iter().any(|own| own.nameservers.iter().flatten().next().is_some());
+    if spec.dns_policy.as_deref() == Some("Default") && !has_own {
         return Some(Skip::NodeDns);
     }
     let account = spec.service_account_name.as_deref().filter(|name| !name.is_empty()).unwrap_or("default");

@@ -208,6 +208,11 @@ fn who_gets_a_proxy() {
             "dnsPolicy: Default: the node's DNS does not know the operator's name",
         ),
         (
+            "spec: { dnsPolicy: Default, dnsConfig: { nameservers: [10.96.0.10] }, containers: [{ name: web }] }",
+            ENABLED,
+            "injected",
+        ),
+        (
             "spec: { dnsPolicy: None, dnsConfig: { nameservers: [10.96.0.10] }, containers: [{ name: web }] }",
             ENABLED,
             "injected",

@@ -35,9 +35,9 @@ const QUESTIONS: usize = 256;
 
 /// Whoever scans the network from this Pod, or this Pod's ports from elsewhere, may not make us hold a stream for each. All of them
 /// together stay below what our operator lets one proxy hold, 4,096: a stream beyond that would wait, and with it all that come after.
-const DESTINATIONS: usize = 1_900;
+const DESTINATIONS: usize = 1_500;
 /// Beyond those, a port has the default policy, which is to deny unless somebody has changed it.
-const PORTS: usize = 256;
+const PORTS: usize = 1_000;
 
 type Watch<T> = tokio_watch::Receiver<T>;
 

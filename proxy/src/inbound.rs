@@ -368,6 +368,9 @@ impl Inbound {
             return known.clone();
         }
         let made = Port::start(number, &self.control.discovery, &self.worker).await;
+        if !made.is_followed {
+            return made;
+        }
         self.ports.borrow_mut().entry(number).or_insert(made).clone()
     }
 

@@ -55,7 +55,7 @@ pub struct Policy {
     pub opaque: bool,
     /// For every connection and request; any of them. The first that matches is the one that is recorded.
     pub authorizations: Vec<Authorization>,
-    /// Requests that match one of these are also allowed by its own authorizations. The best match governs, as in HTTPRoute.
+    /// Requests that match any of these are also allowed by its own authorizations.
     pub routes: Vec<Route>,
 }
 
@@ -114,16 +114,24 @@ pub enum Decision<'a> {
 }
 
 impl Policy {
-    /// Says what a proxy does with `client`'s request on `route` (`None`: on no route of [`Policy::routes`], or no HTTP at all).
-    pub fn decide(&self, client: Client<'_>, route: Option<&Route>) -> Decision<'_>
-where {
-        let on_route = route.and_then(|route| self.routes.iter().find(|own| own.meta == route.meta));
-        let added = on_route.map(|route| route.authorizations.as_slice()).unwrap_or_default();
-        match self.authorizations.iter().chain(added).find(|authorization| authorization.allows(client)) {
-            Some(authorization) if authorization.audit => Decision::Audited(authorization),
-            Some(authorization) => Decision::Allowed(authorization),
-            None => Decision::Denied,
+    /// Says what a proxy does with `client`'s request on `route` (`None`: on no route of [`Policy::routes`], or no HTTP at all). A
+    /// request that another route takes as well may be let in by that one, so here every route has a say that takes all of its.
+    pub fn decide(&self, client: Client<'_>, route: Option<&Route>) -> Decision<'_> {
+        let has_say = |own: &&Route| route.is_some_and(|route| own.meta == route.meta || own.covers(route));
+        let added = self.routes.iter().filter(has_say).flat_map(|route| &route.authorizations);
+        let mut allowing = self.authorizations.iter().chain(added).filter(|own| own.allows(client));
+        // What only an audit allows is better allowed by one that means it.
+        match (allowing.clone().find(|own| !own.audit), allowing.next()) {
+            (Some(authorization), _) => Decision::Allowed(authorization),
+            (None, Some(authorization)) => Decision::Audited(authorization),
+            (None, None) => Decision::Denied,
         }
+    }
+}
+
+impl Route {
+    fn covers(&self, other: &Route) -> bool {
+        other.matches.iter().all(|inner| self.matches.iter().any(|outer| outer.covers(inner)))
     }
 }
 

@@ -95,6 +95,29 @@ pub struct HttpMatch {
     pub method: Option<String>,
 }
 
+impl HttpMatch {
+    /// Takes every request that `other` takes, as far as can be told without one.
+    pub fn covers(&self, other: &HttpMatch) -> bool {
+        self.path.covers(&other.path)
+            && (self.method.is_none() || self.method == other.method)
+            && self.headers.iter().all(|own| other.headers.contains(own))
+            && self.query.iter().all(|own| other.query.contains(own))
+    }
+}
+
+impl PathMatch {
+    fn covers(&self, other: &PathMatch) -> bool {
+        let PathMatch::Prefix(prefix) = self else { return self == other };
+        let prefix = prefix.trim_end_matches('/');
+        match other {
+            PathMatch::Exact(path) | PathMatch::Prefix(path) => {
+                path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            }
+            PathMatch::Regex(_) => prefix.is_empty(),
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PathMatch {

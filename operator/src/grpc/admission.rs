@@ -14,7 +14,7 @@ use std::{
 };
 use tonic::Status;
 
-/// A proxy holds two streams per destination it talks to, 1,900 destinations at most, and one per port it serves.
+/// A proxy holds two streams per destination it talks to, 1,500 destinations at most, and one per port it serves or is asked for, 1,000 at most.
 pub const MAX_STREAMS: u32 = 4_096;
 /// When we start again, a proxy opens all of its streams at once.
 const BURST: u32 = MAX_STREAMS;

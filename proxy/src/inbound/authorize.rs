@@ -46,18 +46,39 @@ pub fn connection<'a>(policy: &'a Policy, peer: &Peer) -> Option<&'a Authorizati
 
 /// The same for a request: those of its route are added to the port's.
 pub fn request<'a>(policy: &'a Policy, route: &'a [Authorization], peer: &Peer) -> Option<&'a Authorization> {
-    let by_port = first(&policy.authorizations, peer);
+    added(first(&policy.authorizations, peer), || first(route, peer))
+}
+
+/// The same for a request that asks for a tunnel. Kubelet's probes do not: what lets them in lets in nobody else.
+pub fn tunnel<'a>(policy: &'a Policy, route: &'a [Authorization], peer: &Peer) -> Option<&'a Authorization> {
+    let first = |authorizations: &'a [Authorization]| {
+        of(authorizations.iter().filter(|own| !own.meta.is_probe()), peer)
+    };
+    added(first(&policy.authorizations), || first(route))
+}
+
+fn added<'a>(
+    by_port: Option<&'a Authorization>,
+    by_route: impl FnOnce() -> Option<&'a Authorization>,
+) -> Option<&'a Authorization> {
     match by_port {
         Some(authorization) if !authorization.audit => by_port,
         // What only an audit allows is better allowed by a route that means it.
-        Some(_) | None => first(route, peer).filter(|route| !route.audit || by_port.is_none()).or(by_port),
+        Some(_) | None => by_route().filter(|route| !route.audit || by_port.is_none()).or(by_port),
     }
 }
 
 /// One that means it before one that only watches.
 fn first<'a>(authorizations: &'a [Authorization], peer: &Peer) -> Option<&'a Authorization> {
-    let allows = |authorization: &&Authorization| allows(authorization, peer);
-    authorizations.iter().filter(allows).find(|a| !a.audit).or_else(|| authorizations.iter().find(allows))
+    of(authorizations.iter(), peer)
+}
+
+fn of<'a>(
+    authorizations: impl Iterator<Item = &'a Authorization> + Clone,
+    peer: &Peer,
+) -> Option<&'a Authorization> {
+    let allowing = authorizations.filter(|authorization| allows(authorization, peer));
+    allowing.clone().find(|own| !own.audit).or_else(|| allowing.clone().next())
 }
 
 fn allows(authorization: &Authorization, peer: &Peer) -> bool {

@@ -34,6 +34,8 @@ pub struct Port {
     policy: RefCell<Rc<PortPolicy>>,
     changed: Notify,
     used: Cell<Instant>,
+    /// Somebody tells us of changes. Where too many ports are watched, nobody does, and what is assumed is not to stay.
+    pub is_followed: bool,
     follower: OnceCell<Owned>,
 }
 
@@ -57,12 +59,14 @@ impl Port {
     pub(super) async fn start(number: u16, discovery: &Discovery, worker: &Worker) -> Rc<Port> {
         let mut policies = discovery.inbound(number).await;
         let _ = time::timeout(PATIENCE, policies.wait_for(|policy| !policy.assumed)).await;
+        let is_followed = policies.has_changed().is_ok();
         let first = policies.borrow_and_update().clone();
         let port = Rc::new(Port {
             number,
             policy: RefCell::new(Rc::new(PortPolicy::new(first, worker))),
             changed: Notify::new(),
             used: Cell::new(Instant::now()),
+            is_followed,
             follower: OnceCell::new(),
         });
         let (weak, worker) = (Rc::downgrade(&port), worker.clone());

@@ -15,7 +15,7 @@ use crate::{
         details::{Details, View},
         error::{self, Kind},
         filter,
-        gate::Switch,
+        gate::{self, Switch},
         opening::{self, Arrival},
         record::Record,
         route::Found,
@@ -56,15 +56,17 @@ pub struct Session {
 #[derive(Debug)]
 struct Decided {
     by: Rc<PortPolicy>,
-    /// The last is for requests without a route.
+    /// The last is for requests without a route, as below.
     routes: Vec<Option<Rc<Decision>>>,
+    verdicts: Vec<Option<Verdict>>,
 }
+
+/// `None`: refused. Else whether that is meant, and not only watched.
+type Verdict = Option<bool>;
 
 #[derive(Debug)]
 struct Decision {
     allowed: bool,
-    /// For being what kubelet asks.
-    probe: bool,
     metrics: Rc<HttpMetrics>,
     route: Rc<InboundRouteMetrics>,
     authz: Rc<AuthzMetrics>,
@@ -113,7 +115,8 @@ impl Session {
                     if let Some(kind) = kind {
                         self.inbound.http_errors.inc(kind.label());
                     }
-                    let decision = decision.unwrap_or_else(|| self.decision(&self.port.policy(), None));
+                    let decision =
+                        decision.unwrap_or_else(|| self.decision(&self.port.policy(), None, false));
                     let res = answer
                         .unwrap_or_else(|| error::response(kind.unwrap_or(Kind::Policy), arrival.dialect));
                     let mut record = decision.record(&res, &arrival, kind.map(Kind::label));
@@ -138,21 +141,24 @@ impl Session {
             && req.headers().contains_key(convert::ORIG_PROTO);
         let admitted = opening::admit(req);
         let context = self.inbound.worker.trace(req.headers());
-        *details = self.details(req, &context);
+        // A head that could not be read stands there in other words.
+        if gate::refusal(req).is_none() {
+            *details = self.details(req, &context);
+        }
         let (seen, asks) = admitted?;
+        let tunnel = asks.upgrade || req.method() == Method::CONNECT;
         let policy = self.port.policy();
         // Whom the port lets in need not write paths so that no two readers differ.
-        if !policy.table.is_trivial() && (policy.filters || self.allowed(&policy, None).is_none()) {
+        if !policy.table.is_trivial() && (policy.filters || self.verdict(&policy, None, tunnel).is_none()) {
             check::unambiguous_path(req.uri().path())?;
         }
-        let Some(found) = self.route(&policy, req) else {
-            let decision = self.decision(&policy, None);
+        let Some(found) = self.route(&policy, req, tunnel) else {
+            let decision = self.decision(&policy, None, false);
             decision.authz.route_not_found();
             return Err(self.refused(Kind::NoRoute, decision));
         };
-        let decision = self.decision(&policy, Some(found.route));
-        // Kubelet has no certificate, and no use for a tunnel.
-        if !decision.allowed || (decision.probe && asks.upgrade) {
+        let decision = self.decision(&policy, Some(found.route), tunnel);
+        if !decision.allowed {
             decision.authz.http_deny();
             return Err(self.refused(Kind::Unauthorized, decision));
         }
@@ -163,6 +169,7 @@ impl Session {
             decision.authz.rate_limited();
             return Err(self.refused(Kind::RateLimited, decision));
         }
+        let asked = tunnel.then(|| head_of(req));
         let rule = policy.routes().get(found.route).and_then(|route| route.rules.get(found.rule));
         if let Some(HttpRule { filters, .. }) = rule
             && let Err(answer) = filter::request(filters, req, found, Some(self.port.number))
@@ -180,7 +187,7 @@ impl Session {
             _ => Version::Http1,
         };
         let details = details.take();
-        let sent = Sent { arrival, seen, upgrade: asks.upgrade, version, decision, details };
+        let sent = Sent { arrival, seen, asked, version, decision, details };
         Ok(self.send(req, sent, rule).await)
     }
 
@@ -190,9 +197,9 @@ impl Session {
         sent: Sent<'_>,
         rule: Option<&HttpRule>,
     ) -> Response<ResponseBody> {
-        let Sent { arrival, seen, upgrade, version, decision, details } = sent;
+        let Sent { arrival, seen, asked, version, decision, details } = sent;
         let (head, connect) = (req.method() == Method::HEAD, req.method() == Method::CONNECT);
-        let client = (upgrade || connect).then(|| (hyper::upgrade::on(&mut *req), head_of(req)));
+        let client = asked.map(|asked| (hyper::upgrade::on(&mut *req), asked));
         match version {
             Version::Http1 => convert::to_h1(req, &seen),
             Version::Http2 => {}
@@ -262,22 +269,48 @@ impl Session {
         Refusal { kind: Some(kind), decision: Some(decision), answer: None }
     }
 
-    fn decision(&self, policy: &Rc<PortPolicy>, route: Option<usize>) -> Rc<Decision> {
+    fn decision(&self, policy: &Rc<PortPolicy>, route: Option<usize>, tunnel: bool) -> Rc<Decision> {
+        if tunnel {
+            return Rc::new(self.decide(policy, route, tunnel));
+        }
+        self.with_decided(policy, |decided| {
+            let at = route.unwrap_or(decided.routes.len() - 1);
+            let decision =
+                decided.routes[at].get_or_insert_with(|| Rc::new(self.decide(policy, route, tunnel)));
+            decision.clone()
+        })
+    }
+
+    fn verdict(&self, policy: &Rc<PortPolicy>, route: Option<usize>, tunnel: bool) -> Verdict {
+        let verdict = || self.allowed(policy, route, tunnel).map(|by| !by.audit);
+        if tunnel {
+            return verdict();
+        }
+        self.with_decided(policy, |decided| {
+            let at = route.unwrap_or(decided.verdicts.len() - 1);
+            *decided.verdicts[at].get_or_insert_with(verdict)
+        })
+    }
+
+    fn with_decided<T>(&self, policy: &Rc<PortPolicy>, ask: impl FnOnce(&mut Decided) -> T) -> T {
         let mut decided = self.decided.borrow_mut();
-        let current = match &mut *decided {
+        ask(match &mut *decided {
             Some(current) if Rc::ptr_eq(&current.by, policy) => current,
-            stale => stale
-                .insert(Decided { by: policy.clone(), routes: vec![None; policy.routes().len().max(1) + 1] }),
-        };
-        let at = route.unwrap_or(current.routes.len() - 1);
-        let decision = current.routes[at].get_or_insert_with(|| Rc::new(self.decide(policy, route)));
-        decision.clone()
+            stale => {
+                let count = policy.routes().len().max(1) + 1;
+                stale.insert(Decided {
+                    by: policy.clone(),
+                    routes: vec![None; count],
+                    verdicts: vec![None; count],
+                })
+            }
+        })
     }
 
     /// The most specific route that takes the request. Where routes add to each other, one that lets the client in goes before
     /// one that does not, and one that means it before one that only watches.
-    fn route<B>(&self, policy: &PortPolicy, req: &Request<B>) -> Option<Found> {
-        let lets_in = |found: Found| self.allowed(policy, Some(found.route)).map(|by| !by.audit);
+    fn route<B>(&self, policy: &Rc<PortPolicy>, req: &Request<B>, tunnel: bool) -> Option<Found> {
+        let lets_in = |found: Found| self.verdict(policy, Some(found.route), tunnel);
         let mut matching = policy.table.all(req);
         let first = matching.next()?;
         let first = (first, lets_in(first));
@@ -291,32 +324,39 @@ impl Session {
         Some(matching.fold(first, better).0)
     }
 
-    /// Returns when the policy does not allow this request any more.
+    /// Returns when the policy does not allow the tunnel any more that this request has asked for.
     async fn denied(&self, req: &Request<()>) {
         loop {
             let (changed, policy) = (self.port.changed(), self.port.policy());
-            let found = self.route(&policy, req);
-            if found.and_then(|found| self.allowed(&policy, Some(found.route))).is_none() {
+            let found = self.route(&policy, req, true);
+            if found.and_then(|found| self.verdict(&policy, Some(found.route), true)).is_none() {
                 return;
             }
             changed.await;
         }
     }
 
-    fn allowed<'a>(&self, policy: &'a PortPolicy, route: Option<usize>) -> Option<&'a Authorization> {
+    fn allowed<'a>(
+        &self,
+        policy: &'a PortPolicy,
+        route: Option<usize>,
+        tunnel: bool,
+    ) -> Option<&'a Authorization> {
         let route = route.and_then(|at| policy.routes().get(at));
         let more = route.map_or(&[][..], |route| &route.authorizations);
-        authorize::request(&policy.policy, more, &self.peer)
+        match tunnel {
+            true => authorize::tunnel(&policy.policy, more, &self.peer),
+            false => authorize::request(&policy.policy, more, &self.peer),
+        }
     }
 
-    fn decide(&self, policy: &PortPolicy, route: Option<usize>) -> Decision {
-        let allowed = self.allowed(policy, route);
+    fn decide(&self, policy: &PortPolicy, route: Option<usize>, tunnel: bool) -> Decision {
+        let allowed = self.allowed(policy, route, tunnel);
         let route_metrics = policy.metrics(route).clone();
         let meta = route.and_then(|at| policy.routes().get(at)).map(|route| &route.meta);
         let worker = &self.inbound.worker;
         Decision {
             allowed: allowed.is_some(),
-            probe: allowed.is_some_and(|by| by.meta.is_probe()),
             route: route_metrics,
             metrics: worker.inbound_http(&policy.labels(&self.peer, self.port.number, meta, allowed)),
             authz: worker.authz(&policy.authz_labels(&self.peer, self.port.number, meta, allowed)),
@@ -342,7 +382,8 @@ fn head_of(req: &Request<RequestBody>) -> Box<Request<()>> {
 struct Sent<'a> {
     arrival: &'a Arrival,
     seen: Seen,
-    upgrade: bool,
+    /// A tunnel, as its client asked for it.
+    asked: Option<Box<Request<()>>>,
     version: Version,
     decision: Rc<Decision>,
     details: Option<Box<Details>>,

@@ -184,11 +184,19 @@ fn a_probe_opens_no_tunnel() {
         let switch = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
         let origin = Origin::start(switch).await;
         let mesh = Mesh::start(origin.addr).await;
-        mesh.inbound.send_replace(Arc::new(routed(vec![probe("/health")])));
+        let of_peers = || route("all", prefix("/"), only(CLIENT).authorizations);
+        mesh.inbound.send_replace(Arc::new(routed(vec![of_peers(), probe("/health")])));
         let upgrade =
             b"GET /health HTTP/1.1\r\nHost: web\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
         assert_eq!(status(&exchange(mesh.direct, upgrade).await), 403);
         assert_eq!(origin.text(), "");
+        // Nor does it close one to those who may have it, for longer than they may.
+        let mut peer = TcpStream::connect(mesh.app).await.unwrap();
+        peer.write_all(upgrade).await.unwrap();
+        assert_eq!(status(&read_response(&mut peer).await), 101);
+        mesh.inbound.send_replace(Arc::new(routed(vec![probe("/health")])));
+        let end = time::timeout(PATIENCE, peer.read(&mut [0; 1])).await.unwrap();
+        assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
     });
 }
 

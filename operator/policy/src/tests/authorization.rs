@@ -200,6 +200,28 @@ fn rules_about_routes_say_nothing_about_other_requests() {
     check(&tables_of("missing"), ["denied", "denied", "denied"]);
 }
 
+/// A narrower rule for somebody else takes nothing away from whom a wider one lets in.
+#[test]
+fn of_several_routes_any_may_let_in() {
+    let all = ROUTED.replace("name: read", "name: all").replace("value: /items", "value: /");
+    let spec = "  targetRefs: [{ kind: Service, name: cart }]
+  rules:
+  - { from: [{ serviceAccount: { name: web } }], routes: [{ name: all }] }
+  - { from: [{ serviceAccount: { name: guest, namespace: other } }], routes: [{ name: read }] }";
+    let tables = tables(&format!("{SHOP}\n---{ROUTED}\n---{all}\n---{}", policy("p", spec)));
+    let policy = tables.inbound("shop", "cart-1", 8080).unwrap();
+    let guest = WEB.map(|web| web.replace("web.shop.", "guest.other."));
+    let said: Vec<_> = policy
+        .routes
+        .iter()
+        .flat_map(|route| {
+            [WEB, guest.as_deref()].map(|identity| policy.decide(Client { ip: None, identity }, Some(route)))
+        })
+        .map(|decision| matches!(decision, Decision::Allowed(_)))
+        .collect();
+    assert_eq!(said, [true, false, true, true, true, true], "on all, on read, on the probe's");
+}
+
 #[test]
 fn answers_name_the_policy_and_the_reason() {
     let tables = with(

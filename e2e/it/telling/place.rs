@@ -20,8 +20,8 @@ use mesh_tests::{client, wait};
 use serde::de::DeserializeOwned;
 use std::{fmt::Debug, net::SocketAddr, time::Duration};
 
-/// For what should happen at once but takes a busy node its time: an image is there, a Pod starts, a probe passes. Kubernetes' own
-/// controllers look for an API server that was away for long only once a minute.
+/// For what should happen at once but takes a busy node its time: an image is there, a Pod starts, a probe passes. A kubelet
+/// looks for an API server that was away for long only once a minute.
 pub const SOON: Duration = Duration::from_secs(120);
 
 const BY_STORIES: &str = "mesh-e2e";
@@ -190,18 +190,25 @@ impl Place {
         SocketAddr::new(ip.parse().unwrap(), port)
     }
 
-    /// Does something while the API server is away, and waits until it is back.
+    /// Does something while the API server is away, and waits until it is back. Kubernetes' controllers and scheduler are away with it:
+    /// they would look for it again for each kind of object at another moment, some a minute late, and a Deployment would be rolled on
+    /// while its EndpointSlices are not written. Who starts anew lists everything first.
     pub async fn without_api_server<T>(&self, meanwhile: impl Future<Output = T>) -> T {
+        let followers =
+            ["kube-controller-manager", "kube-scheduler"].map(|name| self.node.hold(name).unwrap());
         let held = self.node.hold("kube-apiserver").unwrap();
-        let answers = || async { self.client.apiserver_version().await };
-        wait::until("the API server to be away", SOON, async || match answers().await {
+        let ready =
+            || async { self.client.request_text(http::Request::get("/readyz").body(vec![]).unwrap()).await };
+        wait::until("the API server to be away", SOON, async || match ready().await {
             Ok(_) => Err("it answers"),
             Err(_) => Ok(()),
         })
         .await;
         let done = meanwhile.await;
         drop(held);
-        wait::until("the API server to be back", SOON, answers).await;
+        // Not before its own roles are there: followers who may not do their work yet wait as long as if it were away.
+        wait::until("the API server to be ready again", SOON, ready).await;
+        drop(followers);
         done
     }
 

@@ -119,6 +119,14 @@ pub const SHUTDOWN_DELAY: &str = "mesh.dev/shutdown-delay";
 /// Label of a meshed Pod; its value is the control plane's namespace.
 pub const CONTROL_NAMESPACE_LABEL: &str = "mesh.dev/control-plane-ns";
 
+/// What the operator tells proxies beyond Linkerd's messages, among the labels of a server: which of the routes that match may let a
+/// client in. Linkerd's own asks the most specific one only.
+pub const ROUTES_LABEL: &str = "routes";
+/// Any of them.
+pub const ROUTES_ADD: &str = "add";
+/// Among the labels of an authorization: `true` where it allows what counts as "would be denied".
+pub const AUDIT_LABEL: &str = "audit";
+
 /// On a Service: `consecutive` turns failure accrual on.
 pub const FAILURE_ACCRUAL: &str = "mesh.dev/failure-accrual";
 /// On a Service: failures in a row until an endpoint is set aside. Default 7.

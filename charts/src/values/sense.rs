@@ -10,14 +10,17 @@ use std::fmt::Debug;
 
 impl Values {
     pub(super) fn make_sense(&self) -> Result<(), Invalid> {
-        let Values { namespace, probe_networks, identity, operator, proxy, webhook, .. } = self;
+        let Values { namespace, cluster_domain, probe_networks, identity, operator, proxy, webhook, .. } =
+            self;
         let name = "a namespace's name, such as mesh-system";
         want(is_label(&namespace.name), "namespace.name", &namespace.name, name)?;
         want(are_networks(probe_networks), "probeNetworks", probe_networks, NETWORKS)?;
+        want(is_domain(cluster_domain), "clusterDomain", cluster_domain, DOMAIN)?;
         let trust = &identity.trust_domain;
         want(is_domain(trust), "identity.trustDomain", trust, DOMAIN)?;
         let life = &identity.leaf_lifetime;
         want(is_duration(life), "identity.leafLifetime", life, DURATION)?;
+        want(is_filter(&operator.log), "operator.log", &operator.log, FILTER)?;
         let collector = &operator.otlp_forward;
         // Who writes it believes that nobody on the way can read what is sent.
         let plain = "an address such as http://collector.observability:4317, as TLS is not spoken";
@@ -108,6 +111,14 @@ mod tests {
             (
                 "operator.otlpForward=https://collector:4317",
                 "operator.otlpForward: \"https://collector:4317\"",
+            ),
+            (
+                "operator.log=mesh_operator=loud",
+                "operator.log: \"mesh_operator=loud\": want a tracing filter",
+            ),
+            (
+                "clusterDomain=cluster.local.",
+                "clusterDomain: \"cluster.local.\": want a domain in lower case",
             ),
             ("identity.trustDomain=", "identity.trustDomain: \"\": want a domain in lower case"),
             ("identity.trustDomain=Prod.Example.com", "identity.trustDomain: \"Prod.Example.com\""),

@@ -18,8 +18,8 @@ pub fn find(
         return Ok(Some(parse(own).with_context(|| format!("proxy-url {own:?} of the kubeconfig"))?));
     }
     let variable = |name: &str| {
-        let found = environment(name).or_else(|| environment(&name.to_lowercase()));
-        found.filter(|value| !value.is_empty())
+        let said = |name: &str| environment(name).filter(|value| !value.is_empty());
+        said(name).or_else(|| said(&name.to_lowercase()))
     };
     let name = if server.scheme_str() == Some("http") { "HTTP_PROXY" } else { "HTTPS_PROXY" };
     let Some(proxy) = variable(name) else { return Ok(None) };
@@ -112,6 +112,12 @@ mod tests {
         assert_eq!(found(None, "https://k").as_deref(), Some("http://corp:3128/"));
         assert_eq!(found(None, "http://k").as_deref(), Some("http://plain:3128/"));
         assert_eq!(found(None, "https://127.0.0.1:6443"), None);
+    }
+
+    #[test]
+    fn a_variable_that_is_empty_hides_no_other() {
+        let environment = [("HTTPS_PROXY", ""), ("https_proxy", "corp:3128")];
+        assert_eq!(found(None, "https://k", &environment).as_deref(), Some("http://corp:3128/"));
     }
 
     #[test]

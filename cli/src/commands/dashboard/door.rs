@@ -3,7 +3,7 @@
 
 use anyhow::Context;
 use hyper::{
-    HeaderMap, StatusCode, Uri,
+    HeaderMap, Method, StatusCode, Uri,
     header::{COOKIE, HOST},
 };
 use std::{
@@ -42,7 +42,7 @@ impl Door {
         format!("http://{}/?key={}", self.addr, self.key)
     }
 
-    pub fn check(&self, uri: &Uri, headers: &HeaderMap) -> Verdict {
+    pub fn check(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Verdict {
         let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
         let port = self.addr.port();
         // Against DNS rebinding: under any other name the page is somebody else's.
@@ -56,6 +56,10 @@ impl Door {
         let has_key =
             uri.path() == "/" && uri.query().and_then(|query| query.strip_prefix("key=")) == Some(&self.key);
         if has_key {
+            // What only looks at addresses, such as a preview of links, is no browser that somebody opened.
+            if method != Method::GET {
+                return Verdict::Refused(StatusCode::METHOD_NOT_ALLOWED, "open this address in a browser");
+            }
             // Who was let in may load the address again.
             return match is_known || !self.is_spent.swap(true, Ordering::Relaxed) {
                 true => Verdict::Key { cookie: format!("{cookie}; Path=/; HttpOnly; SameSite=Strict") },
@@ -91,7 +95,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(HOST, host.parse().unwrap());
         headers.insert(COOKIE, cookie.parse().unwrap());
-        door.check(&path.parse().unwrap(), &headers)
+        door.check(&Method::GET, &path.parse().unwrap(), &headers)
     }
 
     fn door() -> Door {
@@ -123,6 +127,13 @@ mod tests {
         assert!(
             matches!(check(&door, &key, "evil.example", ""), Verdict::Refused(..)),
             "which spends nothing"
+        );
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, host.parse().unwrap());
+        let looked = door.check(&Method::HEAD, &key.parse().unwrap(), &headers);
+        assert!(
+            matches!(looked, Verdict::Refused(StatusCode::METHOD_NOT_ALLOWED, _)),
+            "nor does who only looks"
         );
         let Verdict::Key { cookie } = check(&door, &key, host, "") else { panic!("not let in") };
         assert_eq!(cookie, format!("mesh-50750={}; Path=/; HttpOnly; SameSite=Strict", door.pass));

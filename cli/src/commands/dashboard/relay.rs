@@ -50,7 +50,7 @@ pub async fn run(listener: TcpListener, door: Door, api: Client) -> anyhow::Resu
 }
 
 async fn answer(door: &Door, api: &Client, request: Request<Incoming>) -> Answer {
-    match door.check(request.uri(), request.headers()) {
+    match door.check(request.method(), request.uri(), request.headers()) {
         Verdict::Enter => {}
         Verdict::Key { cookie } => return welcome(&cookie),
         Verdict::Refused(status, why) => return refusal(status, why.into()),

@@ -10,6 +10,7 @@ use linkerd2_proxy_api::inbound::{
     http_route,
     proxy_protocol::{Detect, Kind, Opaque},
 };
+use mesh_api::names;
 use mesh_policy::{
     Meta,
     inbound::{Authentication, Authorization, Policy, Route},
@@ -22,8 +23,7 @@ const DETECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub fn server(policy: &Policy) -> Server {
     let mut labels = meta::labels(&policy.meta);
-    // Our proxies then let in whom any of the matching routes lets in, and not the most specific one only.
-    labels.insert("routes".into(), "add".into());
+    labels.insert(names::ROUTES_LABEL.into(), names::ROUTES_ADD.into());
     let kind = match policy.opaque {
         true => Kind::Opaque(Opaque {}),
         false => Kind::Detect(Detect {
@@ -68,7 +68,7 @@ fn rule(matches: &[HttpMatch]) -> http_route::Rule {
 fn authorization(own: &Authorization) -> Authz {
     let mut labels = meta::labels(&own.meta);
     if own.audit {
-        labels.insert("audit".into(), "true".into());
+        labels.insert(names::AUDIT_LABEL.into(), "true".into());
     }
     let network = |network: &mesh_policy::inbound::Network| Network {
         net: Some(network.net.into()),

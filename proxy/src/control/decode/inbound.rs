@@ -14,14 +14,11 @@ use linkerd2_proxy_api::inbound::{
     self as api, authn::Permit, authn::permit_mesh_tls::Clients, grpc_route, http_local_rate_limit::Limit,
     http_route, proxy_protocol::Kind,
 };
+use mesh_api::names;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-/// An authorization with this label set to `true` allows, but is counted as "would be denied". Linkerd's own way of saying it
-/// is the default policy `audit`.
-const AUDIT_LABEL: &str = "audit";
+/// Linkerd's own way of saying that an authorization allows, but is counted as "would be denied": the default policy of this name.
 const AUDIT: &str = "audit";
-/// A server with this label set to `add` allows what any of the routes that match allows. Linkerd's asks the most specific one only.
-const ROUTES_LABEL: &str = "routes";
 
 pub fn policy(server: api::Server) -> Result<Policy> {
     let kind = required("protocol", server.protocol.and_then(|protocol| protocol.kind))?;
@@ -31,7 +28,7 @@ pub fn policy(server: api::Server) -> Result<Policy> {
         protocol,
         authorizations: each("authorizations", server.authorizations, authorization)?.into(),
         rate_limit,
-        routes_add: server.labels.get(ROUTES_LABEL).is_some_and(|routes| routes == "add"),
+        routes_add: server.labels.get(names::ROUTES_LABEL).is_some_and(|routes| routes == names::ROUTES_ADD),
         assumed: false,
     })
 }
@@ -178,7 +175,7 @@ fn authorization(authz: api::Authz) -> Result<Authorization> {
     if authz.networks.is_empty() {
         return Err(Invalid::missing("networks"));
     }
-    let audit = authz.labels.get(AUDIT_LABEL).is_some_and(|value| value == "true");
+    let audit = authz.labels.get(names::AUDIT_LABEL).is_some_and(|value| value == "true");
     let meta = match authz.metadata {
         Some(metadata) => meta(Some(metadata))?,
         None => labels_meta(&authz.labels)?,

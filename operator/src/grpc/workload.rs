@@ -1,6 +1,6 @@
 //! How proxies say who they are: a small JSON text, or `namespace:pod` as older ones do.
 
-use mesh_policy::Tables;
+use mesh_policy::{PodInfo, Tables};
 use serde::Deserialize;
 use tonic::Status;
 
@@ -45,20 +45,71 @@ impl Context {
 
     /// The node that the proxy is on: as it says, else as its Pod does.
     pub fn node<'a>(&'a self, tables: &'a Tables) -> Option<&'a str> {
-        let said = Some(&*self.node_name).filter(|node| !node.is_empty());
-        said.or_else(|| tables.pod(&self.ns, &self.pod)?.node.as_deref())
+        self.said_node().or_else(|| self.own(tables)?.node.as_deref())
     }
 
-    /// The zone of that node; of one that nobody knows, or that is in none, as the Pod's label says.
+    /// The zone of that node; of one that nobody knows, or that is in none, as the Pod's label says. Asked before each message, so that
+    /// its Pod is looked for, among all of the cluster's, where nothing else says it.
     pub fn zone<'a>(&'a self, tables: &'a Tables) -> Option<&'a str> {
-        let of_node = self.node(tables).and_then(|node| tables.zone(node));
-        of_node.or_else(|| tables.pod(&self.ns, &self.pod)?.zone.as_deref())
+        let said = self.said_node();
+        let of_node = |node: &str| tables.zone(node);
+        said.and_then(of_node).or_else(|| {
+            let own = self.own(tables)?;
+            let unsaid = own.node.as_deref().filter(|_| said.is_none());
+            unsaid.and_then(of_node).or(own.zone.as_deref())
+        })
+    }
+
+    fn said_node(&self) -> Option<&str> {
+        Some(&*self.node_name).filter(|node| !node.is_empty())
+    }
+
+    fn own<'a>(&self, tables: &'a Tables) -> Option<&'a PodInfo> {
+        if self.pod.is_empty() { None } else { tables.pod(&self.ns, &self.pod) }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Workload;
+    use super::{Context, Workload};
+    use mesh_policy::{Settings, Tables, World};
+    use serde_json::json;
+    use std::sync::Arc;
+
+    #[test]
+    fn a_proxy_is_in_the_zone_of_its_node_or_else_in_its_pods() {
+        let node = json!({"metadata": {"name": "n1", "labels": {"topology.kubernetes.io/zone": "east"}}});
+        let pod = |name: &str, node: &str, ip: &str| {
+            let labels = json!({"topology.kubernetes.io/zone": "west"});
+            let pod = json!({
+                "metadata": {"name": name, "namespace": "shop", "labels": labels},
+                "spec": {"containers": [], "nodeName": node}, "status": {"podIP": ip},
+            });
+            Arc::new(serde_json::from_value(pod).unwrap())
+        };
+        let world = World {
+            nodes: vec![Arc::new(serde_json::from_value(node).unwrap())].into(),
+            pods: vec![pod("a", "n1", "10.0.0.1"), pod("b", "n2", "10.0.0.2")].into(),
+            ..World::default()
+        };
+        let tables = Tables::build(&world, &Settings::default());
+        let zone = |said: serde_json::Value| {
+            let context = Context::parse(&said.to_string());
+            context.zone(&tables).map(str::to_owned)
+        };
+        for (said, expected) in [
+            (json!({"ns": "shop", "pod": "b", "nodeName": "n1"}), Some("east")),
+            (json!({"ns": "shop", "pod": "a"}), Some("east")),
+            (json!({"ns": "shop", "pod": "b"}), Some("west")),
+            // Its node is what it says, though its Pod is said to be elsewhere.
+            (json!({"ns": "shop", "pod": "a", "nodeName": "n2"}), Some("west")),
+            (json!({"ns": "shop", "pod": "c", "nodeName": "n2"}), None),
+            (json!({"ns": "shop"}), None),
+            (json!({}), None),
+        ] {
+            assert_eq!(zone(said.clone()).as_deref(), expected, "{said}");
+        }
+    }
 
     #[test]
     fn both_forms_and_rubbish() {

@@ -89,7 +89,7 @@ impl World {
                 }],
             },
             "spec": {
-                "nodeName": format!("node-{}", (service + number) % NODES), "serviceAccountName": app,
+                "nodeName": node_name(service, number), "serviceAccountName": app,
                 "initContainers": [sidecar], "containers": [container("app", app_ports)],
                 "volumes": [{"name": "token", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}],
                 "tolerations": [{"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute"}],
@@ -111,7 +111,7 @@ impl World {
         let endpoint = |ip: Ipv4Addr, number: usize| {
             json!({
                 "addresses": [ip], "conditions": {"ready": true, "serving": true, "terminating": false},
-                "nodeName": format!("node-{}", (service + number) % NODES), "zone": format!("zone-{}", number % 3),
+                "nodeName": node_name(service, number), "zone": format!("zone-{}", number % 3),
             })
         };
         let of_pod = |number: usize| {
@@ -142,6 +142,16 @@ pub fn names(service: usize) -> (String, String) {
 
 pub fn pod_name(service: usize, number: usize) -> String {
     format!("service-{service}-5d8f7c9b6d-{number:05}")
+}
+
+/// What the proxy beside a Service's first Pod says of itself.
+pub fn context(service: usize) -> String {
+    let (_, namespace) = names(service);
+    json!({"ns": namespace, "nodeName": node_name(service, 0), "pod": pod_name(service, 0)}).to_string()
+}
+
+fn node_name(service: usize, number: usize) -> String {
+    format!("node-{}", (service + number) % NODES)
 }
 
 fn pod_ip(service: usize, per_service: usize, number: usize) -> Ipv4Addr {

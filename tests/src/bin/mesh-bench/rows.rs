@@ -180,7 +180,7 @@ impl Bench {
         let opening = (0..proxies).map(|proxy| {
             let (tls, services) = (tls.clone(), services_of(proxy));
             async move {
-                let mut proxy = Proxy::connect(&tls, self.operator.grpc).await?;
+                let mut proxy = Proxy::connect(&tls, self.operator.grpc, proxy).await?;
                 for service in services {
                     let changes = changes.clone();
                     proxy.destination(service, move |message| changes.told(message)).await?;

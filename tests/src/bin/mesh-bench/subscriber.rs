@@ -63,18 +63,21 @@ impl Tls {
 /// One proxy's connection. Its streams end with it.
 pub struct Proxy {
     send: SendRequest<Bytes>,
+    /// Where it is, as proxies say it when they ask for endpoints.
+    context: String,
     tasks: JoinSet<()>,
 }
 
 impl Proxy {
-    pub async fn connect(tls: &Tls, operator: SocketAddr) -> Result<Proxy> {
+    /// The one beside the first Pod of a Service.
+    pub async fn connect(tls: &Tls, operator: SocketAddr, of: usize) -> Result<Proxy> {
         let io = tls.connect(operator).await?;
         let (send, connection) = h2::client::handshake(io).await?;
         let mut tasks = JoinSet::new();
         tasks.spawn(async {
             let _ = connection.await;
         });
-        Ok(Proxy { send, tasks })
+        Ok(Proxy { send, context: objects::context(of), tasks })
     }
 
     /// Watches a Service's endpoints; each message is told as it comes.
@@ -86,6 +89,7 @@ impl Proxy {
         let (name, namespace) = objects::names(service);
         let request = GetDestination {
             path: format!("{name}.{namespace}.svc.cluster.local:80"),
+            context_token: self.context.clone(),
             ..GetDestination::default()
         };
         self.open("io.linkerd.proxy.destination.Destination/Get", &request, told).await

@@ -3,6 +3,7 @@
 
 pub mod authz;
 pub mod check;
+pub mod dns;
 pub mod endpoints;
 pub mod golden;
 pub mod graph;

@@ -99,21 +99,6 @@ pub fn are_networks(text: &str) -> bool {
     text.is_empty() || text.split(',').all(|item| item.trim().parse::<IpNet>().is_ok())
 }
 
-/// A name as Kubernetes has it for a namespace.
-pub fn is_label(text: &str) -> bool {
-    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    (1..=63).contains(&text.len())
-        && text.chars().all(inner)
-        && !text.starts_with('-')
-        && !text.ends_with('-')
-}
-
-/// A name that DNS can carry and a certificate prove. The last label has more than digits, or it would be an address.
-pub fn is_domain(text: &str) -> bool {
-    let last = text.rsplit('.').next().unwrap_or_default();
-    text.len() <= 253 && text.split('.').all(is_label) && !last.chars().all(|c| c.is_ascii_digit())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,30 +152,6 @@ mod tests {
             ["", "mesh_proxy=verbose", "info,h2=loud", "mesh_proxy= info", "a=b=info", "a=6", "in\nfo"]
         {
             assert!(!is_filter(text), "{text:?}");
-        }
-    }
-
-    #[test]
-    fn domains_are_what_a_certificate_can_prove() {
-        let long = |label: usize| format!("{}.local", "a".repeat(label));
-        for text in ["cluster.local", "prod-1.example.com", "mesh", "1.a", &long(63)] {
-            assert!(is_domain(text), "{text}");
-        }
-        let parts = ["abcdefghi"; 26].join(".");
-        for text in [
-            "",
-            "Prod.Example.com",
-            "prod_eu",
-            ".local",
-            "local.",
-            "a..b",
-            "-a.b",
-            "a-.b",
-            "10.0.0.1",
-            &long(64),
-            &parts,
-        ] {
-            assert!(!is_domain(text), "{text:?}");
         }
     }
 

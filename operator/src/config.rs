@@ -6,9 +6,8 @@ pub mod reference;
 
 use clap::{ArgGroup, Parser};
 use ipnet::IpNet;
-use mesh_api::identity::Identity;
+use mesh_api::dns;
 use mesh_policy::{Authority, DefaultPolicy, PortSet, Settings};
-use rustls_pki_types::DnsName;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// How all of our variables begin.
@@ -145,10 +144,10 @@ fn collector(text: &str) -> Result<String, String> {
 /// One whose identities a proxy takes and a certificate can prove.
 fn trust_domain(text: &str) -> Result<String, String> {
     let identity = format!("name.namespace.serviceaccount.identity.mesh.{text}");
-    if identity.parse::<Identity>().is_ok() && DnsName::try_from(identity.as_str()).is_ok() {
-        return Ok(text.to_owned());
+    match dns::is_name(&identity) {
+        true => Ok(text.to_owned()),
+        false => Err("want a domain in lower case without a dot at its end, such as cluster.local".into()),
     }
-    Err("want a domain in lower case without a dot at its end, such as cluster.local".into())
 }
 
 /// One in which a Service's name can be read.

@@ -1,9 +1,8 @@
 //! Why a Pod gets no proxy.
 
 use super::Injection;
-use crate::syntax::is_domain;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
-use mesh_api::{identity::Identity, names};
+use mesh_api::{dns, identity::Identity, names};
 use std::fmt;
 
 /// What kubelet puts on the Pod by which it shows one that it runs from a file. With a token's volume in it, as a proxy needs, the API
@@ -137,7 +136,7 @@ pub fn obstacle(pod: &Pod, spec: &PodSpec, injection: &Injection) -> Option<Skip
         return Some(Skip::NodeDns);
     }
     let account = spec.service_account_name.as_deref().filter(|name| !name.is_empty()).unwrap_or("default");
-    if !is_domain(&identity(pod, account, injection)) {
+    if !dns::is_name(&identity(pod, account, injection)) {
         return Some(Skip::NoIdentity(account.to_owned()));
     }
     if let Some(other) = containers(spec).find(|container| OTHERS.contains(&container.name.as_str())) {

@@ -4,8 +4,9 @@
 use super::{Invalid, Proxy, Resources, Values};
 use crate::syntax::{
     CORES, DOMAIN, DURATION, FILTER, NETWORKS, PORTS, QUANTITY, RATIO, TIME, are_networks, are_ports,
-    is_above, is_domain, is_duration, is_filter, is_label, is_quantity, is_ratio, is_time,
+    is_above, is_duration, is_filter, is_quantity, is_ratio, is_time,
 };
+use mesh_api::dns;
 use std::fmt::Debug;
 
 impl Values {
@@ -13,11 +14,11 @@ impl Values {
         let Values { namespace, cluster_domain, probe_networks, identity, operator, proxy, webhook, .. } =
             self;
         let name = "a namespace's name, such as mesh-system";
-        want(is_label(&namespace.name), "namespace.name", &namespace.name, name)?;
+        want(dns::is_label(&namespace.name), "namespace.name", &namespace.name, name)?;
         want(are_networks(probe_networks), "probeNetworks", probe_networks, NETWORKS)?;
-        want(is_domain(cluster_domain), "clusterDomain", cluster_domain, DOMAIN)?;
+        want(dns::is_name(cluster_domain), "clusterDomain", cluster_domain, DOMAIN)?;
         let trust = &identity.trust_domain;
-        want(is_domain(trust), "identity.trustDomain", trust, DOMAIN)?;
+        want(dns::is_name(trust), "identity.trustDomain", trust, DOMAIN)?;
         let life = &identity.leaf_lifetime;
         want(is_duration(life), "identity.leafLifetime", life, DURATION)?;
         want(is_filter(&operator.log), "operator.log", &operator.log, FILTER)?;

@@ -1,6 +1,7 @@
 //! Certificate signing requests, from anybody who can reach us: small, self-signed by a P-256 key, asking for one DNS name
 //! and nothing else.
 
+use mesh_api::dns;
 use rcgen::{PKCS_ECDSA_P256_SHA256, PublicKeyData, SignatureAlgorithm};
 use rustls::SignatureScheme;
 use x509_parser::{
@@ -93,7 +94,7 @@ fn only_name(csr: &X509CertificationRequest<'_>) -> Result<String, CsrError> {
         }
     }
     let [name] = names[..] else { return Err(Refused("want exactly one DNS name")) };
-    if !is_dns_name(name) {
+    if !dns::is_name(name) {
         return Err(Refused("its name is no DNS name in lower case"));
     }
     let mut subject = csr.certification_request_info.subject.iter_attributes();
@@ -105,14 +106,6 @@ fn only_name(csr: &X509CertificationRequest<'_>) -> Result<String, CsrError> {
         true => Ok(name.to_owned()),
         false => Err(Refused("its subject is neither empty nor its name")),
     }
-}
-
-fn is_dns_name(name: &str) -> bool {
-    let label = |label: &str| {
-        let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-        (1..=63).contains(&label.len()) && label.bytes().all(inner)
-    };
-    name.len() <= 253 && name.split('.').all(label)
 }
 
 impl PublicKeyData for Csr {

@@ -11,6 +11,7 @@ use crate::{
 };
 use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use mesh_api::dns;
 use std::{net::IpAddr, sync::Arc};
 
 /// What kubelet calls for a probe by gRPC.
@@ -173,23 +174,17 @@ pub fn faults(policy: &AuthorizationPolicy) -> Vec<String> {
 
 fn fault(source: &Source) -> Option<String> {
     match source {
-        Source::Namespace(from) if from.name.is_empty() || from.name.contains('.') => {
+        Source::Namespace(from) if !dns::is_label(&from.name) => {
             Some(format!("{:?} is no namespace", from.name))
         }
         // Proxies would throw away the whole policy for it.
-        Source::Identity(identity) if !is_dns_name(&identity.name) => Some(format!(
+        Source::Identity(identity) if !dns::is_name(&identity.name) => Some(format!(
             "{:?} is no identity (want such as web.shop.serviceaccount.identity.mesh-system.cluster.local)",
             identity.name
         )),
         Source::Network(network) => read_network(network).err(),
         Source::Namespace(_) | Source::ServiceAccount(_) | Source::Identity(_) => None,
     }
-}
-
-/// As a certificate has it.
-fn is_dns_name(name: &str) -> bool {
-    let letter = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
-    (1..=253).contains(&name.len()) && name.bytes().all(letter)
 }
 
 fn read_network(network: &NetworkRef) -> Result<Network, String> {

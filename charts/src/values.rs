@@ -168,7 +168,8 @@ pub struct Webhook {
     /// What the API server does with a new Pod of a meshed namespace when no operator answers. Ignore: the Pod starts without a
     /// proxy, and is found and shown later. Fail: it does not start.
     pub failure_policy: FailurePolicy,
-    /// How long the API server waits for an answer, 1 to 30.
+    /// How long the API server waits for an answer, 1 to 30. An operator that is busy, or has not heard of the Namespace yet, takes up
+    /// to 5 s: with less, `failurePolicy` decides about such a Pod.
     #[schemars(range(min = 1, max = 30))]
     pub timeout_seconds: u16,
 }

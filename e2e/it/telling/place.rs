@@ -7,6 +7,7 @@ use k8s_openapi::api::{
     apps::v1::Deployment,
     batch::v1::Job,
     core::v1::{Event, Namespace, Pod, Service},
+    discovery::v1::EndpointSlice,
 };
 use kube::{
     Api, Client, ResourceExt,
@@ -18,11 +19,11 @@ use kube::{
 use mesh_e2e::node::Node;
 use mesh_tests::{client, wait};
 use serde::de::DeserializeOwned;
-use std::{fmt::Debug, net::SocketAddr, time::Duration};
+use std::{collections::BTreeSet, fmt::Debug, net::SocketAddr, time::Duration};
 
 /// For what should happen at once but takes a busy node its time: an image is there, a Pod starts, a probe passes. A kubelet
-/// looks for an API server that was away for long only once a minute.
-pub const SOON: Duration = Duration::from_secs(120);
+/// looks for an API server that was away for long only once a minute, and may have to look twice.
+pub const SOON: Duration = Duration::from_secs(180);
 
 const BY_STORIES: &str = "mesh-e2e";
 
@@ -91,9 +92,9 @@ impl Place {
 
     async fn kind(&self, object: &DynamicObject) -> (ApiResource, ApiCapabilities) {
         let kind = GroupVersionKind::try_from(object.types.as_ref().unwrap()).unwrap();
-        oneshot::pinned_kind(&self.client, &kind)
-            .await
-            .unwrap_or_else(|error| panic!("the API server knows no {}: {error}", kind.kind))
+        let what = format!("the API server to know {}", kind.kind);
+        // Its definition may have been applied just now.
+        wait::until(&what, wait::SOON, async || oneshot::pinned_kind(&self.client, &kind).await).await
     }
 
     /// Waits for a condition of one object by watching it.
@@ -136,12 +137,38 @@ impl Place {
 
     /// Waits until a Pod is ready, and returns it.
     pub async fn running(&self, pod: &str) -> Pod {
-        let ready = self.until("it to be ready", self.api::<Pod>(), pod, |pod| {
-            let conditions =
-                pod.and_then(|pod| pod.status.as_ref()?.conditions.as_deref()).unwrap_or_default();
-            conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
-        });
-        ready.await.unwrap()
+        self.until("it to be ready", self.api::<Pod>(), pod, |pod| pod.is_some_and(is_ready)).await.unwrap()
+    }
+
+    /// Waits until so many Pods with these labels are ready, of those that are not on their way out, and there are no others.
+    pub async fn ready(&self, selector: &str, count: usize) {
+        wait::until("its Pods to be ready", SOON, async || {
+            let pods = self.pods(selector).await;
+            let ready = pods.iter().filter(|pod| is_ready(pod)).count();
+            if (ready, pods.len()) == (count, count) {
+                Ok(())
+            } else {
+                Err(format!("{ready} of {}", pods.len()))
+            }
+        })
+        .await;
+    }
+
+    /// Waits until Kubernetes tells of the Pods of an app, all that are to stay, as ready endpoints of its Service, and of no others.
+    pub async fn serves(&self, app: &str) {
+        let slices = self.api::<EndpointSlice>();
+        let of_service = ListParams::default().labels(&format!("kubernetes.io/service-name={app}"));
+        wait::until("its EndpointSlices to tell of all of its Pods", SOON, async || {
+            let pods = self.pods(&format!("app={app}")).await;
+            let pods: BTreeSet<String> = pods.iter().map(ResourceExt::name_any).collect();
+            let slices = slices.list(&of_service).await.unwrap().items;
+            let ready = slices.into_iter().flat_map(|slice| slice.endpoints).filter(|endpoint| {
+                endpoint.conditions.as_ref().is_some_and(|conditions| conditions.ready == Some(true))
+            });
+            let told: BTreeSet<String> = ready.filter_map(|endpoint| endpoint.target_ref?.name).collect();
+            if told == pods { Ok(()) } else { Err(format!("{told:?} of {pods:?}")) }
+        })
+        .await;
     }
 
     /// Starts all Pods of a Deployment anew, as `kubectl rollout restart` does, and waits until they serve.
@@ -190,12 +217,12 @@ impl Place {
         SocketAddr::new(ip.parse().unwrap(), port)
     }
 
-    /// Does something while the API server is away, and waits until it is back. Kubernetes' controllers and scheduler are away with it:
-    /// they would look for it again for each kind of object at another moment, some a minute late, and a Deployment would be rolled on
-    /// while its EndpointSlices are not written. Who starts anew lists everything first.
+    /// Does something while the API server is away, and waits until it is back. Kubernetes' controllers, scheduler and proxy are away
+    /// with it: they would look for it again for each kind of object at another moment, some a minute late, and a Deployment would be
+    /// rolled on while its EndpointSlices are not written. Who starts anew lists everything first; the rules of a kube-proxy stay.
     pub async fn without_api_server<T>(&self, meanwhile: impl Future<Output = T>) -> T {
-        let followers =
-            ["kube-controller-manager", "kube-scheduler"].map(|name| self.node.hold(name).unwrap());
+        let followers = ["kube-controller-manager", "kube-scheduler", "kube-proxy"];
+        let followers = followers.map(|name| self.node.hold(name).unwrap());
         let held = self.node.hold("kube-apiserver").unwrap();
         let ready =
             || async { self.client.request_text(http::Request::get("/readyz").body(vec![]).unwrap()).await };
@@ -259,6 +286,11 @@ impl Place {
         let at_once = DeleteParams::default().grace_period(0);
         let _ = self.all::<Namespace>().delete(&self.namespace, &at_once).await;
     }
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 /// Deletes and waits until it is gone.

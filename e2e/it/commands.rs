@@ -59,14 +59,14 @@ fn what_is_piped_to_kubectl_makes_a_mesh_whose_commands_all_answer() {
 
         mesh.shell("mesh check --pre").await;
         mesh.shell("mesh install --set images.pullPolicy=Never | kubectl apply -f -").await;
-        all_green(&mesh, "mesh check --wait 120s -o json").await;
+        all_green(&mesh, "mesh check --wait 60s -o json").await;
 
         mesh.shell("kubectl annotate namespace commands mesh.dev/inject=enabled").await;
         let shop = Shop::open(place, 1).await;
         mesh.shell("kubectl rollout restart deployment -n commands").await;
-        mesh.shell("kubectl rollout status deployment -n commands --timeout 120s").await;
+        mesh.shell("kubectl rollout status deployment -n commands --timeout 60s").await;
         assert_eq!(shop.status().await, 200);
-        all_green(&mesh, "mesh check --proxy -n commands --wait 120s -o json").await;
+        all_green(&mesh, "mesh check --proxy -n commands --wait 60s -o json").await;
 
         let said = async |command: &str, words: &[&str]| {
             let printed = mesh.shell(command).await;
@@ -92,7 +92,7 @@ fn what_is_piped_to_kubectl_makes_a_mesh_whose_commands_all_answer() {
         std::fs::write(manifest.path(), app::client("written")).unwrap();
         let path = manifest.path().display();
         mesh.shell(&format!("mesh inject {path} | kubectl apply -n default -f -")).await;
-        mesh.shell("kubectl wait -n default pod/written --for condition=Ready --timeout 120s").await;
+        mesh.shell("kubectl wait -n default pod/written --for condition=Ready --timeout 60s").await;
         said(
             "kubectl get pod -n default written -o jsonpath='{.spec.initContainers[*].name}'",
             &["mesh-proxy"],
@@ -107,7 +107,7 @@ fn what_is_piped_to_kubectl_makes_a_mesh_whose_commands_all_answer() {
         mesh.shell("kubectl delete -n default pod written").await;
 
         mesh.shell("mesh upgrade --set operator.log=debug | kubectl apply -f -").await;
-        all_green(&mesh, "mesh check --wait 120s -o json").await;
+        all_green(&mesh, "mesh check --wait 60s -o json").await;
 
         shop.unharmed(50, mesh.shell("mesh uninstall | kubectl delete -f -")).await;
         as_before(place, &before).await;
@@ -123,12 +123,12 @@ fn helm_installs_it_changes_it_and_takes_all_of_it_away() {
         let before = without_a_mesh(&mesh, place).await;
 
         mesh.shell("helm install mesh charts/mesh --set images.pullPolicy=Never --wait").await;
-        all_green(&mesh, "mesh check --wait 120s -o json").await;
+        all_green(&mesh, "mesh check --wait 60s -o json").await;
         let shop = Shop::open(place, 2).await;
         let upgrade =
             "helm upgrade mesh charts/mesh --reset-then-reuse-values --set operator.log=debug --wait";
         shop.unharmed(200, mesh.shell(upgrade)).await;
-        all_green(&mesh, "mesh check --wait 120s -o json").await;
+        all_green(&mesh, "mesh check --wait 60s -o json").await;
 
         mesh.shell("helm uninstall mesh --wait").await;
         as_before(place, &before).await;

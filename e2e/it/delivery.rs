@@ -99,13 +99,13 @@ fn weights_move_traffic_to_a_new_version_and_no_request_fails() {
         let (outcomes, ()) = load::during(&inside, shop, 200, ask, async {}).await;
         assert_eq!(failures(&outcomes), []);
         let (old, new) = shares(&outcomes, 0);
-        assert!(old == 0 && new > 0, "old {old}, new {new}");
+        assert!(old == 0 && new > 100, "old {old}, new {new}");
 
         place.apply(&route(50, 50)).await;
         accepted(place).await;
         let (outcomes, ()) = load::during(&inside, shop, 200, ask, async {}).await;
         assert_eq!(failures(&outcomes), []);
         let (old, new) = shares(&outcomes, 0);
-        assert!((25..=75).contains(&(100 * new / (old + new))), "old {old}, new {new}");
+        assert!(old > 50 && new > 50, "old {old}, new {new}");
     });
 }

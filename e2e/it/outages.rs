@@ -75,13 +75,12 @@ fn an_operator_that_missed_what_the_cluster_has_forgotten_lists_it_anew() {
         let [operator] = pods.as_slice() else { panic!("one operator, not {}", pods.len()) };
         let pid = Pid::from_raw(inside::process(operator, "mesh-operator") as i32).unwrap();
 
-        // Nobody shall wait for its webhook, and kubelet ends an operator that is silent for 20 s.
+        // Then nobody waits for its webhook while it stands still: kubelet ends an operator that is silent for 20 s.
         place.annotate(&serde_json::json!({ names::INJECT: "disabled" })).await;
-        place.apply(&app::deployment("new", 1)).await;
-        place.rolled_out("new").await;
         rustix::process::kill_process(pid, Signal::STOP).unwrap();
-        place.apply(&app::service("new")).await;
-        place.serves("new").await;
+        place.apply(&app::server("new", 1)).await;
+        place.rolled_out("new").await;
+        place.serves("new", 1).await;
         place.without_api_server(compact()).await;
         rustix::process::kill_process(pid, Signal::CONT).unwrap();
 

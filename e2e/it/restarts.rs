@@ -58,10 +58,10 @@ fn pods_are_evicted_one_by_one_and_no_request_fails() {
                     let pods = place.api::<Pod>();
                     pods.evict(&pod.name_any(), &EvictParams::default()).await.unwrap();
                     place.gone::<Pod>(&pod.name_any()).await;
-                    // An eviction is no change of the Deployment, whose status may be that from before it.
-                    place.ready("app=shop", 2).await;
-                    // A Pod that nobody has been told of cannot stand in for the next one.
-                    place.serves("shop").await;
+                    place.rolled_out("shop").await;
+                    // An eviction is no change of the Deployment, whose status may be that from before it; and a Pod that nobody has
+                    // been told of cannot stand in for the next one.
+                    place.serves("shop", 2).await;
                 }
             })
             .await;

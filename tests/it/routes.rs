@@ -122,15 +122,13 @@ fn a_timeout_of_500_ms_is_504_within_600_ms() {
             Mesh::start(shop().file("ratings.yaml", &http_route("shop", "ratings", PORT, rules))).await;
         mesh.answers("reviews-v2", "ratings:9080/", 200).await;
         mesh.origin("ratings-v1").answers_after(Duration::from_secs(7));
-        let mut took = vec![];
-        for _ in 0..5 {
+        for _ in 0..3 {
             let start = Instant::now();
             let reply = mesh.get("reviews-v2", "ratings:9080/ratings/0").await.is(504);
-            took.push(start.elapsed().as_millis());
+            let took = start.elapsed();
+            assert!((490..=600).contains(&took.as_millis()), "{took:?}");
             assert_ne!(reply.header("l5d-proxy-error"), "");
         }
-        // None is early; one that is late may be the machine's.
-        assert!((490..=600).contains(took.iter().min().unwrap()), "{took:?} ms");
     });
 }
 

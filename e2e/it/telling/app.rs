@@ -4,13 +4,8 @@ use serde_json::{Value, json};
 
 pub const IMAGE: &str = "mesh-e2e-app:0.1.0";
 
-/// A Deployment that serves HTTP on 8080, and its Service on 80.
+/// A Deployment that serves HTTP on 8080, and its Service on 80. It dies on SIGTERM without finishing anything.
 pub fn server(name: &str, replicas: u32) -> String {
-    format!("{}---\n{}", deployment(name, replicas), service(name))
-}
-
-/// A Deployment that serves HTTP on 8080. It dies on SIGTERM without finishing anything.
-pub fn deployment(name: &str, replicas: u32) -> String {
     format!(
         "
 apiVersion: apps/v1
@@ -29,7 +24,9 @@ spec:
         args: [serve]
         ports: [{{ name: http, containerPort: 8080 }}]
         readinessProbe: {{ httpGet: {{ path: /, port: http }}, periodSeconds: 1 }}
-"
+---
+{}",
+        service(name)
     )
 }
 

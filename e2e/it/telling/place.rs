@@ -137,25 +137,17 @@ impl Place {
 
     /// Waits until a Pod is ready, and returns it.
     pub async fn running(&self, pod: &str) -> Pod {
-        self.until("it to be ready", self.api::<Pod>(), pod, |pod| pod.is_some_and(is_ready)).await.unwrap()
+        let ready = self.until("it to be ready", self.api::<Pod>(), pod, |pod| {
+            let conditions =
+                pod.and_then(|pod| pod.status.as_ref()?.conditions.as_deref()).unwrap_or_default();
+            conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+        });
+        ready.await.unwrap()
     }
 
-    /// Waits until so many Pods with these labels are ready, of those that are not on their way out, and there are no others.
-    pub async fn ready(&self, selector: &str, count: usize) {
-        wait::until("its Pods to be ready", SOON, async || {
-            let pods = self.pods(selector).await;
-            let ready = pods.iter().filter(|pod| is_ready(pod)).count();
-            if (ready, pods.len()) == (count, count) {
-                Ok(())
-            } else {
-                Err(format!("{ready} of {}", pods.len()))
-            }
-        })
-        .await;
-    }
-
-    /// Waits until Kubernetes tells of the Pods of an app, all that are to stay, as ready endpoints of its Service, and of no others.
-    pub async fn serves(&self, app: &str) {
+    /// Waits until an app has so many Pods that are to stay, and Kubernetes tells of them all as ready endpoints of its Service, and of
+    /// no others.
+    pub async fn serves(&self, app: &str, count: usize) {
         let slices = self.api::<EndpointSlice>();
         let of_service = ListParams::default().labels(&format!("kubernetes.io/service-name={app}"));
         wait::until("its EndpointSlices to tell of all of its Pods", SOON, async || {
@@ -166,7 +158,7 @@ impl Place {
                 endpoint.conditions.as_ref().is_some_and(|conditions| conditions.ready == Some(true))
             });
             let told: BTreeSet<String> = ready.filter_map(|endpoint| endpoint.target_ref?.name).collect();
-            if told == pods { Ok(()) } else { Err(format!("{told:?} of {pods:?}")) }
+            if told == pods && pods.len() == count { Ok(()) } else { Err(format!("{told:?} of {pods:?}")) }
         })
         .await;
     }
@@ -286,11 +278,6 @@ impl Place {
         let at_once = DeleteParams::default().grace_period(0);
         let _ = self.all::<Namespace>().delete(&self.namespace, &at_once).await;
     }
-}
-
-fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-    conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 /// Deletes and waits until it is gone.

@@ -68,12 +68,12 @@ fn who_has_waited_in_vain_is_told_and_nobody_waits_after() {
     run(async || {
         let patience = Duration::from_millis(700);
         let pair = waiting_room(100, patience).await;
+        let start = Instant::now();
         for number in 1..=3_u32 {
-            let start = Instant::now();
             let reply = pair.get("/").await.is(503);
             assert_eq!(reply.header("l5d-proxy-error"), "no endpoint available");
             let took = start.elapsed();
-            assert_eq!(took >= patience, number == 1, "request {number} was answered after {took:?}");
+            assert!(took >= patience && took < patience * 2, "request {number} was answered after {took:?}");
             let errors = ["error=\"failfast\""];
             let counted = pair.client.metric("outbound_http_errors_total", &errors).await;
             assert_eq!(counted, f64::from(number));

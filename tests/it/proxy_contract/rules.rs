@@ -225,15 +225,11 @@ fn a_request_timeout_answers_504_in_time() {
             Some(Timeouts { request: duration(Duration::from_millis(500)), ..Default::default() });
         told(&pair, vec![timed]).await;
         pair.get("/").await.is(200);
-        let mut took = vec![];
-        for _ in 0..5 {
-            let start = Instant::now();
-            let reply = pair.get("/slow/5000").await.is(504);
-            took.push(start.elapsed().as_millis());
-            assert_ne!(reply.header("l5d-proxy-error"), "");
-        }
-        // None is early; one that is late may be the machine's.
-        assert!((490..=600).contains(took.iter().min().unwrap()), "{took:?} ms");
+        let start = Instant::now();
+        let reply = pair.get("/slow/5000").await.is(504);
+        let took = start.elapsed();
+        assert!(took >= Duration::from_millis(490) && took <= Duration::from_millis(600), "{took:?}");
+        assert_ne!(reply.header("l5d-proxy-error"), "");
     });
 }
 
@@ -286,10 +282,9 @@ fn a_retry_that_would_come_too_late_is_not_waited_for() {
         });
         told(&pair, vec![timed]).await;
         let start = Instant::now();
-        // At the request's deadline it would be 504.
         pair.get("/status/503").await.is(503);
         let took = start.elapsed();
-        assert!(took < Duration::from_secs(2), "{took:?}");
+        assert!(took <= Duration::from_millis(600), "{took:?}");
     });
 }
 
